@@ -1,0 +1,13 @@
+//! What a pipeline is: its steps, how they depend on each other, and the settings of their images.
+//!
+//! The SDK writes a [`PipelineSpec`] as JSON (`docs/pipeline-spec.md`) and hands it to `longshore run`.
+//! Everything here is a pure value; reading a spec checks it, so that what holds a spec can rely on it.
+#![forbid(unsafe_code)]
+
+mod name;
+mod settings;
+mod spec;
+
+pub use name::repository_component;
+pub use settings::{BuildStrategy, DockerSettings, Requirements, SettingsError};
+pub use spec::{ClientPython, ImagePlan, OutputRef, PipelineSpec, Settings, SourceRef, SpecError, StepSpec};

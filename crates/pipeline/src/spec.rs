@@ -1,0 +1,387 @@
+//! The pipeline specification, version 1.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{DockerSettings, SettingsError};
+
+/// The version of the specification that this program reads.
+const VERSION: u64 = 1;
+
+/// A pipeline as the SDK describes it.
+#[derive(Clone, Debug)]
+pub struct PipelineSpec {
+    /// The pipeline's name: a Python identifier.
+    pub name: String,
+    /// The folder whose content becomes `/app` in the image.
+    pub source_root: PathBuf,
+    /// The Python that the SDK ran in.
+    pub python: ClientPython,
+    /// The SDK's version.
+    pub sdk_version: String,
+    /// The settings of the pipeline.
+    pub docker: DockerSettings,
+    /// The steps, each after those whose outputs it takes.
+    pub steps: Vec<StepSpec>,
+}
+
+/// The Python that the SDK ran in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientPython {
+    /// The interpreter.
+    pub executable: PathBuf,
+    /// Its version, e.g. `3.11.7`.
+    pub version: String,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepSpec {
+    /// The step's name, unique in the pipeline.
+    pub name: String,
+    /// Where its function is.
+    pub source: SourceRef,
+    /// Its inputs that are other steps' outputs, by parameter.
+    pub inputs: BTreeMap<String, OutputRef>,
+    /// Its inputs that are plain values, by parameter.
+    pub parameters: Map<String, Value>,
+    /// The names of its outputs, in order.
+    pub outputs: Vec<String>,
+    /// The settings of its image: the pipeline's, with the step's own over them.
+    pub docker: DockerSettings,
+}
+
+/// A function in a module.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceRef {
+    /// The module, importable from the source root.
+    pub module: String,
+    /// The attribute in it.
+    pub attribute: String,
+}
+
+/// An output of a step.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct OutputRef {
+    /// The step.
+    pub step: String,
+    /// The output.
+    pub output: String,
+}
+
+/// Steps that share one image, and its settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImagePlan {
+    /// The settings.
+    pub docker: DockerSettings,
+    /// The steps, in the pipeline's order.
+    pub steps: Vec<String>,
+}
+
+/// Why some JSON is not a pipeline that can run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpecError {
+    /// Not JSON, or not of the specification's shape.
+    #[error("the pipeline specification is not valid: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Written for another version of this program.
+    #[error(
+        "the pipeline specification has version {found}, this longshore reads version {VERSION}: \
+         install the longshore Python package and program of the same version"
+    )]
+    Version {
+        /// The version found.
+        found: u64,
+    },
+    /// The settings of the pipeline or of a step are wrong.
+    #[error("in the settings of {place}: {source}")]
+    Settings {
+        /// Whose settings.
+        place: String,
+        /// What is wrong.
+        source: SettingsError,
+    },
+    /// A kind of settings that does not exist.
+    #[error(
+        "in the settings of {place}: there are no settings named `{key}`; write settings={{\"docker\": DockerSettings(…)}}"
+    )]
+    SettingsKey {
+        /// Whose settings.
+        place: String,
+        /// The key found.
+        key: String,
+    },
+    /// A pipeline without steps.
+    #[error("pipeline {0} has no steps: call at least one step in it")]
+    NoSteps(String),
+    /// Two steps of one name.
+    #[error("pipeline {pipeline} has two steps named {step}")]
+    DuplicateStep {
+        /// The pipeline.
+        pipeline: String,
+        /// The name.
+        step: String,
+    },
+    /// A step's input names an output that does not exist.
+    #[error("step {step} takes `{input}` from {step_of_output}.{output}, which does not exist")]
+    UnknownOutput {
+        /// The step.
+        step: String,
+        /// Its parameter.
+        input: String,
+        /// The step named.
+        step_of_output: String,
+        /// The output named.
+        output: String,
+    },
+    /// Steps that wait for each other.
+    #[error("these steps wait for each other: {}", .0.join(", "))]
+    Cycle(Vec<String>),
+    /// A name that cannot be a folder or environment value.
+    #[error(
+        "`{0}` is not a name: use letters, digits and underscores, beginning with a letter or underscore"
+    )]
+    Name(String),
+}
+
+/// The specification as written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    #[expect(dead_code, reason = "checked before the rest is read")]
+    version: u64,
+    pipeline: DocumentPipeline,
+    source_root: PathBuf,
+    python: ClientPython,
+    sdk_version: String,
+    #[serde(default)]
+    settings: Map<String, Value>,
+    steps: Vec<DocumentStep>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DocumentPipeline {
+    name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DocumentStep {
+    name: String,
+    source: SourceRef,
+    #[serde(default)]
+    inputs: BTreeMap<String, OutputRef>,
+    #[serde(default)]
+    parameters: Map<String, Value>,
+    outputs: Vec<String>,
+    #[serde(default)]
+    settings: Map<String, Value>,
+}
+
+/// The settings of a pipeline or step by kind. `docker` is the one kind there is.
+pub type Settings = Map<String, Value>;
+
+fn docker_settings(settings: &Settings, place: &str) -> Result<DockerSettings, SpecError> {
+    if let Some(key) = settings.keys().find(|key| *key != "docker") {
+        return Err(SpecError::SettingsKey { place: place.to_owned(), key: key.clone() });
+    }
+    let wrong = |source| SpecError::Settings { place: place.to_owned(), source };
+    match settings.get("docker") {
+        None => Ok(DockerSettings::default()),
+        Some(Value::Object(fields)) => DockerSettings::from_json(fields).map_err(wrong),
+        Some(_) => Err(SpecError::SettingsKey { place: place.to_owned(), key: "docker".to_owned() }),
+    }
+}
+
+/// Names become folders of the artifact store and lines on the terminal.
+fn check_name(name: &str) -> Result<(), SpecError> {
+    let valid = !name.is_empty()
+        && name.len() <= 200
+        && !name.starts_with(|c: char| c.is_numeric())
+        && name.chars().all(|c| c.is_alphanumeric() || c == '_');
+    if valid { Ok(()) } else { Err(SpecError::Name(name.to_owned())) }
+}
+
+impl PipelineSpec {
+    /// Reads and checks a specification.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, SpecError> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u64,
+        }
+        let Versioned { version } = serde_json::from_slice(bytes)?;
+        if version != VERSION {
+            return Err(SpecError::Version { found: version });
+        }
+        let document: Document = serde_json::from_slice(bytes)?;
+        let name = document.pipeline.name;
+        check_name(&name)?;
+        let docker = docker_settings(&document.settings, &format!("pipeline {name}"))?;
+        let steps = document.steps.into_iter().map(|step| {
+            check_name(&step.name)?;
+            step.outputs.iter().chain(step.inputs.keys()).try_for_each(|name| check_name(name))?;
+            let own = docker_settings(&step.settings, &format!("step {}", step.name))?;
+            Ok(StepSpec {
+                name: step.name,
+                source: step.source,
+                inputs: step.inputs,
+                parameters: step.parameters,
+                outputs: step.outputs,
+                docker: own.over(&docker),
+            })
+        });
+        let steps = in_order(&name, steps.collect::<Result<_, SpecError>>()?)?;
+        Ok(Self {
+            name,
+            source_root: document.source_root,
+            python: document.python,
+            sdk_version: document.sdk_version,
+            docker,
+            steps,
+        })
+    }
+
+    /// The images that the pipeline needs: one for each distinct set of settings.
+    pub fn images(&self) -> Vec<ImagePlan> {
+        let mut images: Vec<ImagePlan> = Vec::new();
+        for step in &self.steps {
+            match images.iter_mut().find(|image| image.docker == step.docker) {
+                Some(image) => image.steps.push(step.name.clone()),
+                None => {
+                    images.push(ImagePlan { docker: step.docker.clone(), steps: vec![step.name.clone()] });
+                }
+            }
+        }
+        images
+    }
+}
+
+/// The steps, each after those whose outputs it takes, otherwise as they came.
+fn in_order(pipeline: &str, steps: Vec<StepSpec>) -> Result<Vec<StepSpec>, SpecError> {
+    if steps.is_empty() {
+        return Err(SpecError::NoSteps(pipeline.to_owned()));
+    }
+    let mut outputs: BTreeMap<&str, &[String]> = BTreeMap::new();
+    for step in &steps {
+        if outputs.insert(&step.name, &step.outputs).is_some() {
+            return Err(SpecError::DuplicateStep { pipeline: pipeline.to_owned(), step: step.name.clone() });
+        }
+    }
+    for step in &steps {
+        for (input, from) in &step.inputs {
+            if !outputs.get(from.step.as_str()).is_some_and(|outputs| outputs.contains(&from.output)) {
+                return Err(SpecError::UnknownOutput {
+                    step: step.name.clone(),
+                    input: input.clone(),
+                    step_of_output: from.step.clone(),
+                    output: from.output.clone(),
+                });
+            }
+        }
+    }
+    let mut waiting = steps;
+    let mut ordered = Vec::with_capacity(waiting.len());
+    let mut done = BTreeSet::new();
+    while !waiting.is_empty() {
+        let is_ready = |step: &StepSpec| step.inputs.values().all(|from| done.contains(&from.step));
+        let Some(next) = waiting.iter().position(is_ready) else {
+            return Err(SpecError::Cycle(waiting.into_iter().map(|step| step.name).collect()));
+        };
+        let step = waiting.remove(next);
+        done.insert(step.name.clone());
+        ordered.push(step);
+    }
+    Ok(ordered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn step(name: &str, inputs: &[(&str, &str)]) -> Value {
+        let inputs: Map<String, Value> = inputs
+            .iter()
+            .map(|(input, from)| ((*input).to_owned(), json!({"step": from, "output": "output"})))
+            .collect();
+        json!({"name": name, "source": {"module": "train", "attribute": name}, "inputs": inputs, "outputs": ["output"]})
+    }
+
+    fn spec(steps: &[Value]) -> Value {
+        json!({
+            "version": 1, "pipeline": {"name": "p"}, "source_root": "/src",
+            "python": {"executable": "/usr/bin/python3", "version": "3.11.2"}, "sdk_version": "0.1.0",
+            "settings": {"docker": {"requirements": ["pandas==2.2.3"]}}, "steps": steps,
+        })
+    }
+
+    fn parse(value: &Value) -> Result<PipelineSpec, SpecError> {
+        PipelineSpec::from_json(value.to_string().as_bytes())
+    }
+
+    #[test]
+    fn steps_come_after_what_they_need() {
+        let document = spec(&[step("c", &[("x", "b")]), step("b", &[("x", "a")]), step("a", &[])]);
+        let names: Vec<_> = parse(&document).unwrap().steps.into_iter().map(|step| step.name).collect();
+        assert_eq!(names, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn mistakes_are_sentences() {
+        let cases = [
+            (spec(&[]), "pipeline p has no steps: call at least one step in it"),
+            (spec(&[step("a", &[]), step("a", &[])]), "pipeline p has two steps named a"),
+            (spec(&[step("a", &[("x", "z")])]), "step a takes `x` from z.output, which does not exist"),
+            (
+                spec(&[step("a", &[("x", "b")]), step("b", &[("x", "a")])]),
+                "these steps wait for each other: a, b",
+            ),
+            (
+                spec(&[step("../a", &[])]),
+                "`../a` is not a name: use letters, digits and underscores, beginning with a letter or underscore",
+            ),
+        ];
+        for (document, message) in cases {
+            assert_eq!(parse(&document).unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn a_newer_specification_is_named_as_such() {
+        let mut document = spec(&[step("a", &[])]);
+        document["version"] = json!(2);
+        document["new_field"] = json!(true);
+        assert!(matches!(parse(&document), Err(SpecError::Version { found: 2 })));
+    }
+
+    #[test]
+    fn unknown_settings_name_their_place() {
+        let mut document = spec(&[step("a", &[])]);
+        document["steps"][0]["settings"] = json!({"docker": {"requirement": []}});
+        let error = parse(&document).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "in the settings of step a: DockerSettings has no field `requirement`; did you mean `requirements`?"
+        );
+        document["steps"][0]["settings"] = json!({"dokcer": {}});
+        assert!(matches!(parse(&document), Err(SpecError::SettingsKey { .. })));
+    }
+
+    #[test]
+    fn one_image_for_each_distinct_set_of_settings() {
+        let mut document = spec(&[step("a", &[]), step("b", &[]), step("c", &[])]);
+        document["steps"][1]["settings"] = json!({"docker": {"requirements": ["torch"]}});
+        document["steps"][2]["settings"] = json!({"docker": {"requirements": ["pandas==2.2.3"]}});
+        let images = parse(&document).unwrap().images();
+        assert_eq!(images.len(), 2);
+        assert_eq!(images[0].steps, ["a", "c"]);
+        assert_eq!(images[1].steps, ["b"]);
+    }
+}
