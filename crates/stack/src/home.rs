@@ -1,0 +1,116 @@
+//! Where longshore keeps things on this machine.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+/// The folders of data that must be kept and of caches that can be made again.
+///
+/// `$LONGSHORE_HOME/{data,cache}` when that is set; else the XDG base directories: `$XDG_DATA_HOME/longshore`
+/// (`~/.local/share/longshore`) and `$XDG_CACHE_HOME/longshore` (`~/.cache/longshore`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home {
+    data: PathBuf,
+    cache: PathBuf,
+}
+
+/// No folder can be named.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("cannot tell where to keep data: HOME is not set; set LONGSHORE_HOME to a folder")]
+pub struct HomeError;
+
+impl Home {
+    /// The folders that `variable`, a view of the environment, names.
+    pub fn from_env(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, HomeError> {
+        // The XDG specification: a path that is not absolute is to be ignored.
+        let folder = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        if let Some(home) = variable("LONGSHORE_HOME").filter(|home| !home.is_empty()) {
+            let home = std::path::absolute(home).map_err(|_| HomeError)?;
+            return Ok(Self { data: home.join("data"), cache: home.join("cache") });
+        }
+        let xdg = |name, default: &str| {
+            folder(name)
+                .or_else(|| Some(folder("HOME")?.join(default)))
+                .map(|base| base.join("longshore"))
+                .ok_or(HomeError)
+        };
+        Ok(Self { data: xdg("XDG_DATA_HOME", ".local/share")?, cache: xdg("XDG_CACHE_HOME", ".cache")? })
+    }
+
+    /// The embedded registry: blobs, repositories, tags.
+    pub fn registry(&self) -> PathBuf {
+        self.data.join("registry")
+    }
+
+    /// The steps' outputs.
+    pub fn artifacts(&self) -> PathBuf {
+        self.data.join("artifacts")
+    }
+
+    /// The database of builds and runs.
+    pub fn database(&self) -> PathBuf {
+        self.data.join("state.db")
+    }
+
+    /// Downloaded wheels and Debian packages, by digest.
+    pub fn downloads(&self) -> PathBuf {
+        self.cache.join("downloads")
+    }
+
+    /// The table of pure functions.
+    pub fn table(&self) -> PathBuf {
+        self.cache.join("table")
+    }
+
+    /// Unpacked layers.
+    pub fn snapshots(&self) -> PathBuf {
+        self.cache.join("snapshots")
+    }
+
+    /// The root file systems of running containers.
+    pub fn sandboxes(&self) -> PathBuf {
+        self.cache.join("sandboxes")
+    }
+
+    /// The folder of all data that must be kept.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The folder of all that can be made again.
+    pub fn cache(&self) -> &Path {
+        &self.cache
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn home(variables: &[(&str, &str)]) -> Result<Home, HomeError> {
+        let value = |name: &str| {
+            variables.iter().find(|(this, _)| *this == name).map(|(_, value)| OsString::from(value))
+        };
+        Home::from_env(value)
+    }
+
+    #[test]
+    fn the_xdg_folders_are_the_default() {
+        let home = home(&[("HOME", "/home/me"), ("XDG_CACHE_HOME", "/fast"), ("XDG_DATA_HOME", "relative")])
+            .unwrap();
+        assert_eq!(home.registry(), Path::new("/home/me/.local/share/longshore/registry"));
+        assert_eq!(home.downloads(), Path::new("/fast/longshore/downloads"));
+    }
+
+    #[test]
+    fn one_variable_moves_everything() {
+        let home = home(&[("LONGSHORE_HOME", "/x"), ("HOME", "/home/me")]).unwrap();
+        assert_eq!((home.data(), home.cache()), (Path::new("/x/data"), Path::new("/x/cache")));
+    }
+
+    #[test]
+    fn without_a_home_the_remedy_is_named() {
+        assert_eq!(home(&[]), Err(HomeError));
+    }
+}
