@@ -1,0 +1,32 @@
+# Two commands for a stranger: `make quickstart` and `make test`. README.md says what they do and how long they take.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: quickstart test lint interop bench clean help
+
+help: ## What there is to make
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+quickstart: ## Build longshore, install it into .venv, run examples/quickstart/train.py
+	scripts/prerequisites quickstart
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet .
+	$(VENV)/bin/python examples/quickstart/train.py
+
+test: ## Install what the tests need (with apt where that is allowed) and run them all
+	scripts/prerequisites test
+	scripts/test
+
+lint: ## Formatting, lints and types of the Rust and Python code
+	scripts/lint
+
+interop: ## Try the images with programs of others that need Go
+	scripts/interop
+
+bench: ## Measure against other builders; see benches/README.md
+	benches/main_job/run
+
+clean: ## Remove what was built here (images and runs in the data folder stay)
+	rm -rf target $(VENV) dist
