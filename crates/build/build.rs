@@ -1,0 +1,34 @@
+//! Embeds the Python package: its modules are what a step imports in the container.
+
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+};
+
+fn modules(folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            modules(&path, found)?;
+        } else if path.extension().is_some_and(|extension| extension == "py") || path.ends_with("py.typed") {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn main() -> io::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../python").canonicalize()?;
+    println!("cargo::rerun-if-changed={}", root.join("longshore").display());
+    let mut found = Vec::new();
+    modules(&root.join("longshore"), &mut found)?;
+    found.sort();
+    let mut list = String::from("&[\n");
+    for path in found {
+        let name = path.strip_prefix(&root).map_err(io::Error::other)?;
+        list.push_str(&format!("    ({name:?}, include_bytes!({path:?})),\n"));
+    }
+    list.push(']');
+    let out = env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("cargo sets OUT_DIR"))?;
+    fs::write(Path::new(&out).join("sdk.rs"), list)
+}

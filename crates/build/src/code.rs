@@ -1,0 +1,45 @@
+//! The code layer: the source tree at `/app`.
+
+use std::io::Write;
+
+use longshore_layer::{Entry, EntryPath, LAYOUT_VERSION, LayerSummary, LayerWriter};
+use longshore_oci::Digest;
+use serde::Serialize;
+
+use crate::{
+    BuildError,
+    image::APP,
+    source::{SourceKind, SourceTree},
+};
+
+/// Everything that the bytes of a code layer depend on.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct CodeKey {
+    layout: u32,
+    tree: Digest,
+}
+
+impl CodeKey {
+    pub(crate) fn of(tree: &SourceTree) -> Self {
+        Self { layout: LAYOUT_VERSION, tree: tree.digest() }
+    }
+}
+
+/// Writes the layer. Files are root's and readable by all: a step may run as any user.
+pub(crate) fn write<W: Write>(tree: &SourceTree, out: W) -> Result<(W, LayerSummary), BuildError> {
+    let app = EntryPath::new(APP.trim_start_matches('/'))?;
+    let mut layer = LayerWriter::new(out);
+    layer.add(&Entry::directory(app.clone(), 0o755))?;
+    for entry in &tree.entries {
+        let path = app.join(&entry.path)?;
+        match &entry.kind {
+            SourceKind::Directory => layer.add(&Entry::directory(path, 0o755))?,
+            SourceKind::Symlink { target } => layer.add(&Entry::symlink(path, target))?,
+            SourceKind::File { executable, .. } => {
+                let mode = if *executable { 0o755 } else { 0o644 };
+                layer.file(&Entry::file(path, mode), &tree.read(entry)?)?;
+            }
+        }
+    }
+    Ok(layer.finish()?)
+}
