@@ -1,0 +1,22 @@
+//! Python requirements to image layers: `uv` resolves, and wheels become layers without being
+//! unpacked, recompressed or installed.
+//!
+//! ```text
+//! Requirements + Target ──uv──▶ Lock ──plan──▶ WheelLayer … ──layers──▶ layer, bytecode layer
+//! ```
+//!
+//! Planning is pure: [`lock`] parses, [`plan`] divides, [`install`] says which path of the virtual
+//! environment holds which bytes. Only [`uv`] starts the resolver, only [`layers`] and [`bytecode`]
+//! read wheels, and all they know of the world is what they are handed.
+#![forbid(unsafe_code)]
+
+mod error;
+pub mod filename;
+pub mod lock;
+pub mod requirements;
+pub mod tags;
+pub mod target;
+pub mod uv;
+
+pub use error::{Error, Resolution, WheelProblem};
+pub use pep508_rs::{PackageName, pep440_rs::Version};
