@@ -69,18 +69,14 @@ struct Wanted<'a> {
 }
 
 /// The packages that `roots` need, in order of name. A root is written like a dependency: `python3 (>= 3.10)`,
-/// `mawk | gawk`. What `left_out` names counts as met without being installed.
-pub fn resolve<'a>(
-    universe: &'a Universe,
-    roots: &'a [String],
-    left_out: &[String],
-) -> Result<Vec<Candidate<'a>>, ResolveError> {
+/// `mawk | gawk`.
+pub fn resolve<'a>(universe: &'a Universe, roots: &'a [String]) -> Result<Vec<Candidate<'a>>, ResolveError> {
     let mut wanted = Vec::new();
     for root in roots {
         let groups = read(root, "the list of packages", universe)?;
         wanted.extend(groups.into_iter().map(|group| Wanted { by: None, group }));
     }
-    let mut search = Search { universe, left_out, choices: 0 };
+    let mut search = Search { universe, choices: 0 };
     let selection = search.extend(Selection::default(), wanted)?;
     Ok(selection.packages.into_values().map(|(candidate, _)| candidate).collect())
 }
@@ -89,13 +85,12 @@ fn read<'a>(text: &'a str, of: &str, universe: &Universe) -> Result<Vec<Vec<Rela
     groups(text, universe.arch().as_str()).map_err(|source| ResolveError::Relation { of: of.to_owned(), source })
 }
 
-struct Search<'a, 'b> {
+struct Search<'a> {
     universe: &'a Universe,
-    left_out: &'b [String],
     choices: usize,
 }
 
-impl<'a> Search<'a, '_> {
+impl<'a> Search<'a> {
     /// Selects what is `wanted` and all that follows from it. Groups without a choice come first, so that they
     /// decide those with one.
     fn extend(&mut self, mut selection: Selection<'a>, mut wanted: Vec<Wanted<'a>>) -> Result<Selection<'a>, ResolveError> {
@@ -148,8 +143,7 @@ impl<'a> Search<'a, '_> {
     fn is_met(&self, selection: &Selection<'a>, group: &[Relation<'_>]) -> bool {
         let arch = self.universe.arch();
         group.iter().any(|relation| {
-            self.left_out.iter().any(|name| name == relation.name)
-                || selection.packages.get(relation.name).is_some_and(|(it, _)| it.package.meets(relation, arch))
+            selection.packages.get(relation.name).is_some_and(|(it, _)| it.package.meets(relation, arch))
                 || selection.packages.values().any(|(it, _)| it.package.meets(relation, arch))
         })
     }
@@ -267,7 +261,7 @@ mod tests {
     fn names(lines: &str, roots: &[&str]) -> Result<String, String> {
         let roots: Vec<String> = roots.iter().map(|&root| root.to_owned()).collect();
         let universe = universe(lines);
-        let found = resolve(&universe, &roots, &[]).map_err(|error| error.to_string())?;
+        let found = resolve(&universe, &roots).map_err(|error| error.to_string())?;
         Ok(found.iter().map(|it| it.package.name).collect::<Vec<_>>().join(" "))
     }
 
@@ -325,13 +319,6 @@ mod tests {
         let lines = "a 1 Depends: p:any (>= 1), q:amd64\np 1\nq 1\nb 1 Depends: q:armhf";
         assert_eq!(names(lines, &["a"]).unwrap(), "a p q");
         assert!(names(lines, &["b"]).is_err());
-    }
-
-    #[test]
-    fn what_is_left_out_counts_as_met() {
-        let universe = universe("a 1 Depends: b\nb 1");
-        let found = resolve(&universe, &["a".to_owned()], &["b".to_owned()]).map(|found| found.len());
-        assert_eq!(found, Ok(1));
     }
 
     proptest! {
