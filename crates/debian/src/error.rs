@@ -1,0 +1,151 @@
+//! What can go wrong.
+
+use std::path::{Path, PathBuf};
+
+use longshore_oci::Arch;
+
+use crate::{resolve::ResolveError, signature::SignatureError};
+
+/// Why there is no parent image.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The machine has no apt.
+    #[error(
+        "this machine has no apt configuration (/etc/apt/sources.list, /etc/apt/sources.list.d) to take Debian packages \
+         from; give the archive in the settings: its `url`, a `suite` (e.g. bookworm), `components` (e.g. main) and the \
+         file of its keys (`trust`), or name a parent image instead"
+    )]
+    NoApt,
+    /// apt knows third-party archives only.
+    #[error(
+        "none of the archives that apt is configured with ({places}) is of {codename} itself; add the distribution's own \
+         archive there, give one in the settings, or name a parent image instead"
+    )]
+    NoDistribution {
+        /// The release that was looked for.
+        codename: String,
+        /// The entries that were found.
+        places: String,
+    },
+    /// A file of apt's configuration cannot be read as one.
+    #[error("{place}: {why}")]
+    AptConfiguration {
+        /// File and line.
+        place: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// An address that is none.
+    #[error("`{path}` does not lie below the archive {base}: {why}")]
+    Address {
+        /// The archive.
+        base: String,
+        /// The path.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A keyring cannot be used.
+    #[error("keyring {keyring}: {why}; {suite} cannot be checked without it")]
+    Keyring {
+        /// The file.
+        keyring: String,
+        /// The suite whose signature it should check.
+        suite: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A suite's signature is not good.
+    #[error("the signature of {suite} is not accepted: {source}")]
+    Signature {
+        /// Address and suite.
+        suite: String,
+        /// Why.
+        source: SignatureError,
+    },
+    /// A suite is too old or from the future.
+    #[error("{suite}: {why}")]
+    Currency {
+        /// Address and suite.
+        suite: String,
+        /// What is wrong and what to do.
+        why: String,
+    },
+    /// An index is not what it should be.
+    #[error("{what}: {why}")]
+    Index {
+        /// Which.
+        what: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// No suite serves the architecture.
+    #[error(
+        "no configured archive serves {arch} ({looked}); give one that does in the settings (Ubuntu keeps arm64 on another \
+         mirror, `ports`, than amd64), or build for another architecture"
+    )]
+    NoArch {
+        /// The architecture.
+        arch: Arch,
+        /// The suites that were asked, each with why not.
+        looked: String,
+    },
+    /// The packages cannot be had together.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// An index describes a package that cannot be used.
+    #[error("package {package} of the index: {why}")]
+    Package {
+        /// Its name.
+        package: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A `.deb` is not what it should be.
+    #[error("{deb}: {why}; its archive is broken or hostile, nothing of it was used")]
+    Deb {
+        /// The package.
+        deb: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// Two packages have the same path.
+    #[error("`{path}` is in {one} and in {other}; {why}")]
+    Overlap {
+        /// The path.
+        path: String,
+        /// A package.
+        one: String,
+        /// Another.
+        other: String,
+        /// Why this is not allowed.
+        why: String,
+    },
+    /// A file that a package should have.
+    #[error("{package} lacks `{path}`, from which {wanted} is made; longshore does not know this release")]
+    Missing {
+        /// The package.
+        package: String,
+        /// The path.
+        path: String,
+        /// What cannot be made without it.
+        wanted: String,
+    },
+    /// The operating system refuses.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Gives an I/O error its action and path.
+pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { action, path, source }
+}

@@ -1,0 +1,349 @@
+//! Which packages are installed: the roots and all that they depend on.
+//!
+//! `Pre-Depends` and `Depends` are followed, `Recommends` are not. Of a group of alternatives the first that can
+//! be had is taken, unless a later one is selected already, as `apt` does; where a choice leads to a conflict, the
+//! next is tried. The result depends on the indexes and the roots alone.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    index::{Candidate, Package, Universe},
+    relation::{Relation, RelationError, groups, spell},
+};
+
+/// Why there is no set of packages.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ResolveError {
+    /// A relation in a request or an index cannot be read.
+    #[error("{of}: {source}")]
+    Relation {
+        /// Whose relation it is.
+        of: String,
+        /// What is wrong.
+        source: RelationError,
+    },
+    /// Nothing meets what is asked for.
+    #[error("{chain} needs `{wanted}`, {why}")]
+    Unmet {
+        /// The packages that lead there, root first.
+        chain: String,
+        /// The relation.
+        wanted: String,
+        /// Why it is not met.
+        why: String,
+    },
+    /// Two packages exclude each other.
+    #[error("{one} and {other} cannot be installed together: {one} {field} `{relation}`, and {other} is needed by {chain}")]
+    Conflict {
+        /// The package that states the conflict.
+        one: String,
+        /// The package that it excludes.
+        other: String,
+        /// `conflicts with` or `breaks`.
+        field: &'static str,
+        /// As it is stated.
+        relation: String,
+        /// What needs the other.
+        chain: String,
+    },
+    /// Too many choices were tried.
+    #[error("no set of packages was found among {0} choices; ask for fewer packages, or name the alternatives that you want")]
+    TooHard(usize),
+}
+
+/// After this many choices the search is given up; real requests need a few dozen.
+const MOST_CHOICES: usize = 20_000;
+
+/// The packages selected so far, each with the one that asked for it first.
+#[derive(Clone, Default)]
+struct Selection<'a> {
+    packages: BTreeMap<&'a str, (Candidate<'a>, Option<&'a str>)>,
+}
+
+/// A group of alternatives that someone asks for.
+#[derive(Clone)]
+struct Wanted<'a> {
+    by: Option<&'a str>,
+    group: Vec<Relation<'a>>,
+}
+
+/// The packages that `roots` need, in order of name. A root is written like a dependency: `python3 (>= 3.10)`,
+/// `mawk | gawk`.
+pub fn resolve<'a>(universe: &'a Universe, roots: &'a [String]) -> Result<Vec<Candidate<'a>>, ResolveError> {
+    let mut wanted = Vec::new();
+    for root in roots {
+        let groups = read(root, "the list of packages", universe)?;
+        wanted.extend(groups.into_iter().map(|group| Wanted { by: None, group }));
+    }
+    let mut search = Search { universe, choices: 0 };
+    let selection = search.extend(Selection::default(), wanted)?;
+    Ok(selection.packages.into_values().map(|(candidate, _)| candidate).collect())
+}
+
+fn read<'a>(text: &'a str, of: &str, universe: &Universe) -> Result<Vec<Vec<Relation<'a>>>, ResolveError> {
+    groups(text, universe.arch().as_str()).map_err(|source| ResolveError::Relation { of: of.to_owned(), source })
+}
+
+struct Search<'a> {
+    universe: &'a Universe,
+    choices: usize,
+}
+
+impl<'a> Search<'a> {
+    /// Selects what is `wanted` and all that follows from it. Groups without a choice come first, so that they
+    /// decide those with one.
+    fn extend(&mut self, mut selection: Selection<'a>, mut wanted: Vec<Wanted<'a>>) -> Result<Selection<'a>, ResolveError> {
+        let mut open: Vec<Wanted<'a>> = Vec::new();
+        wanted.reverse();
+        loop {
+            while let Some(next) = wanted.pop() {
+                if self.is_met(&selection, &next.group) {
+                    continue;
+                }
+                let mut options = self.options(&selection, &next)?;
+                if options.len() > 1 {
+                    open.push(next);
+                } else if let Some(only) = options.pop() {
+                    self.select(&mut selection, &mut wanted, only, next.by)?;
+                }
+            }
+            if open.is_empty() {
+                return Ok(selection);
+            }
+            let next = open.remove(0);
+            if self.is_met(&selection, &next.group) {
+                continue;
+            }
+            let mut failure = None;
+            for option in self.options(&selection, &next)? {
+                self.choices += 1;
+                if self.choices > MOST_CHOICES {
+                    return Err(ResolveError::TooHard(MOST_CHOICES));
+                }
+                let mut attempt = selection.clone();
+                let mut follow = open.clone();
+                follow.reverse();
+                let outcome = self
+                    .select(&mut attempt, &mut follow, option, next.by)
+                    .and_then(|()| {
+                        follow.reverse();
+                        self.extend(attempt, follow)
+                    });
+                match outcome {
+                    Ok(complete) => return Ok(complete),
+                    Err(too_hard @ ResolveError::TooHard(_)) => return Err(too_hard),
+                    Err(why) => failure = failure.or(Some(why)),
+                }
+            }
+            return Err(failure.unwrap_or(ResolveError::TooHard(self.choices)));
+        }
+    }
+
+    fn is_met(&self, selection: &Selection<'a>, group: &[Relation<'_>]) -> bool {
+        let arch = self.universe.arch();
+        group.iter().any(|relation| {
+            selection.packages.get(relation.name).is_some_and(|(it, _)| it.package.meets(relation, arch))
+                || selection.packages.values().any(|(it, _)| it.package.meets(relation, arch))
+        })
+    }
+
+    /// The candidates that would meet a group, in order of preference; never empty.
+    fn options(&self, selection: &Selection<'a>, wanted: &Wanted<'a>) -> Result<Vec<Candidate<'a>>, ResolveError> {
+        let mut options: Vec<Candidate<'a>> = Vec::new();
+        for candidate in wanted.group.iter().flat_map(|relation| self.universe.meeting(relation)) {
+            if !options.iter().any(|it| it.package.name == candidate.package.name) {
+                options.push(candidate);
+            }
+        }
+        if options.is_empty() {
+            return Err(ResolveError::Unmet {
+                chain: selection.chain(wanted.by),
+                wanted: spell(&wanted.group),
+                why: self.why_unmet(&wanted.group),
+            });
+        }
+        Ok(options)
+    }
+
+    fn why_unmet(&self, group: &[Relation<'_>]) -> String {
+        let found = group.iter().find_map(|relation| self.universe.candidate(relation.name));
+        match found {
+            Some(it) => format!("and the configured suites have {} {}", it.package.name, it.package.version),
+            None => format!(
+                "which no configured suite has for {}; check the name, or add the suite or component that has it",
+                self.universe.arch()
+            ),
+        }
+    }
+
+    /// Adds a package and asks for what it depends on.
+    fn select(
+        &self,
+        selection: &mut Selection<'a>,
+        wanted: &mut Vec<Wanted<'a>>,
+        candidate: Candidate<'a>,
+        by: Option<&'a str>,
+    ) -> Result<(), ResolveError> {
+        let package = candidate.package;
+        selection.packages.insert(package.name, (candidate, by));
+        for (other, _) in selection.packages.values() {
+            self.check(selection, &package, &other.package)?;
+            self.check(selection, &other.package, &package)?;
+        }
+        let mut asked = Vec::new();
+        for field in ["Pre-Depends", "Depends"] {
+            for group in read(package.field(field).unwrap_or_default(), package.name, self.universe)? {
+                asked.push(Wanted { by: Some(package.name), group });
+            }
+        }
+        wanted.extend(asked.into_iter().rev());
+        Ok(())
+    }
+
+    /// Whether `one` excludes `other`. A package never excludes itself, not even by a name that it provides.
+    fn check(&self, selection: &Selection<'a>, one: &Package<'a>, other: &Package<'a>) -> Result<(), ResolveError> {
+        if one.name == other.name {
+            return Ok(());
+        }
+        for (field, spelt) in [("Conflicts", "conflicts with"), ("Breaks", "breaks")] {
+            for relation in read(one.field(field).unwrap_or_default(), one.name, self.universe)?.iter().flatten() {
+                if other.meets(relation, self.universe.arch()) {
+                    return Err(ResolveError::Conflict {
+                        one: one.name.to_owned(),
+                        other: format!("{} {}", other.name, other.version),
+                        field: spelt,
+                        relation: relation.to_string(),
+                        chain: selection.chain(selection.packages.get(other.name).and_then(|(_, by)| *by)),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Selection<'_> {
+    /// `python3 → python3.11 → libc6`: how the packages that lead to `name` hang together, root first.
+    fn chain(&self, name: Option<&str>) -> String {
+        let mut names = Vec::new();
+        let mut next = name;
+        while let Some(name) = next.filter(|_| names.len() < 32) {
+            names.push(name);
+            next = self.packages.get(name).and_then(|(_, by)| *by);
+        }
+        names.reverse();
+        if names.is_empty() { "the list of packages".to_owned() } else { names.join(" → ") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::Index;
+    use longshore_oci::Arch;
+    use proptest::prelude::*;
+
+    fn universe(lines: &str) -> Universe {
+        let text: String = lines
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .map(|line| {
+                let mut parts = line.trim().splitn(3, ' ');
+                let (name, version) = (parts.next().unwrap(), parts.next().unwrap());
+                let fields = parts.next().unwrap_or_default().replace("; ", "\n");
+                format!("Package: {name}\nVersion: {version}\nArchitecture: amd64\n{fields}\n\n")
+            })
+            .collect();
+        Universe::new(vec![Index::read(text.as_bytes(), Arch::Amd64).unwrap()], Arch::Amd64)
+    }
+
+    fn names(lines: &str, roots: &[&str]) -> Result<String, String> {
+        let roots: Vec<String> = roots.iter().map(|&root| root.to_owned()).collect();
+        let universe = universe(lines);
+        let found = resolve(&universe, &roots).map_err(|error| error.to_string())?;
+        Ok(found.iter().map(|it| it.package.name).collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn dependencies_are_followed_and_cycles_end() {
+        let lines = "a 1 Pre-Depends: b (>= 1); Depends: c\nb 1 Depends: a\nc 1 Recommends: d\nd 1";
+        assert_eq!(names(lines, &["a"]).unwrap(), "a b c");
+    }
+
+    #[test]
+    fn the_first_alternative_is_taken_unless_another_is_there() {
+        let lines = "a 1 Depends: x | y\nx 1\ny 1\nb 1 Depends: y";
+        assert_eq!(names(lines, &["a"]).unwrap(), "a x");
+        assert_eq!(names(lines, &["a", "b"]).unwrap(), "a b y");
+    }
+
+    #[test]
+    fn a_name_can_be_provided() {
+        let lines = "a 1 Depends: awk, v (>= 2)\nmawk 1 Provides: awk\ngawk 1 Provides: awk\np 1 Provides: v (= 1)\nq 1 Provides: v (= 2)";
+        assert_eq!(names(lines, &["a"]).unwrap(), "a gawk q");
+        assert_eq!(names(lines, &["a", "mawk"]).unwrap(), "a mawk q");
+    }
+
+    #[test]
+    fn another_choice_is_tried_after_a_conflict() {
+        let lines = "a 1 Depends: x | y, z\nx 1 Conflicts: z\ny 1\nz 1";
+        assert_eq!(names(lines, &["a"]).unwrap(), "a y z");
+        let late = "a 1 Depends: x | y, p | q\nx 1\ny 1\np 1 Breaks: x, y\nq 1 Breaks: x (<< 2)";
+        assert_eq!(names(late, &["a"]).unwrap(), "a q y");
+    }
+
+    #[test]
+    fn a_package_does_not_exclude_itself() {
+        assert_eq!(names("a 1 Provides: mta; Conflicts: mta", &["a"]).unwrap(), "a");
+    }
+
+    #[test]
+    fn failures_are_sentences() {
+        let error = |lines, roots: &[&str]| names(lines, roots).unwrap_err();
+        assert_eq!(
+            error("a 1 Depends: b\nb 1 Depends: nothing | c (>= 2)\nc 1", &["a"]),
+            "a → b needs `nothing | c (>= 2)`, and the configured suites have c 1"
+        );
+        assert_eq!(
+            error("a 1 Depends: b\nb 1\nc 1 Breaks: b (<< 2)", &["a", "c"]),
+            "c and b 1 cannot be installed together: c breaks `b (<< 2)`, and b 1 is needed by a"
+        );
+        let unknown = error("a 1", &["pyhton3"]);
+        assert!(unknown.starts_with("the list of packages needs `pyhton3`, which no configured suite has for amd64"), "{unknown}");
+        assert!(error("a 1", &["a b"]).contains("is not a relation"));
+    }
+
+    #[test]
+    fn qualifiers_are_honoured() {
+        let lines = "a 1 Depends: p:any (>= 1), q:amd64\np 1\nq 1\nb 1 Depends: q:armhf";
+        assert_eq!(names(lines, &["a"]).unwrap(), "a p q");
+        assert!(names(lines, &["b"]).is_err());
+    }
+
+    proptest! {
+        /// Whatever the graph: the answer is closed under dependencies and free of conflicts, or there is an error.
+        #[test]
+        fn an_answer_is_consistent(edges in proptest::collection::vec((0..6u8, 0..6u8, 0..6u8, 0..5u8), 0..14)) {
+            let mut fields: Vec<[Vec<String>; 2]> = (0..6).map(|_| [vec![], vec![]]).collect();
+            for (from, to, or, kind) in edges {
+                let conflict = usize::from(kind == 4);
+                let text = if conflict == 1 { format!("p{to}") } else { format!("p{to} | p{or}") };
+                fields[usize::from(from)][conflict].push(text);
+            }
+            let lines: String = fields.iter().enumerate().map(|(n, [depends, conflicts])| {
+                format!("p{n} 1 Depends: {}; Conflicts: {}\n", depends.join(", "), conflicts.join(", "))
+            }).collect();
+            if let Ok(found) = names(&lines, &["p0"]) {
+                let found: Vec<&str> = found.split(' ').collect();
+                for name in &found {
+                    let [depends, conflicts] = &fields[name[1..].parse::<usize>().unwrap()];
+                    for group in depends {
+                        prop_assert!(group.split(" | ").any(|it| found.contains(&it)), "{name} lacks {group}");
+                    }
+                    prop_assert!(!conflicts.iter().any(|it| it != name && found.contains(&it.as_str())));
+                }
+            }
+        }
+    }
+}
