@@ -70,6 +70,14 @@ pub enum BuildError {
         /// This machine's.
         wanted: String,
     },
+    /// The archives that apt is configured for have no Python for a parent.
+    #[error("{distribution}, which apt is configured for, has no {missing}; name a parent_image that has Python")]
+    DebianPython {
+        /// The distribution.
+        distribution: String,
+        /// What it lacks.
+        missing: String,
+    },
     /// Debian packages on a parent that was not made from Debian packages.
     #[error(
         "apt_packages can be added to the parent that longshore makes from Debian packages, not to {0}; \

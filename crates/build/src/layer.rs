@@ -1,7 +1,7 @@
 //! Layers as pure functions of their inputs (DESIGN §2.2): what was made once is remembered and not made again.
 
 use std::{
-    num::NonZero,
+    num::NonZeroUsize,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -31,6 +31,24 @@ pub struct LayerRecord {
     pub uncompressed_size: u64,
 }
 
+/// What a layer waits for before it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// A processor: writing it is work for one.
+    Splice,
+    /// The interpreters, which all layers of bytecode share.
+    Compile,
+}
+
+/// So many layers of bytecode are written at once: while one waits for the interpreters' last files, another keeps them
+/// busy. Each holds some megabytes.
+const COMPILED_AT_ONCE: usize = 2;
+
+/// How many processors there are.
+pub(crate) fn processors() -> NonZeroUsize {
+    thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
 /// A layer that was just looked up or made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Made {
@@ -45,14 +63,25 @@ pub(crate) struct Made {
 pub(crate) struct Layers {
     blobs: BlobStore,
     table: Table,
-    /// As many layers are written at once as there are processors.
-    processors: Arc<Semaphore>,
+    splicing: Arc<Semaphore>,
+    compiling: Arc<Semaphore>,
 }
 
 impl Layers {
     pub(crate) fn new(blobs: BlobStore, table: Table) -> Self {
-        let processors = thread::available_parallelism().map_or(1, NonZero::get);
-        Self { blobs, table, processors: Arc::new(Semaphore::new(processors)) }
+        Self {
+            blobs,
+            table,
+            splicing: Arc::new(Semaphore::new(processors().get())),
+            compiling: Arc::new(Semaphore::new(COMPILED_AT_ONCE)),
+        }
+    }
+
+    /// Keeps a small blob beside the layers; says how many bytes of it are new.
+    pub(crate) fn put(&self, bytes: &[u8]) -> Result<u64, BuildError> {
+        let known = self.blobs.size_of(&Digest::of(bytes))?.is_some();
+        self.blobs.put(bytes)?;
+        Ok(if known { 0 } else { bytes.len() as u64 })
     }
 
     /// The layer of these inputs, if it was made before and is still stored.
@@ -62,18 +91,22 @@ impl Layers {
     }
 
     /// Makes the layer of these inputs with `write`, on a thread of its own, and remembers it.
-    pub(crate) async fn make<F>(&self, key: &impl Serialize, write: F) -> Result<Made, BuildError>
+    pub(crate) async fn make<F>(&self, key: &impl Serialize, lane: Lane, write: F) -> Result<Made, BuildError>
     where
         F: FnOnce(BlobWriter) -> Result<(BlobWriter, LayerSummary), BuildError> + Send + 'static,
     {
         // The semaphore is never closed; if it were, one layer too many would be written at once.
-        let processor = Arc::clone(&self.processors).acquire_owned().await.ok();
+        let lane = match lane {
+            Lane::Splice => &self.splicing,
+            Lane::Compile => &self.compiling,
+        };
+        let place = Arc::clone(lane).acquire_owned().await.ok();
         let writer = self.blobs.writer();
         let written = tokio::task::spawn_blocking(move || {
             let started = Instant::now();
             let (writer, summary) = write(writer)?;
             let (digest, size) = writer.commit()?;
-            drop(processor);
+            drop(place);
             let LayerSummary { diff_id, uncompressed_size, .. } = summary;
             Ok::<_, BuildError>((LayerRecord { digest, size, diff_id, uncompressed_size }, started.elapsed()))
         });
@@ -83,13 +116,13 @@ impl Layers {
     }
 
     /// The layer of these inputs: looked up, or else made.
-    pub(crate) async fn get<F>(&self, key: &impl Serialize, write: F) -> Result<Made, BuildError>
+    pub(crate) async fn get<F>(&self, key: &impl Serialize, lane: Lane, write: F) -> Result<Made, BuildError>
     where
         F: FnOnce(BlobWriter) -> Result<(BlobWriter, LayerSummary), BuildError> + Send + 'static,
     {
         match self.known(key)? {
             Some(record) => Ok(Made { record, origin: Origin::Reused, took: Duration::ZERO }),
-            None => self.make(key, write).await,
+            None => self.make(key, lane, write).await,
         }
     }
 }

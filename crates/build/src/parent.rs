@@ -23,9 +23,11 @@ print(json.dumps({'version': '%d.%d.%d' % sys.version_info[:3], 'executable': os
 
 /// A parent image, complete in the registry.
 #[derive(Clone, Debug)]
-pub(crate) struct Parent {
+pub struct Parent {
     /// Its name, for the annotations of images built on it.
     pub(crate) name: String,
+    /// What it is, for people.
+    pub(crate) title: String,
     /// Its digest.
     pub(crate) digest: Digest,
     /// Its manifest.
@@ -100,7 +102,8 @@ pub(crate) fn named(
             found
         }
     };
-    Ok(Parent { name: image.to_string(), digest, manifest, config, python })
+    let title = format!("{name}, Python {}", python.version);
+    Ok(Parent { name: image.to_string(), title, digest, manifest, config, python })
 }
 
 /// Runs the image's Python to learn what it is.

@@ -83,7 +83,8 @@ impl RunPlan {
             ArtifactView::Host => store,
         };
         let root = root.join(id.to_string());
-        let steps = spec.steps.iter().map(|step| StepPlan { image: image(step), job: JobStep::new(step, &root) });
+        let steps =
+            spec.steps.iter().map(|step| StepPlan { image: image(step), job: JobStep::new(step, &root) });
         Self { id, steps: steps.collect(), artifacts: store.join(id.to_string()) }
     }
 
