@@ -53,9 +53,11 @@ pub struct DebEntry {
     pub content: Extent,
 }
 
-/// A stretch of the spool.
+/// A stretch of a spool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extent {
+    /// The number of the spool.
+    pub spool: usize,
     /// Where it begins.
     pub offset: u64,
     /// How long it is.
@@ -66,14 +68,15 @@ pub struct Extent {
 /// file, so that memory does not grow with the packages.
 #[derive(Debug)]
 pub struct Spool {
+    number: usize,
     file: File,
     length: u64,
 }
 
 impl Spool {
-    /// An empty spool.
-    pub fn new() -> io::Result<Self> {
-        Ok(Self { file: tempfile::tempfile()?, length: 0 })
+    /// An empty spool, whose extents bear `number`.
+    pub fn new(number: usize) -> io::Result<Self> {
+        Ok(Self { number, file: tempfile::tempfile()?, length: 0 })
     }
 
     /// Appends what `content` has, at most `limit` bytes.
@@ -81,7 +84,7 @@ impl Spool {
         let offset = self.length;
         let size = io::copy(&mut content.take(limit), &mut self.file)?;
         self.length += size;
-        Ok(Extent { offset, size })
+        Ok(Extent { spool: self.number, offset, size })
     }
 
     /// Reads a stretch.
@@ -200,7 +203,7 @@ impl Deb {
             if !wanted(&path, &kind) {
                 continue;
             }
-            let content = if size > 0 { spool.append(&mut entry, size)? } else { Extent { offset: spool.length, size: 0 } };
+            let content = if size > 0 { spool.append(&mut entry, size)? } else { Extent { spool: spool.number, ..Extent::default() } };
             if content.size != size {
                 return Err(invalid(format!("`{path}` ends early")));
             }

@@ -133,7 +133,7 @@ fn date(text: &str) -> Option<Timestamp> {
     let text = text.split_once(", ").map_or(text, |(_, rest)| rest).trim();
     let text = ["UTC", "GMT", "Z", "+0000"].iter().find_map(|zone| text.strip_suffix(zone))?.trim_end();
     let time = jiff::civil::DateTime::strptime("%d %b %Y %H:%M:%S", text).ok()?;
-    time.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+    jiff::tz::TimeZone::UTC.to_timestamp(time).ok()
 }
 
 #[cfg(test)]

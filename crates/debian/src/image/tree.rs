@@ -34,8 +34,8 @@ pub(super) enum Owner {
 /// A file's content.
 #[derive(Clone, Debug)]
 pub(super) enum Content {
-    /// In the spool of the package at this position.
-    Spooled(usize, Extent),
+    /// In a spool.
+    Spooled(Extent),
     /// Here.
     Bytes(Vec<u8>),
 }
@@ -91,7 +91,7 @@ impl Tree {
         };
         let node = Node {
             entry: Entry::new(path.clone(), kind, entry.mode).owned_by(entry.uid, entry.gid).changed_at(entry.mtime),
-            content: Content::Spooled(package, entry.content),
+            content: Content::Spooled(entry.content),
             owner: Owner::Package(package),
         };
         let Some(old) = self.nodes.get(&path) else {
@@ -230,7 +230,7 @@ impl Node {
     /// How long its content is.
     pub(super) fn size(&self) -> u64 {
         match &self.content {
-            Content::Spooled(_, extent) => extent.size,
+            Content::Spooled(extent) => extent.size,
             Content::Bytes(bytes) => bytes.len() as u64,
         }
     }
@@ -238,8 +238,8 @@ impl Node {
     /// Its content.
     pub(super) fn read(&self, spools: &[Spool]) -> Result<Vec<u8>, Error> {
         match &self.content {
-            Content::Spooled(package, extent) => {
-                spools[*package].read(*extent).map_err(crate::error::io("read", self.entry.path.as_str().as_ref()))
+            Content::Spooled(extent) => {
+                spools[extent.spool].read(*extent).map_err(crate::error::io("read", self.entry.path.as_str().as_ref()))
             }
             Content::Bytes(bytes) => Ok(bytes.clone()),
         }
