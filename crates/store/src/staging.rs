@@ -1,0 +1,196 @@
+//! Files on their way to their final name.
+//!
+//! Where the file system can, a file has no name at all while it is written (`O_TMPFILE`), so that nothing is
+//! left of it when its process is killed. Elsewhere, and for what replaces an existing file (which only `rename`
+//! does atomically), it has a name in `tmp/` and its writer holds a lock on it; a file there that nobody has
+//! locked belongs to a dead process and is removed when the store is opened.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use rustix::{
+    fs::{AtFlags, CWD, FlockOperation, Mode, OFlags},
+    io::Errno,
+};
+use uuid::Uuid;
+
+use crate::{Result, error::Context, folder};
+
+/// Where files are written before they get their names: `tmp/` of a store.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    folder: Arc<Path>,
+    nameless: AtomicBool,
+}
+
+impl Staging {
+    /// The staging folder of the store at `root`, made at the first write. Clears what dead processes left.
+    pub(crate) fn open(root: &Path) -> Result<Self> {
+        let folder = root.join("tmp");
+        for name in folder::names(&folder)? {
+            remove_if_abandoned(&folder.join(name));
+        }
+        Ok(Self { folder: folder.into(), nameless: AtomicBool::new(nameless_files_can_be_linked()) })
+    }
+
+    /// A new file for a name that nothing has yet.
+    pub(crate) fn begin(&self) -> Result<Staged> {
+        if self.nameless.load(Ordering::Relaxed) {
+            match self.open_in(&self.folder, OFlags::TMPFILE) {
+                Ok(file) => return Ok(Staged { file, name: None, folder: Arc::clone(&self.folder) }),
+                // Not every file system has them; a kernel that does not know the flag takes it for O_DIRECTORY.
+                Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+                    self.nameless.store(false, Ordering::Relaxed);
+                }
+                Err(error) => return Err(error).doing("create a file in", &*self.folder),
+            }
+        }
+        self.begin_named()
+    }
+
+    /// A new file that may replace another.
+    pub(crate) fn begin_named(&self) -> Result<Staged> {
+        loop {
+            let name = unused_name(&self.folder);
+            let file = self.open_in(&name, OFlags::CREATE | OFlags::EXCL).doing("create", &name)?;
+            rustix::fs::flock(&file, FlockOperation::LockExclusive).doing("lock", &name)?;
+            // Between the two calls another process may have taken it for abandoned.
+            if rustix::fs::fstat(&file).doing("examine", &name)?.st_nlink > 0 {
+                return Ok(Staged { file, name: Some(name), folder: Arc::clone(&self.folder) });
+            }
+        }
+    }
+
+    /// Opens a new file in the staging folder, which is made when it is missing.
+    fn open_in(&self, path: &Path, how: OFlags) -> Result<File, Errno> {
+        let open = || {
+            let flags = how | OFlags::RDWR | OFlags::CLOEXEC;
+            rustix::fs::open(path, flags, Mode::from_raw_mode(0o644)).map(File::from)
+        };
+        match open() {
+            Err(Errno::NOENT) => {
+                folder::create(&self.folder)?;
+                open()
+            }
+            opened => opened,
+        }
+    }
+
+    /// A new file with these bytes that may replace another, e.g. `target`.
+    pub(crate) fn write(&self, target: &Path, bytes: &[u8]) -> Result<Staged> {
+        let mut staged = self.begin_named()?;
+        staged.file.write_all(bytes).doing("write", target)?;
+        Ok(staged)
+    }
+}
+
+/// A file on its way. Dropped, it is gone.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    pub(crate) file: File,
+    /// Its name in the staging folder, if it has one.
+    name: Option<PathBuf>,
+    folder: Arc<Path>,
+}
+
+impl Staged {
+    /// A file with a name of its own, locked by its owner, that is to get another name.
+    pub(crate) fn adopt(file: File, name: PathBuf) -> Self {
+        let folder = name.parent().unwrap_or(&name).into();
+        Self { file, name: Some(name), folder }
+    }
+
+    /// The file once more, to be written to disk together with others.
+    pub(crate) fn reopen(&self, target: &Path) -> Result<(File, PathBuf)> {
+        Ok((self.file.try_clone().doing("write", target)?, target.to_owned()))
+    }
+
+    /// Writes the bytes to disk, on behalf of `target`.
+    pub(crate) fn sync(&self, target: &Path) -> Result<()> {
+        rustix::fs::fdatasync(&self.file).doing("write to disk", target)
+    }
+
+    /// Gives the file the name `target`; another file that has it stays. The folder of `target` is made when it is missing.
+    pub(crate) fn place(self, target: &Path) -> Result<()> {
+        if self.name.is_some() {
+            // Not linkat: file systems without nameless files are often without hard links too. Two writers that
+            // both see nothing there replace one right file with another.
+            if target.try_exists().doing("examine", target)? {
+                return Ok(());
+            }
+            return self.replace(target);
+        }
+        match in_its_folder(target, || link(&self.file, target)) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(error) => Err(error).doing("create", target),
+        }
+    }
+
+    /// Gives the file the name `target`, in place of what has that name now.
+    pub(crate) fn replace(mut self, target: &Path) -> Result<()> {
+        let name = if let Some(name) = &self.name {
+            name.clone()
+        } else {
+            let name = unused_name(&self.folder);
+            rustix::fs::flock(&self.file, FlockOperation::LockExclusive).doing("lock", &name)?;
+            link(&self.file, &name).doing("create", &name)?;
+            self.name.insert(name).clone()
+        };
+        in_its_folder(target, || rustix::fs::rename(&name, target)).doing("create", target)?;
+        self.name = None;
+        Ok(())
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            // What cannot be removed now is removed as abandoned later.
+            let _ = fs::remove_file(name);
+        }
+    }
+}
+
+/// A name in the staging folder that no other writer on any machine chooses.
+fn unused_name(folder: &Path) -> PathBuf {
+    folder.join(Uuid::now_v7().to_string())
+}
+
+/// Gives a nameless file a name (open(2), `O_TMPFILE`).
+fn link(file: &File, target: &Path) -> Result<(), Errno> {
+    let source = format!("/proc/self/fd/{}", file.as_raw_fd());
+    rustix::fs::linkat(CWD, source.as_str(), CWD, target, AtFlags::SYMLINK_FOLLOW)
+}
+
+/// Linking goes through `/proc`, which a container may lack.
+fn nameless_files_can_be_linked() -> bool {
+    Path::new("/proc/self/fd").is_dir()
+}
+
+/// Does something that needs `target`'s folder, and makes the folder when that is what it failed for.
+fn in_its_folder(target: &Path, attempt: impl Fn() -> Result<(), Errno>) -> Result<(), Errno> {
+    match (attempt(), target.parent()) {
+        (Err(Errno::NOENT), Some(parent)) => {
+            folder::create(parent)?;
+            attempt()
+        }
+        (result, _) => result,
+    }
+}
+
+/// Removes a staged file unless its writer lives: a writer holds a lock.
+fn remove_if_abandoned(path: &Path) {
+    let Ok(file) = File::open(path) else { return };
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        // Best effort: the folder may be read-only, and nobody waits for this.
+        let _ = fs::remove_file(path);
+    }
+}
