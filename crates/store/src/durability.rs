@@ -164,7 +164,7 @@ fn settle(
         let path = layout.path(digest);
         match File::open(&path) {
             Ok(file) => {
-                folders.extend(path.parent().map(Path::to_owned));
+                folders.extend(layout.folders(digest));
                 files.push((file, path));
             }
             // Removed meanwhile: nothing left to write.
@@ -173,7 +173,7 @@ fn settle(
         }
     }
     for folder in folders {
-        files.push((File::open(&folder).doing("open", &folder)?, folder));
+        files.push(folder::open(&folder)?);
     }
     sync_all(&files)?;
     for mark in marked.iter().filter_map(|digest| Some(current?.join(digest.hex()))) {

@@ -153,6 +153,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
         #[test]
         fn what_is_put_is_got(rows: BTreeMap<String, (Vec<u64>, String)>) {
             let (_root, table) = table();
