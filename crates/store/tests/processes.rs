@@ -5,10 +5,10 @@
 
 use std::{
     env, fs,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::unix::fs::PermissionsExt,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     thread,
     time::Duration,
 };
@@ -51,10 +51,12 @@ fn with_mounts(script: &str, folder: &Path) -> Command {
     command
 }
 
-/// Waits until a child says so.
-fn says(child: &mut Child, wanted: &str) {
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().contains(wanted)), "the child ended without saying {wanted}");
+/// Waits until a child says so. While what is returned is kept the child can say more.
+fn says(child: &mut Child, wanted: &str) -> BufReader<ChildStdout> {
+    let mut ear = BufReader::new(child.stdout.take().unwrap());
+    let heard = ear.by_ref().lines().any(|line| line.unwrap().contains(wanted));
+    assert!(heard, "the child ended without saying {wanted}");
+    ear
 }
 
 fn entries(folder: &Path) -> usize {
@@ -65,7 +67,7 @@ fn entries(folder: &Path) -> usize {
 fn a_writer_that_is_killed_leaves_nothing() {
     let root = tempfile::tempdir().unwrap();
     let mut child = role("writes_without_end", root.path()).stdout(Stdio::piped()).spawn().unwrap();
-    says(&mut child, "writing");
+    let _ear = says(&mut child, "writing");
     child.kill().unwrap();
     child.wait().unwrap();
     let store = BlobStore::open(root.path()).unwrap();
@@ -100,7 +102,7 @@ fn pushers_that_are_killed_leave_only_whole_images() {
                 command.env(NUMBER, (round * 2 + i).to_string()).stdout(Stdio::piped()).spawn().unwrap()
             })
             .collect();
-        says(&mut children[0], "pushed");
+        let _ear = says(&mut children[0], "pushed");
         thread::sleep(Duration::from_millis(7 * round));
         for child in &mut children {
             child.kill().unwrap();
