@@ -14,11 +14,12 @@ use crate::{
 };
 
 /// The fields that resolution, fetching and reporting need. Of the 45 MB of Debian's main index a third remains.
-const KEPT: [&[u8]; 14] = [
+const KEPT: [&[u8]; 15] = [
     b"Package",
     b"Version",
     b"Architecture",
     b"Multi-Arch",
+    b"Priority",
     b"Source",
     b"Installed-Size",
     b"Pre-Depends",
@@ -69,6 +70,13 @@ impl<'a> Package<'a> {
     /// `amd64`, `all`, …
     pub fn architecture(&self) -> &'a str {
         self.field("Architecture").unwrap_or_default()
+    }
+
+    /// How important the distribution takes it to be: 0 for `required`, rising.
+    pub fn priority(&self) -> usize {
+        const PRIORITIES: [&str; 4] = ["required", "important", "standard", "optional"];
+        let priority = self.field("Priority").unwrap_or_default();
+        PRIORITIES.iter().position(|it| *it == priority).unwrap_or(PRIORITIES.len())
     }
 
     /// The name of the source package.
@@ -242,7 +250,8 @@ impl Universe {
         })
     }
 
-    /// The candidates that meet a relation: the package of that name first, then those that provide it, by name.
+    /// The candidates that meet a relation: the package of that name, else those that provide it, the most important first,
+    /// then by name.
     pub fn meeting(&self, relation: &Relation<'_>) -> Vec<Candidate<'_>> {
         let real = self.candidate(relation.name).filter(|it| it.package.meets(relation, self.arch));
         real.map_or_else(|| self.providers(relation), |real| vec![real])
@@ -259,7 +268,9 @@ impl Universe {
         names.sort_unstable();
         names.dedup();
         let candidates = names.into_iter().filter_map(|name| self.candidate(name));
-        candidates.filter(|it| it.package.meets(relation, self.arch)).collect()
+        let mut providers: Vec<_> = candidates.filter(|it| it.package.meets(relation, self.arch)).collect();
+        providers.sort_by_key(|it| it.package.priority());
+        providers
     }
 }
 

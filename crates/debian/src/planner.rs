@@ -17,7 +17,8 @@ use crate::{
     suite::{self, Memory, Suite},
 };
 
-const TABLE: &str = "debian-plan";
+/// The number rises when other packages are chosen from the same indexes.
+const TABLE: &str = "debian-plan-1";
 
 /// Plans a parent image: checks the release files of all suites, reads their indexes, and chooses the packages.
 ///

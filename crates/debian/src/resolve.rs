@@ -282,6 +282,8 @@ mod tests {
     fn a_name_can_be_provided() {
         let lines = "a 1 Depends: awk, v (>= 2)\nmawk 1 Provides: awk\ngawk 1 Provides: awk\np 1 Provides: v (= 1)\nq 1 Provides: v (= 2)";
         assert_eq!(names(lines, &["a"]).unwrap(), "a gawk q");
+        let usual = lines.replace("Provides: awk\ngawk", "Provides: awk; Priority: required\ngawk");
+        assert_eq!(names(&usual, &["a"]).unwrap(), "a mawk q");
         assert_eq!(names(lines, &["a", "mawk"]).unwrap(), "a mawk q");
     }
 

@@ -13,7 +13,7 @@ use super::tree::{Node, Tree};
 use crate::{Error, deb::Spool};
 
 /// The folders that `ldconfig` looks into even if no configuration names them.
-const STANDARD: [&str; 4] = ["lib", "usr/lib", "lib64", "usr/lib64"];
+const STANDARD: [&str; 2] = ["lib", "usr/lib"];
 
 /// A library: its soname and where it is.
 type Libraries = Vec<(String, String)>;

@@ -7,7 +7,7 @@ use super::tree::Tree;
 use crate::{Error, deb::Spool};
 
 /// The packages whose scripts are done here, or need not be done in an image.
-pub(super) const SCRIPTS_DONE: [&str; 22] = [
+pub(super) const SCRIPTS_DONE: [&str; 23] = [
     "base-files",
     "base-passwd",
     "bash",
@@ -21,6 +21,7 @@ pub(super) const SCRIPTS_DONE: [&str; 22] = [
     "grep",
     "libc-bin",
     "libc6",
+    "libgssapi-krb5-2",
     "libpython3-minimal",
     "mawk",
     "media-types",
@@ -138,20 +139,23 @@ fn names(tree: &mut Tree, spools: &[Spool]) -> Result<(), Error> {
 
 /// `debianutils`: `update-shells`. Each shell is listed by both its names of the merged `/usr`.
 fn shells(tree: &mut Tree, spools: &[Spool]) -> Result<(), Error> {
-    let Some(mut text) = tree.read("usr/share/debianutils/shells", spools)? else { return Ok(()) };
-    let fragments: Vec<String> =
-        tree.below("usr/share/debianutils/shells.d").map(|node| node.entry.path.to_string()).collect();
+    let folder = "usr/share/debianutils";
+    let Some(own) = tree.read(&format!("{folder}/shells"), spools)? else { return Ok(()) };
+    let own = String::from_utf8_lossy(&own).into_owned();
+    let mut listed: Vec<String> = Vec::new();
+    let fragments: Vec<String> = tree.below(&format!("{folder}/shells.d")).map(|node| node.entry.path.to_string()).collect();
+    let mut texts = vec![own];
     for fragment in fragments {
-        for shell in String::from_utf8_lossy(&tree.read(&fragment, spools)?.unwrap_or_default()).lines() {
-            let listed = |text: &[u8], shell: &str| String::from_utf8_lossy(text).lines().any(|line| line == shell);
-            for name in [shell.to_owned(), format!("/usr{shell}")] {
-                if name.contains("/bin/") && !name.starts_with("/usr/usr/") && !listed(&text, &name) {
-                    text.extend_from_slice(format!("{name}\n").as_bytes());
-                }
+        texts.push(String::from_utf8_lossy(&tree.read(&fragment, spools)?.unwrap_or_default()).into_owned());
+    }
+    for line in texts.iter().flat_map(|text| text.lines()) {
+        for name in [line.to_owned(), format!("/usr{line}")] {
+            if (name.starts_with('#') || name.starts_with("/bin/") || name.starts_with("/usr/bin/")) && !listed.contains(&name) {
+                listed.push(name);
             }
         }
     }
-    tree.file("etc/shells", 0o644, text)
+    tree.file("etc/shells", 0o644, listed.iter().map(|line| format!("{line}\n")).collect::<String>())
 }
 
 /// `tzdata`: UTC, as for an installation that asks no questions.
