@@ -127,7 +127,8 @@ impl Deb {
         wanted: impl Fn(&EntryPath, &Kind) -> bool,
     ) -> Result<Self, Error> {
         let broken = |why: String| Error::Deb { deb: name.to_owned(), why };
-        let mut members = Members::new(BufReader::with_capacity(256 << 10, input)).map_err(|error| broken(error.to_string()))?;
+        let mut members = Members::new(BufReader::with_capacity(256 << 10, input))
+            .map_err(|error| broken(error.to_string()))?;
         let mut deb = Self { control: BTreeMap::new(), entries: Vec::new(), list: Vec::new() };
         let mut seen = (false, false);
         for expected in ["debian-binary", "control.tar", "data.tar"] {
@@ -142,12 +143,14 @@ impl Deb {
                 }
                 "control.tar" => {
                     seen.0 = true;
-                    let member = decoder(&found, members.member()).map_err(|error| broken(error.to_string()))?;
+                    let member =
+                        decoder(&found, members.member()).map_err(|error| broken(error.to_string()))?;
                     deb.control = control(member).map_err(|error| broken(format!("control.tar: {error}")))?;
                 }
                 _ => {
                     seen.1 = true;
-                    let member = decoder(&found, members.member()).map_err(|error| broken(error.to_string()))?;
+                    let member =
+                        decoder(&found, members.member()).map_err(|error| broken(error.to_string()))?;
                     deb.data(member, spool, &wanted).map_err(|error| broken(format!("data.tar: {error}")))?;
                 }
             }
@@ -170,12 +173,9 @@ impl Deb {
         let mut archive = tar::Archive::new(input);
         for entry in archive.entries()? {
             let mut entry = entry?;
-            let path = match path(&entry.path_bytes())? {
-                Some(path) => path,
-                None => {
-                    self.list.push("/.".to_owned());
-                    continue;
-                }
+            let Some(path) = path(&entry.path_bytes())? else {
+                self.list.push("/.".to_owned());
+                continue;
             };
             if seen.len() >= MOST_ENTRIES {
                 return Err(invalid(format!("it has more than {MOST_ENTRIES} entries")));
@@ -189,7 +189,9 @@ impl Deb {
             if let Kind::HardLink { target } = &kind
                 && seen.get(target) != Some(&Kind::File)
             {
-                return Err(invalid(format!("`{path}` is a hard link to `{target}`, which is no file before it")));
+                return Err(invalid(format!(
+                    "`{path}` is a hard link to `{target}`, which is no file before it"
+                )));
             }
             if seen.insert(path.clone(), kind.clone()).is_some() {
                 return Err(invalid(format!("`{path}` occurs twice")));
@@ -199,11 +201,17 @@ impl Deb {
             if size > 0 && kind != Kind::File {
                 return Err(invalid(format!("`{path}` is no file and has content")));
             }
-            room = room.checked_sub(size).ok_or_else(|| invalid(format!("it unpacks to more than {MOST_CONTENT} bytes")))?;
+            room = room
+                .checked_sub(size)
+                .ok_or_else(|| invalid(format!("it unpacks to more than {MOST_CONTENT} bytes")))?;
             if !wanted(&path, &kind) {
                 continue;
             }
-            let content = if size > 0 { spool.append(&mut entry, size)? } else { Extent { spool: spool.number, ..Extent::default() } };
+            let content = if size > 0 {
+                spool.append(&mut entry, size)?
+            } else {
+                Extent { spool: spool.number, ..Extent::default() }
+            };
             if content.size != size {
                 return Err(invalid(format!("`{path}` ends early")));
             }
@@ -230,7 +238,8 @@ fn control(input: impl Read) -> io::Result<BTreeMap<String, Vec<u8>>> {
     for entry in archive.entries()? {
         let mut entry = entry?;
         let Some(path) = path(&entry.path_bytes())? else { continue };
-        let plain = path.parts().count() == 1 && path.name().bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.+".contains(&b));
+        let plain = path.parts().count() == 1
+            && path.name().bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.+".contains(&b));
         if !plain || kind(&entry)? != Kind::File {
             return Err(invalid(format!("`{path}` is no plain file")));
         }
@@ -263,14 +272,16 @@ fn kind(entry: &tar::Entry<'_, impl Read>) -> io::Result<Kind> {
         tar::EntryType::Regular | tar::EntryType::Continuous => Ok(Kind::File),
         tar::EntryType::Directory => Ok(Kind::Directory),
         tar::EntryType::Symlink => {
-            let target = String::from_utf8(target()?).map_err(|_| invalid("a link's target is not UTF-8".to_owned()))?;
+            let target = String::from_utf8(target()?)
+                .map_err(|_| invalid("a link's target is not UTF-8".to_owned()))?;
             if target.is_empty() || target.contains('\0') {
                 return Err(invalid("a link's target is empty or has a NUL".to_owned()));
             }
             Ok(Kind::Symlink { target })
         }
         tar::EntryType::Link => {
-            let target = path(&target()?)?.ok_or_else(|| invalid("a hard link leads to the root".to_owned()))?;
+            let target =
+                path(&target()?)?.ok_or_else(|| invalid("a hard link leads to the root".to_owned()))?;
             Ok(Kind::HardLink { target })
         }
         other => Err(invalid(format!("it has an entry of type {other:?}, which no package needs"))),
@@ -290,7 +301,10 @@ pub(crate) fn decoder<'a>(name: &str, input: impl BufRead + 'a) -> io::Result<Bo
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
     Ok(match extension {
         "xz" => {
-            let stream = liblzma::stream::Stream::new_stream_decoder(MOST_DECODER_MEMORY, liblzma::stream::CONCATENATED)?;
+            let stream = liblzma::stream::Stream::new_stream_decoder(
+                MOST_DECODER_MEMORY,
+                liblzma::stream::CONCATENATED,
+            )?;
             Box::new(liblzma::bufread::XzDecoder::new_stream(input, stream))
         }
         "gz" => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
@@ -327,9 +341,15 @@ impl<R: BufRead> Members<R> {
     fn next(&mut self, expected: &str) -> io::Result<String> {
         loop {
             let mut header = [0; 60];
-            self.input.read_exact(&mut header).map_err(|_| invalid(format!("it ends before its member `{expected}`")))?;
-            let text = |range: std::ops::Range<usize>| std::str::from_utf8(&header[range]).unwrap_or_default().trim_end();
-            let size: Option<u64> = Some(text(48..58)).filter(|it| it.bytes().all(|b| b.is_ascii_digit())).and_then(|it| it.parse().ok());
+            self.input
+                .read_exact(&mut header)
+                .map_err(|_| invalid(format!("it ends before its member `{expected}`")))?;
+            let text = |range: std::ops::Range<usize>| {
+                std::str::from_utf8(&header[range]).unwrap_or_default().trim_end()
+            };
+            let size: Option<u64> = Some(text(48..58))
+                .filter(|it| it.bytes().all(|b| b.is_ascii_digit()))
+                .and_then(|it| it.parse().ok());
             let name = text(0..16).trim_end_matches('/').to_owned();
             let Some(size) = size.filter(|_| header[58..] == *b"`\n") else {
                 return Err(invalid("an ar header is damaged".to_owned()));
@@ -339,8 +359,13 @@ impl<R: BufRead> Members<R> {
                 self.finish()?;
                 continue;
             }
-            let is_it = name == expected || name.strip_prefix(expected).is_some_and(|rest| rest.starts_with('.'));
-            return if is_it { Ok(name) } else { Err(invalid(format!("its member `{name}` stands where `{expected}` should"))) };
+            let is_it =
+                name == expected || name.strip_prefix(expected).is_some_and(|rest| rest.starts_with('.'));
+            return if is_it {
+                Ok(name)
+            } else {
+                Err(invalid(format!("its member `{name}` stands where `{expected}` should")))
+            };
         }
     }
 

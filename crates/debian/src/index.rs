@@ -104,7 +104,9 @@ impl<'a> Package<'a> {
     /// Whether this package provides what a relation asks for. A constraint on the version is met by a
     /// versioned `Provides` only (policy §7.5).
     fn provides(&self, relation: &Relation<'_>, arch: Arch) -> bool {
-        let Some(provided) = self.field("Provides").filter(|text| text.contains(relation.name)) else { return false };
+        let Some(provided) = self.field("Provides").filter(|text| text.contains(relation.name)) else {
+            return false;
+        };
         groups(provided, arch.as_str()).unwrap_or_default().iter().flatten().any(|virtual_| {
             virtual_.name == relation.name
                 && match virtual_.constraint {
@@ -243,7 +245,9 @@ impl Universe {
     /// The one package of this name that is considered.
     pub fn candidate(&self, name: &str) -> Option<Candidate<'_>> {
         let all = self.indexes.iter().enumerate();
-        let all = all.flat_map(|(index, packages)| packages.named(name).map(move |package| Candidate { package, index }));
+        let all = all.flat_map(|(index, packages)| {
+            packages.named(name).map(move |package| Candidate { package, index })
+        });
         all.reduce(|best, next| match compare(next.package.version, best.package.version) {
             Ordering::Greater => next,
             _ => best,
@@ -283,7 +287,10 @@ mod tests {
         Package: b\nVersion: 2\nArchitecture: all\nProvides: v (= 3), w\n\nPackage: c\nVersion: 1\nArchitecture: armhf\n";
 
     fn universe(texts: &[&str]) -> Universe {
-        Universe::new(texts.iter().map(|text| Index::read(text.as_bytes(), Arch::Amd64).unwrap()).collect(), Arch::Amd64)
+        Universe::new(
+            texts.iter().map(|text| Index::read(text.as_bytes(), Arch::Amd64).unwrap()).collect(),
+            Arch::Amd64,
+        )
     }
 
     #[test]

@@ -128,8 +128,16 @@ const ALIASES: [&str; 6] = ["stable", "oldstable", "oldoldstable", "testing", "u
 /// What the distributions' own archives call their publisher.
 const DISTRIBUTIONS: [&str; 2] = ["Debian", "Ubuntu"];
 /// Components of the distributions themselves.
-const COMPONENTS: [&str; 8] =
-    ["main", "contrib", "non-free", "non-free-firmware", "restricted", "universe", "multiverse", "updates/main"];
+const COMPONENTS: [&str; 8] = [
+    "main",
+    "contrib",
+    "non-free",
+    "non-free-firmware",
+    "restricted",
+    "universe",
+    "multiverse",
+    "updates/main",
+];
 
 impl Sources {
     /// What apt on this machine is configured with.
@@ -149,7 +157,11 @@ impl Sources {
         }
         let folder = root.join("etc/apt/sources.list.d");
         for path in fragments(&folder, &["list", "sources"])? {
-            if path.extension().is_some_and(|it| it == "list") { reader.list(&path)? } else { reader.deb822(&path)? }
+            if path.extension().is_some_and(|it| it == "list") {
+                reader.list(&path)?;
+            } else {
+                reader.deb822(&path)?;
+            }
         }
         let codename = codename(root);
         let all = reader.archives;
@@ -166,7 +178,8 @@ impl Sources {
         }
         let proxy = |scheme: &str| {
             let value = conf.get(&format!("Acquire::{scheme}::Proxy"))?;
-            (!value.eq_ignore_ascii_case("direct") && !value.is_empty() && value != "false").then(|| value.to_owned())
+            (!value.eq_ignore_ascii_case("direct") && !value.is_empty() && value != "false")
+                .then(|| value.to_owned())
         };
         let number = conf.get("Acquire::Max-FutureTime").and_then(|text| text.parse().ok());
         Ok(Self {
@@ -180,7 +193,11 @@ impl Sources {
             },
             network: Network {
                 http_proxy: proxy("http"),
-                https_proxy: if conf.get("Acquire::https::Proxy").is_some() { proxy("https") } else { proxy("http") },
+                https_proxy: if conf.get("Acquire::https::Proxy").is_some() {
+                    proxy("https")
+                } else {
+                    proxy("http")
+                },
                 ca_file: conf.get("Acquire::https::CAInfo").map(PathBuf::from),
             },
         })
@@ -220,7 +237,8 @@ struct Options {
 
 impl Options {
     fn set(&mut self, name: &str, value: &str) {
-        let list = || value.split([',', ' ', '\n']).filter(|word| !word.is_empty()).map(ToOwned::to_owned).collect();
+        let list =
+            || value.split([',', ' ', '\n']).filter(|word| !word.is_empty()).map(ToOwned::to_owned).collect();
         match name.to_ascii_lowercase().as_str() {
             "arch" | "architectures" => self.architectures = list(),
             "signed-by" => self.signed_by = Some(value.to_owned()),
@@ -238,14 +256,18 @@ impl Reader<'_> {
         for (index, line) in text.lines().enumerate() {
             let place = format!("{}:{}", path.display(), index + 1);
             let line = line.split('#').next().unwrap_or_default().trim();
-            let Some(rest) = line.strip_prefix("deb").filter(|rest| rest.starts_with([' ', '\t', '['])) else { continue };
+            let Some(rest) = line.strip_prefix("deb").filter(|rest| rest.starts_with([' ', '\t', '[']))
+            else {
+                continue;
+            };
             let wrong = |why: &str| Error::AptConfiguration { place: place.clone(), why: why.to_owned() };
             let mut rest = rest.trim_start();
             let mut options = Options::default();
             if let Some(inside) = rest.strip_prefix('[') {
                 let (inside, after) = inside.split_once(']').ok_or_else(|| wrong("`[` is not closed"))?;
                 for option in inside.split_ascii_whitespace() {
-                    let (name, value) = option.split_once('=').ok_or_else(|| wrong("an option is `name=value`"))?;
+                    let (name, value) =
+                        option.split_once('=').ok_or_else(|| wrong("an option is `name=value`"))?;
                     options.set(name.trim_end_matches(['+', '-']), value);
                 }
                 rest = after;
@@ -308,7 +330,11 @@ impl Reader<'_> {
         if url.scheme() == "copy" {
             url = Url::parse(&uri.replacen("copy:", "file:", 1)).map_err(|error| wrong(error.to_string()))?;
         }
-        let trust = if options.trusted { Trust::Unsigned } else { Trust::Keys(self.keys(options.signed_by.as_deref())?) };
+        let trust = if options.trusted {
+            Trust::Unsigned
+        } else {
+            Trust::Keys(self.keys(options.signed_by.as_deref())?)
+        };
         self.archives.push(Archive {
             url,
             suite: suite.to_owned(),
@@ -384,7 +410,8 @@ pub(crate) fn join(base: &Url, path: &str) -> Result<Url, Error> {
     if !folder.path().ends_with('/') {
         folder.set_path(&format!("{}/", folder.path()));
     }
-    let wrong = |why: String| Error::Address { base: longshore_fetch::redacted(base), path: path.to_owned(), why };
+    let wrong =
+        |why: String| Error::Address { base: longshore_fetch::redacted(base), path: path.to_owned(), why };
     let joined = folder.join(path).map_err(|error| wrong(error.to_string()))?;
     if !joined.as_str().starts_with(folder.as_str()) {
         return Err(wrong("it leads elsewhere".to_owned()));
@@ -410,7 +437,11 @@ mod tests {
     const BOOKWORM: (&str, &str) = ("etc/os-release", "ID=debian\nVERSION_CODENAME=bookworm\n");
 
     fn suites(sources: &Sources) -> Vec<String> {
-        sources.archives.iter().map(|it| format!("{} {} {}", it.url, it.suite, it.components.join("+"))).collect()
+        sources
+            .archives
+            .iter()
+            .map(|it| format!("{} {} {}", it.url, it.suite, it.components.join("+")))
+            .collect()
     }
 
     #[test]
@@ -428,10 +459,16 @@ mod tests {
                  Check-Valid-Until: no\nSigned-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n abc\n -----END PGP PUBLIC KEY BLOCK-----\n\n\
                  Enabled: no\nTypes: deb\nURIs: http://off/\nSuites: bookworm\nComponents: main\n",
             ),
-            ("etc/apt/sources.list.d/node.list", "deb http://node/ nodistro main\ndeb http://pg/ bookworm-pgdg main\n"),
+            (
+                "etc/apt/sources.list.d/node.list",
+                "deb http://node/ nodistro main\ndeb http://pg/ bookworm-pgdg main\n",
+            ),
             ("etc/apt/sources.list.d/docker.list", "deb http://docker/linux/debian bookworm stable\n"),
             ("etc/apt/sources.list.d/old.list.save", "deb http://saved/ bookworm main\n"),
-            ("etc/apt/apt.conf.d/99x", "Acquire::http::Proxy \"http://proxy:3128\"; Acquire::Check-Valid-Until \"no\";"),
+            (
+                "etc/apt/apt.conf.d/99x",
+                "Acquire::http::Proxy \"http://proxy:3128\"; Acquire::Check-Valid-Until \"no\";",
+            ),
         ]);
         let sources = Sources::from_root(root.path()).unwrap();
         let expected = [
@@ -441,12 +478,21 @@ mod tests {
         ];
         assert_eq!(suites(&sources), expected);
         assert_eq!(sources.codename.as_deref(), Some("bookworm"));
-        assert!(sources.archives[0].serves(Arch::Arm64) && sources.archives[1].check_valid_until == Some(false));
-        assert_eq!(sources.archives[0].trust, Trust::Keys(vec![KeySource::File(root.path().join("usr/share/keyrings/a.gpg"))]));
+        assert!(
+            sources.archives[0].serves(Arch::Arm64) && sources.archives[1].check_valid_until == Some(false)
+        );
+        assert_eq!(
+            sources.archives[0].trust,
+            Trust::Keys(vec![KeySource::File(root.path().join("usr/share/keyrings/a.gpg"))])
+        );
         let Trust::Keys(keys) = &sources.archives[1].trust else { panic!() };
         let key = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nabc\n-----END PGP PUBLIC KEY BLOCK-----";
         assert_eq!(keys, &[KeySource::Inline(key.to_owned())]);
-        assert_eq!(sources.network.https_proxy.as_deref(), Some("http://proxy:3128"), "as in apt, http's serves https too");
+        assert_eq!(
+            sources.network.https_proxy.as_deref(),
+            Some("http://proxy:3128"),
+            "as in apt, http's serves https too"
+        );
         assert!(!sources.currency.check_valid_until && sources.currency.check_date);
         let json = serde_json::to_string(&sources).unwrap();
         assert_eq!(serde_json::from_str::<Sources>(&json).unwrap(), sources);
@@ -464,7 +510,14 @@ mod tests {
             ("etc/apt/trusted.gpg.d/ubuntu.gpg", "x"),
         ]);
         let sources = Sources::from_root(root.path()).unwrap();
-        let of = |arch| sources.archives.iter().filter(|it| it.serves(arch)).map(|it| it.url.host_str().unwrap()).collect::<Vec<_>>();
+        let of = |arch| {
+            sources
+                .archives
+                .iter()
+                .filter(|it| it.serves(arch))
+                .map(|it| it.url.host_str().unwrap())
+                .collect::<Vec<_>>()
+        };
         assert_eq!((of(Arch::Amd64), of(Arch::Arm64)), (vec!["archive", "archive"], vec!["ports"]));
         let trusted = KeySource::File(root.path().join("etc/apt/trusted.gpg.d/ubuntu.gpg"));
         assert_eq!(sources.archives[0].trust, Trust::Keys(vec![trusted]));
@@ -474,7 +527,10 @@ mod tests {
     fn mirror_files_of_cloud_images_are_followed() {
         let root = system(&[
             BOOKWORM,
-            ("etc/apt/mirrors/debian.list", "# mirrors\nhttps://first/debian priority:1\nhttps://second/debian\n"),
+            (
+                "etc/apt/mirrors/debian.list",
+                "# mirrors\nhttps://first/debian priority:1\nhttps://second/debian\n",
+            ),
             (
                 "etc/apt/sources.list.d/debian.sources",
                 "Types: deb\nURIs: mirror+file:///etc/apt/mirrors/debian.list\nSuites: bookworm\nComponents: main\nTrusted: yes\n",
@@ -492,8 +548,14 @@ mod tests {
         let third = [BOOKWORM, ("etc/apt/sources.list", "deb http://x/ bookworm-pgdg main\n")];
         let error = Sources::from_root(system(&third).path()).unwrap_err().to_string();
         assert!(error.contains("is of bookworm itself") && error.contains("sources.list:1"), "{error}");
-        for wrong in ["deb http://x/\n", "deb [arch=amd64 http://x/ bookworm main\n", "deb [x] http://x/ bookworm main\n", "deb x:y[ bookworm main"] {
-            let error = Sources::from_root(system(&[BOOKWORM, ("etc/apt/sources.list", wrong)]).path()).unwrap_err();
+        for wrong in [
+            "deb http://x/\n",
+            "deb [arch=amd64 http://x/ bookworm main\n",
+            "deb [x] http://x/ bookworm main\n",
+            "deb x:y[ bookworm main",
+        ] {
+            let error =
+                Sources::from_root(system(&[BOOKWORM, ("etc/apt/sources.list", wrong)]).path()).unwrap_err();
             assert!(matches!(error, Error::AptConfiguration { .. } | Error::NoApt), "{wrong} {error}");
         }
     }

@@ -37,7 +37,10 @@ async fn a_signed_archive_becomes_an_image() {
     request.packages = vec!["hello (>= 1.0)".to_owned()];
     let plan = archive.plan(&request).await.unwrap();
     let names: Vec<_> = plan.packages.iter().map(|it| (it.name.as_str(), it.group)).collect();
-    assert_eq!(names, [("base-files", Group::Base), ("base-passwd", Group::Base), ("hello", Group::Packages)]);
+    assert_eq!(
+        names,
+        [("base-files", Group::Base), ("base-passwd", Group::Base), ("hello", Group::Packages)]
+    );
     assert_eq!(plan.distribution.to_string(), "Debian (test)");
     assert!(plan.suites[0].signed_by.is_some());
     let parent = archive.parent(&request).await.unwrap();
@@ -48,7 +51,10 @@ async fn a_signed_archive_becomes_an_image() {
     assert_eq!(fs::read_link(root.path().join("bin")).unwrap().to_str(), Some("usr/bin"));
     assert_eq!(read("etc/passwd"), "root:x:0:0:root:/root:/bin/bash\n");
     assert_eq!(read("etc/os-release"), "ID=debian\n");
-    assert!(read("var/lib/dpkg/status").contains("Package: hello\nStatus: install ok installed\nVersion: 1.0-1\n"));
+    assert!(
+        read("var/lib/dpkg/status")
+            .contains("Package: hello\nStatus: install ok installed\nVersion: 1.0-1\n")
+    );
     assert_eq!(read("var/lib/dpkg/info/hello.list"), "/bin\n/bin/hello\n");
 }
 
@@ -66,7 +72,7 @@ async fn a_plan_needs_no_network_again() {
     longshore_debian::fetch(&plan, &archive.fetcher, &archive.blobs, &|_| ()).await.unwrap();
     assert_eq!(longshore_debian::assemble(&plan, &archive.blobs, &|_| ()).unwrap(), parent);
     let mut later = request.clone();
-    later.now += std::time::Duration::from_secs(5 * 60 * 60);
+    later.now += std::time::Duration::from_hours(5);
     assert!(matches!(archive.plan(&later).await, Err(Error::Fetch(_))), "the mirror is asked again");
 }
 
@@ -95,7 +101,10 @@ async fn keyrings_may_be_armored_or_inline() {
     fs::write(&path, key.armored()).unwrap();
     let fingerprint = key.public.primary_key.fingerprint_hex();
     let by_fingerprint = |fingerprint: &str| {
-        Trust::Keys(vec![KeySource::Fingerprint { fingerprint: fingerprint.to_owned(), files: vec![path.clone()] }])
+        Trust::Keys(vec![KeySource::Fingerprint {
+            fingerprint: fingerprint.to_owned(),
+            files: vec![path.clone()],
+        }])
     };
     let other = TestArchive::new();
     other.publish(&key);
@@ -110,7 +119,7 @@ trait Fingerprint {
 
 impl<T: pgp::types::KeyDetails> Fingerprint for T {
     fn fingerprint_hex(&self) -> String {
-        self.fingerprint().as_bytes().iter().map(|byte| format!("{byte:02X}")).collect()
+        format!("{:X}", self.fingerprint())
     }
 }
 
@@ -131,7 +140,10 @@ async fn a_changed_release_is_refused() {
     ] {
         archive.in_release(&forged);
         let result = archive.plan(&request).await;
-        assert!(matches!(result, Err(Error::Signature { source: SignatureError::Shape(_), .. })), "{why}: {result:?}");
+        assert!(
+            matches!(result, Err(Error::Signature { source: SignatureError::Shape(_), .. })),
+            "{why}: {result:?}"
+        );
     }
     archive.in_release(&signed);
     assert!(archive.plan(&request).await.is_ok());
@@ -155,7 +167,7 @@ async fn expired_and_revoked_keys_are_refused() {
     archive.publish(&key);
     let mut request = archive.signed_request(&key, &[]);
     assert!(archive.plan(&request).await.is_ok(), "not yet expired");
-    request.now += std::time::Duration::from_secs(2 * 24 * 60 * 60);
+    request.now += std::time::Duration::from_hours(48);
     assert!(matches!(rejection(archive.plan(&request).await), Rejection::Expired(..)));
 
     let revoked = Key::new().revoked();
@@ -264,7 +276,8 @@ async fn hostile_packages_make_no_image() {
 #[tokio::test]
 async fn broken_packages_make_no_image() {
     let whole = deb(HELLO, &[], &[Item::File("./usr/hello", &[7; 3000])]);
-    let control_only = support::ar(&[("debian-binary", b"2.0\n"), ("control.tar.gz", &support::gz(&support::tar_of(&[])))]);
+    let control_only =
+        support::ar(&[("debian-binary", b"2.0\n"), ("control.tar.gz", &support::gz(&support::tar_of(&[])))]);
     let other = deb(&HELLO.replace("hello", "other"), &[], &[]);
     let future = support::ar(&[("debian-binary", b"3.0\n")]);
     let mut flipped = whole.clone();
@@ -291,7 +304,10 @@ async fn two_packages_with_one_file_are_an_error_unless_one_replaces_the_other()
     for replaces in [false, true] {
         let (mut archive, key) = (with_hello(), Key::new());
         let field = if replaces { "Replaces: hello (<< 2)\n" } else { "" };
-        archive.package(&format!("Package: other\nVersion: 1\nArchitecture: all\n{field}"), &[Item::File("./usr/bin/hello", b"other")]);
+        archive.package(
+            &format!("Package: other\nVersion: 1\nArchitecture: all\n{field}"),
+            &[Item::File("./usr/bin/hello", b"other")],
+        );
         archive.publish(&key);
         let result = archive.parent(&archive.signed_request(&key, &["hello", "other"])).await;
         if replaces {
@@ -313,7 +329,8 @@ async fn hard_links_survive_sorting_and_merging() {
     let parent = archive.parent(&archive.signed_request(&key, &["hello"])).await.unwrap();
     let root = tempfile::tempdir().unwrap();
     support::unpack(&parent, &archive.blobs, root.path());
-    let inode = |name: &str| std::os::unix::fs::MetadataExt::ino(&fs::metadata(root.path().join(name)).unwrap());
+    let inode =
+        |name: &str| std::os::unix::fs::MetadataExt::ino(&fs::metadata(root.path().join(name)).unwrap());
     assert_eq!(inode("usr/bin/aa"), inode("usr/bin/zz"));
     assert_eq!(fs::read(root.path().join("usr/bin/zz")).unwrap(), b"content");
 }

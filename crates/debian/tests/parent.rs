@@ -1,4 +1,5 @@
 //! The real parent, made of the archives that this machine's apt uses, and run.
+#![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod support;
 
@@ -74,7 +75,11 @@ fn apt_would_install(state: &Path, roots: &[&str]) -> BTreeSet<String> {
         "APT::Update::Post-Invoke-Success=".to_owned(),
     ];
     let apt = |arguments: &[&str]| {
-        let output = Command::new("apt-get").args(options.iter().flat_map(|it| ["-o", it])).args(arguments).output().unwrap();
+        let output = Command::new("apt-get")
+            .args(options.iter().flat_map(|it| ["-o", it]))
+            .args(arguments)
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
@@ -100,11 +105,19 @@ async fn the_parent_for_this_machine_runs() {
     assert!(made.parent.layers.iter().any(|layer| layer.group == Group::Python));
     assert!(made.parent.python_sources.len() > 400);
 
-    let ours: BTreeSet<String> = made.plan.packages.iter().map(|it| format!("{} {}", it.name, it.version)).collect();
+    let ours: BTreeSet<String> =
+        made.plan.packages.iter().map(|it| format!("{} {}", it.name, it.version)).collect();
     let state = tempfile::tempdir().unwrap();
-    assert_eq!(ours, apt_would_install(state.path(), &PYTHON_ROOTS), "apt chooses the same packages and versions");
+    assert_eq!(
+        ours,
+        apt_would_install(state.path(), &PYTHON_ROOTS),
+        "apt chooses the same packages and versions"
+    );
 
-    let version = output(root, &format!("{} -c 'import platform; print(platform.python_version())'", python.interpreter));
+    let version = output(
+        root,
+        &format!("{} -c 'import platform; print(platform.python_version())'", python.interpreter),
+    );
     assert_eq!(version, python.version);
     let imports = "import ssl, sqlite3, lzma, bz2, zlib, ctypes, ctypes.util, zoneinfo, readline, curses, uuid, hashlib, decimal
 print(len(ssl.create_default_context().get_ca_certs()) > 100)
@@ -116,20 +129,36 @@ print(sqlite3.connect(':memory:').execute('select 1').fetchone())";
     assert!(output(root, &format!("python3 -c \"{hashed}\"")).parse::<u32>().unwrap() > 100);
 
     assert_eq!(output(root, "dpkg --audit"), "");
-    let listed = output(root, "dpkg-query --show --showformat '${Package} ${Version} ${db:Status-Abbrev}\\n'");
-    let installed: BTreeSet<String> = listed.lines().map(|line| line.trim_end().trim_end_matches(" ii").to_owned()).collect();
+    let listed =
+        output(root, "dpkg-query --show --showformat '${Package} ${Version} ${db:Status-Abbrev}\\n'");
+    let installed: BTreeSet<String> =
+        listed.lines().map(|line| line.trim_end().trim_end_matches(" ii").to_owned()).collect();
     assert_eq!(installed, ours);
     let left_out = "share/doc|share/man|share/locale|share/info|share/lintian|share/bug|share/menu";
-    assert_eq!(output(root, &format!("dpkg --verify | grep -vE '{left_out}' || true")), "", "every file is as packaged");
+    assert_eq!(
+        output(root, &format!("dpkg --verify | grep -vE '{left_out}' || true")),
+        "",
+        "every file is as packaged"
+    );
     assert_eq!(output(root, "dpkg -S /bin/bash"), "bash: /bin/bash");
 
     assert_eq!(output(root, "echo abc | sed s/b/x/ | grep axc | awk '{print $1}'"), "axc");
-    assert_eq!(output(root, "id -un; which ls; readlink -f /bin/sh; stat -c %a /tmp; date -d @0 +%Z; cat /etc/timezone"),
-        "root\n/usr/bin/ls\n/usr/bin/dash\n1777\nUTC\nEtc/UTC");
-    assert!(output(root, ". /etc/os-release; echo $VERSION_CODENAME").starts_with(&made.plan.distribution.codename));
+    assert_eq!(
+        output(
+            root,
+            "id -un; which ls; readlink -f /bin/sh; stat -c %a /tmp; date -d @0 +%Z; cat /etc/timezone"
+        ),
+        "root\n/usr/bin/ls\n/usr/bin/dash\n1777\nUTC\nEtc/UTC"
+    );
+    assert!(
+        output(root, ". /etc/os-release; echo $VERSION_CODENAME")
+            .starts_with(&made.plan.distribution.codename)
+    );
 
     // The loader's cache is the one that ldconfig makes; a newer one adds a line that says who made it.
-    let libraries = |text: String| text.lines().filter(|line| line.contains("=>")).map(ToOwned::to_owned).collect::<Vec<_>>();
+    let libraries = |text: String| {
+        text.lines().filter(|line| line.contains("=>")).map(ToOwned::to_owned).collect::<Vec<_>>()
+    };
     let cache = libraries(output(root, "ldconfig -p"));
     assert_eq!(cache, libraries(output(root, "ldconfig && ldconfig -p")));
     assert!(cache.len() > 40);
@@ -154,7 +183,12 @@ async fn a_parent_for_another_architecture_is_made_here() {
                 let mut head = [0; 20];
                 let read = fs::File::open(entry.path()).unwrap().read(&mut head).unwrap();
                 if read == 20 && head.starts_with(b"\x7fELF") {
-                    assert_eq!(u16::from_le_bytes([head[18], head[19]]), machine, "{}", entry.path().display());
+                    assert_eq!(
+                        u16::from_le_bytes([head[18], head[19]]),
+                        machine,
+                        "{}",
+                        entry.path().display()
+                    );
                     seen += 1;
                 }
             }

@@ -1,5 +1,11 @@
 //! A tiny signed archive on disk, made with real keys and real `.deb` files, and reached by `file:` URLs.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "each test uses a part of this; a failure here fails the test")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::new_without_default,
+    reason = "each test uses a part of this; a failure here fails the test"
+)]
 
 use std::{
     fs,
@@ -16,11 +22,14 @@ use longshore_fetch::{FetchConfig, Fetcher};
 use longshore_oci::{Arch, Digest};
 use longshore_store::{BlobStore, Table};
 use pgp::{
-    composed::{ArmorOptions, CleartextSignedMessage, EncryptionCaps, KeyType, SecretKeyParamsBuilder, SignedPublicKey, SignedSecretKey},
+    composed::{
+        ArmorOptions, CleartextSignedMessage, EncryptionCaps, KeyType, SecretKeyParamsBuilder,
+        SignedPublicKey, SignedSecretKey,
+    },
     crypto::hash::HashAlgorithm,
     packet::{KeyFlags, SignatureConfig, SignatureType, Subpacket, SubpacketData},
     ser::Serialize as _,
-    types::{Duration, KeyDetails, Password, SigningKey, Tag},
+    types::{Duration, KeyDetails, Password, Tag},
 };
 use tempfile::TempDir;
 
@@ -60,7 +69,8 @@ impl Key {
             SubpacketData::SignatureCreationTime(pgp::types::Timestamp::now()),
             SubpacketData::IssuerFingerprint(key.fingerprint()),
         ];
-        config.hashed_subpackets = data.into_iter().chain(more).map(|data| Subpacket::regular(data).unwrap()).collect();
+        config.hashed_subpackets =
+            data.into_iter().chain(more).map(|data| Subpacket::regular(data).unwrap()).collect();
         config
     }
 
@@ -69,12 +79,21 @@ impl Key {
         let mut flags = KeyFlags::default();
         flags.set_sign(true);
         flags.set_certify(true);
-        let more = vec![SubpacketData::KeyFlags(flags), SubpacketData::KeyExpirationTime(Duration::from_secs(seconds))];
+        let more = vec![
+            SubpacketData::KeyFlags(flags),
+            SubpacketData::KeyExpirationTime(Duration::from_secs(seconds)),
+        ];
         let user = &mut self.public.details.users[0];
         let id = user.id.clone();
         let config = self.config(SignatureType::CertPositive, more);
         let signature = config
-            .sign_certification(&self.secret.primary_key, &self.public.primary_key, &Password::empty(), Tag::UserId, &id)
+            .sign_certification(
+                &self.secret.primary_key,
+                &self.public.primary_key,
+                &Password::empty(),
+                Tag::UserId,
+                &id,
+            )
             .unwrap();
         self.public.details.users[0].signatures = vec![signature];
         self
@@ -82,7 +101,8 @@ impl Key {
 
     pub fn revoked(mut self) -> Self {
         let config = self.config(SignatureType::KeyRevocation, Vec::new());
-        let signature = config.sign_key(&self.secret.primary_key, &Password::empty(), &self.public.primary_key).unwrap();
+        let signature =
+            config.sign_key(&self.secret.primary_key, &Password::empty(), &self.public.primary_key).unwrap();
         self.public.details.revocation_signatures.push(signature);
         self
     }
@@ -98,7 +118,12 @@ impl Key {
     pub fn clearsign(&self, text: &str, hash: HashAlgorithm) -> String {
         let mut config = self.config(SignatureType::Text, Vec::new());
         config.hash_alg = hash;
-        let message = CleartextSignedMessage::new(text.trim_end(), config, &self.secret.primary_key, &Password::empty());
+        let message = CleartextSignedMessage::new(
+            text.trim_end(),
+            config,
+            &self.secret.primary_key,
+            &Password::empty(),
+        );
         message.unwrap().to_armored_string(ArmorOptions::default()).unwrap()
     }
 }
@@ -154,7 +179,9 @@ pub fn gz(bytes: &[u8]) -> Vec<u8> {
 pub fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = b"!<arch>\n".to_vec();
     for (name, content) in members {
-        archive.extend(format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, "100644", content.len()).bytes());
+        archive.extend(
+            format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, "100644", content.len()).bytes(),
+        );
         archive.extend_from_slice(content);
         if content.len() % 2 == 1 {
             archive.push(b'\n');
@@ -193,17 +220,23 @@ impl TestArchive {
             folder,
             packages: Vec::new(),
         };
-        archive.package("Package: base-files\nVersion: 1\nArchitecture: amd64\n", &[
-            Item::Directory("./"),
-            Item::Directory("./bin/"),
-            Item::Directory("./tmp/"),
-            Item::File("./usr/lib/os-release", b"ID=debian\n"),
-            Item::Link("./etc/os-release", "../usr/lib/os-release"),
-        ]);
-        archive.package("Package: base-passwd\nVersion: 1\nArchitecture: amd64\nDepends: base-files (>= 1)\n", &[
-            Item::File("./usr/share/base-passwd/passwd.master", b"root:*:0:0:root:/root:/bin/bash\n"),
-            Item::File("./usr/share/base-passwd/group.master", b"root:*:0:\nshadow:*:42:\n"),
-        ]);
+        archive.package(
+            "Package: base-files\nVersion: 1\nArchitecture: amd64\n",
+            &[
+                Item::Directory("./"),
+                Item::Directory("./bin/"),
+                Item::Directory("./tmp/"),
+                Item::File("./usr/lib/os-release", b"ID=debian\n"),
+                Item::Link("./etc/os-release", "../usr/lib/os-release"),
+            ],
+        );
+        archive.package(
+            "Package: base-passwd\nVersion: 1\nArchitecture: amd64\nDepends: base-files (>= 1)\n",
+            &[
+                Item::File("./usr/share/base-passwd/passwd.master", b"root:*:0:0:root:/root:/bin/bash\n"),
+                Item::File("./usr/share/base-passwd/group.master", b"root:*:0:\nshadow:*:42:\n"),
+            ],
+        );
         archive
     }
 
@@ -227,7 +260,12 @@ impl TestArchive {
         for (number, (control, deb)) in self.packages.iter().enumerate() {
             let path = format!("pool/{number}.deb");
             self.write(&path, deb);
-            index.push_str(&format!("{control}Filename: {path}\nSize: {}\nSHA256: {}\n\n", deb.len(), Digest::of(deb).hex()));
+            let about = format!(
+                "{control}Filename: {path}\nSize: {}\nSHA256: {}\n\n",
+                deb.len(),
+                Digest::of(deb).hex()
+            );
+            index.push_str(&about);
         }
         let index = xz(index.as_bytes());
         self.write("dists/test/main/binary-amd64/Packages.xz", &index);
@@ -275,7 +313,8 @@ impl TestArchive {
             network: Network::default(),
         };
         let mut request = ParentRequest::python(Arch::Amd64, sources);
-        request.roots = ["base-files", "base-passwd"].iter().chain(roots).map(|&root| root.to_owned()).collect();
+        request.roots =
+            ["base-files", "base-passwd"].iter().chain(roots).map(|&root| root.to_owned()).collect();
         request.now = Timestamp::now().max("2026-07-12T00:00:00Z".parse().unwrap());
         request
     }
@@ -287,11 +326,17 @@ impl TestArchive {
         self.request(Trust::Keys(vec![KeySource::File(path)]), roots)
     }
 
-    pub async fn plan(&self, request: &ParentRequest) -> Result<longshore_debian::ParentPlan, longshore_debian::Error> {
+    pub async fn plan(
+        &self,
+        request: &ParentRequest,
+    ) -> Result<longshore_debian::ParentPlan, longshore_debian::Error> {
         longshore_debian::plan(request, &self.fetcher, &self.blobs, &self.table, &|_| ()).await
     }
 
-    pub async fn parent(&self, request: &ParentRequest) -> Result<longshore_debian::Parent, longshore_debian::Error> {
+    pub async fn parent(
+        &self,
+        request: &ParentRequest,
+    ) -> Result<longshore_debian::Parent, longshore_debian::Error> {
         let plan = self.plan(request).await?;
         longshore_debian::fetch(&plan, &self.fetcher, &self.blobs, &|_| ()).await?;
         longshore_debian::assemble(&plan, &self.blobs, &|_| ())
