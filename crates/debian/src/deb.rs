@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs::File,
-    io::{self, BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read, Write},
 };
 
 use longshore_layer::{EntryPath, Kind};
@@ -82,7 +82,7 @@ impl Spool {
     /// Appends what `content` has, at most `limit` bytes.
     fn append(&mut self, content: &mut impl Read, limit: u64) -> io::Result<Extent> {
         let offset = self.length;
-        let size = io::copy(&mut content.take(limit), &mut self.file)?;
+        let size = io::copy(&mut content.take(limit), &mut Disk(&self.file))?;
         self.length += size;
         Ok(Extent { spool: self.number, offset, size })
     }
@@ -97,6 +97,24 @@ impl Spool {
     /// A reader of a stretch. Any number of them may read at once.
     pub const fn reader(&self, extent: Extent) -> SpoolReader<'_> {
         SpoolReader { file: &self.file, extent }
+    }
+}
+
+/// The spool's file. Its errors say so, because they are not the package's fault.
+struct Disk<'a>(&'a File);
+
+/// An error of the disk.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct DiskError(io::Error);
+
+impl Write for Disk<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(|error| io::Error::other(DiskError(error)))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -151,7 +169,12 @@ impl Deb {
                     seen.1 = true;
                     let member =
                         decoder(&found, members.member()).map_err(|error| broken(error.to_string()))?;
-                    deb.data(member, spool, &wanted).map_err(|error| broken(format!("data.tar: {error}")))?;
+                    deb.data(member, spool, &wanted).map_err(|error| {
+                        match error.downcast::<DiskError>() {
+                            Ok(DiskError(source)) => crate::error::io("write", &std::env::temp_dir())(source),
+                            Err(error) => broken(format!("data.tar: {error}")),
+                        }
+                    })?;
                 }
             }
             members.finish().map_err(|error| broken(error.to_string()))?;
@@ -397,5 +420,45 @@ impl<R: Read> Read for Member<'_, R> {
         }
         self.0.left -= read as u64;
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(bytes: &[u8]) -> Result<Deb, Error> {
+        Deb::read(bytes, "x.deb", &mut Spool::new(0).unwrap(), |_, _| true)
+    }
+
+    #[test]
+    fn a_full_disk_is_not_blamed_on_the_package() {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut spool = Spool { number: 0, file: full, length: 0 };
+        let error = spool.append(&mut &b"content"[..], 7).unwrap_err();
+        let DiskError(error) = error.downcast::<DiskError>().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics(bytes: Vec<u8>, size in 0..200_u32, name in "debian-binary|control.tar|_x|data.tar.xz") {
+            prop_assert!(read(&bytes).is_err());
+            let header = format!("!<arch>\n{name:<16}{:<12}{:<6}{:<6}{:<8}{size:<10}`\n", 0, 0, 0, 0);
+            prop_assert!(read(&[header.as_bytes(), &bytes].concat()).is_err());
+        }
+
+        #[test]
+        fn hostile_tars_do_no_harm(mut bytes in proptest::collection::vec(any::<u8>(), 512..1600)) {
+            bytes[257..263].copy_from_slice(b"ustar\0");
+            let mut sum = 0_u32;
+            bytes[148..156].fill(b' ');
+            bytes[..512].iter().for_each(|byte| sum += u32::from(*byte));
+            bytes[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            let mut deb = Deb { control: BTreeMap::new(), entries: Vec::new(), list: Vec::new() };
+            let _ = deb.data(&bytes[..], &mut Spool::new(0).unwrap(), &|_, _| true);
+            let _ = control(&bytes[..]);
+        }
     }
 }

@@ -6,6 +6,7 @@ use futures::future::{join_all, try_join_all};
 use longshore_fetch::{Download, Fetcher};
 use longshore_oci::{Arch, Digest};
 use longshore_store::{BlobStore, Table};
+use url::Url;
 
 use crate::{
     Distribution, Error, Event, Group, LAYOUT_VERSION, LockedPackage, LockedSuite, ParentPlan, ParentRequest,
@@ -216,7 +217,7 @@ fn choose(
         suites: suites
             .iter()
             .map(|it| LockedSuite {
-                url: it.archive.url.clone(),
+                url: without_credentials(&it.archive.url),
                 suite: it.archive.suite.clone(),
                 release: it.digest,
                 date: it.release.date,
@@ -249,6 +250,14 @@ fn lock(candidate: &Candidate<'_>, suite: usize, further: bool) -> Result<Locked
         size: package.size().ok_or_else(|| wrong("it has no Size"))?,
         group: if further { Group::Packages } else { group(package.name, package.architecture()) },
     })
+}
+
+/// A lock is shown and shared: what opens a private mirror stays out of it. `~/.netrc` has it when packages are fetched.
+fn without_credentials(url: &Url) -> Url {
+    let mut plain = url.clone();
+    // Only an address that has no place for them refuses.
+    let _ = plain.set_username("").and_then(|()| plain.set_password(None));
+    plain
 }
 
 /// The layer of a package of the parent itself.

@@ -300,6 +300,34 @@ async fn broken_packages_make_no_image() {
 }
 
 #[tokio::test]
+async fn all_compressions_are_read() {
+    let tar = support::tar_of(&[Item::File("./usr/hello", b"hello")]);
+    let control = support::tar_of(&[Item::File("./control", HELLO.as_bytes())]);
+    let zst = |bytes: &[u8]| zstd::encode_all(bytes, 3).unwrap();
+    for (extension, control, data) in [
+        ("", control.clone(), tar.clone()),
+        (".gz", support::gz(&control), support::gz(&tar)),
+        (".xz", support::xz(&control), support::xz(&tar)),
+        (".zst", zst(&control), zst(&tar)),
+    ] {
+        let (control_name, data_name) = (format!("control.tar{extension}"), format!("data.tar{extension}"));
+        let members = [
+            ("debian-binary", &b"2.0\n"[..]),
+            ("_skipped", b"x"),
+            (&control_name, &control),
+            (&data_name, &data),
+        ];
+        let (mut archive, key) = (TestArchive::new(), Key::new());
+        archive.raw(HELLO, support::ar(&members));
+        archive.publish(&key);
+        let parent = archive.parent(&archive.signed_request(&key, &["hello"])).await.unwrap();
+        let root = tempfile::tempdir().unwrap();
+        support::unpack(&parent, &archive.blobs, root.path());
+        assert_eq!(fs::read(root.path().join("usr/hello")).unwrap(), b"hello", "{extension}");
+    }
+}
+
+#[tokio::test]
 async fn two_packages_with_one_file_are_an_error_unless_one_replaces_the_other() {
     for replaces in [false, true] {
         let (mut archive, key) = (with_hello(), Key::new());
