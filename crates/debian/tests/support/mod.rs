@@ -339,7 +339,7 @@ impl TestArchive {
     ) -> Result<longshore_debian::Parent, longshore_debian::Error> {
         let plan = self.plan(request).await?;
         longshore_debian::fetch(&plan, &self.fetcher, &self.blobs, &|_| ()).await?;
-        longshore_debian::assemble(&plan, &self.blobs, &|_| ())
+        longshore_debian::assemble(&plan, &self.blobs, &self.blobs, &|_| ())
     }
 }
 
