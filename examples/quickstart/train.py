@@ -1,4 +1,4 @@
-"""Tells three kinds of wine apart by their chemistry: load, train, evaluate, each in a container of its own.
+"""Tells malignant from benign tumours by how their cells look: load, train, evaluate, each in a container of its own.
 
 Run it with `python train.py`. This machine needs neither pandas nor scikit-learn: they are in the image only, so they
 are imported by the steps that use them, and up here for the type checker alone.
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @step
 def load() -> tuple[Annotated[pd.DataFrame, "training"], Annotated[pd.DataFrame, "held_out"]]:
-    """The wine data set that scikit-learn ships, split into what is learnt from and what is not."""
-    from sklearn.datasets import load_wine
+    """The breast cancer data set that scikit-learn ships, split into what is learnt from and what is not."""
+    from sklearn.datasets import load_breast_cancer
     from sklearn.model_selection import train_test_split
 
-    wines = load_wine(as_frame=True).frame
-    training, held_out = train_test_split(wines, test_size=0.3, stratify=wines["target"], random_state=0)
-    print(f"{len(training)} wines to learn from, {len(held_out)} held out")
+    samples = load_breast_cancer(as_frame=True).frame
+    training, held_out = train_test_split(samples, test_size=0.3, stratify=samples["target"], random_state=0)
+    print(f"{len(training)} samples to learn from, {len(held_out)} held out")
     return training, held_out
 
 
@@ -41,7 +41,7 @@ def train(data: pd.DataFrame, depth: int = 3) -> Annotated[RandomForestClassifie
 
 @step
 def evaluate(model: RandomForestClassifier, data: pd.DataFrame) -> Annotated[float, "score"]:
-    """The share of the held-out wines that the model names correctly."""
+    """The share of the held-out samples that the model names correctly."""
     score = float(model.score(data.drop(columns="target"), data["target"]))
     print(f"score: {score:.3f}")
     return score

@@ -19,6 +19,7 @@ from longshore.errors import (
     LongshoreError,
     RunFailed,
     RunInterrupted,
+    RunKilled,
     UsageError,
 )
 from longshore.pipelines import Pipeline, pipeline
@@ -35,6 +36,7 @@ __all__ = [
     "Run",
     "RunFailed",
     "RunInterrupted",
+    "RunKilled",
     "Step",
     "UsageError",
     "__version__",

@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from longshore.errors import LongshoreError, RunFailed, RunInterrupted
+from longshore.errors import LongshoreError, RunInterrupted
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -27,7 +27,7 @@ def install() -> None:
         if not isinstance(error, (LongshoreError, RunInterrupted)) or _is_interactive():
             previous(kind, error, trace)
             return
-        if not isinstance(error, (RunFailed, RunInterrupted)):
+        if not error.told:
             sys.stderr.write(describe(error, trace))
         raise SystemExit(error.exit_code)
 

@@ -16,6 +16,8 @@ class LongshoreError(Exception):
 
     exit_code: int = 1
     """The program's exit code when nobody catches the error."""
+    told: bool = False
+    """Whether the user has been told already, so that nothing is left to print."""
 
 
 class UsageError(LongshoreError):
@@ -35,15 +37,24 @@ class BinaryNotFound(LongshoreError):
 class RunFailed(LongshoreError):
     """A run did not succeed. The program `longshore` has already said why; `exit_code` is its exit code."""
 
+    told = True
+
     def __init__(self, exit_code: int, message: str) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class RunKilled(RunFailed):
+    """The program `longshore` was ended by a signal, and could not say anything."""
+
+    told = False
 
 
 class RunInterrupted(KeyboardInterrupt):
     """A run was ended by Ctrl-C, after the program `longshore` had cleaned up."""
 
     exit_code: int = 130
+    told: bool = True
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ import tempfile
 from typing import IO, TYPE_CHECKING, Any
 
 from longshore.binary import find_binary
-from longshore.errors import LongshoreError, RunFailed, RunInterrupted
+from longshore.errors import LongshoreError, RunFailed, RunInterrupted, RunKilled
 from longshore.runs import Artifact, Run
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _execute(command: list[str], document: bytes) -> int:
         raise RunInterrupted
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
-        raise RunFailed(128 - code, f"the run failed: the program `longshore` was ended by {name}")
+        raise RunKilled(128 - code, f"the run failed: the program `longshore` was ended by {name}")
     return code
 
 

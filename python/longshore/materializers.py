@@ -178,7 +178,8 @@ def _column_fits(column: pandas.Series[object]) -> bool:
         if dtype.kind == "f":
             return dtype.isnative and dtype.itemsize in (4, 8)
         if dtype.kind == "M":
-            return dtype.isnative
+            # Parquet has no seconds and no days.
+            return dtype.isnative and numpy.datetime_data(dtype)[0] in ("ms", "us", "ns")
         # Text without gaps only: `None` and NaN would both come back as `None`.
         return dtype.kind == "O" and all(type(item) is str for item in column.array)
     return isinstance(dtype, pandas.DatetimeTZDtype) or str(dtype) in _NULLABLE

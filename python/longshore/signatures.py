@@ -6,7 +6,7 @@ import ast
 import inspect
 import typing
 from dataclasses import dataclass
-from typing import Callable
+from typing import Annotated, Callable
 
 from longshore.errors import UsageError, did_you_mean
 
@@ -26,10 +26,6 @@ class Outputs:
     """Whether the function returns a tuple with one element per output."""
     tuple_type: type | None = None
     """The NamedTuple class that it returns, if it is one."""
-
-
-_WRITTEN = {"Annotated": typing.Annotated, "Tuple": tuple}
-"""How the types that matter are written where they are imported for the type checker only."""
 
 
 def location(function: Callable[..., object]) -> str:
@@ -141,7 +137,7 @@ def _outputs_of_text(text: str, names: dict[str, object]) -> Outputs:
     # The types are not importable here (`if TYPE_CHECKING: import pandas`), or this Python is too old for
     # the syntax (`int | None`): the names of the outputs are read from the text.
     tree = _parsed(text)
-    if isinstance(tree, ast.Subscript) and _is(tree.value, names, tuple, tuple):
+    if isinstance(tree, ast.Subscript) and _is(tree.value, names, tuple, "Tuple"):
         elements = _elements(tree)
         if not any(isinstance(item, ast.Constant) and item.value is ... for item in elements):
             return _packed([_name_of_tree(item, names) for item in elements])
@@ -160,7 +156,7 @@ def _name_of_tree(tree: ast.expr, names: dict[str, object]) -> str | None:
     if isinstance(tree, ast.Constant) and isinstance(tree.value, str):
         inner = _parsed(tree.value)
         return None if inner is None else _name_of_tree(inner, names)
-    if not isinstance(tree, ast.Subscript) or not _is(tree.value, names, typing.Annotated):
+    if not isinstance(tree, ast.Subscript) or not _is(tree.value, names, Annotated, "Annotated"):
         return None
     for item in _elements(tree)[1:]:
         if isinstance(item, ast.Constant) and isinstance(item.value, str):
@@ -177,13 +173,13 @@ def _elements(tree: ast.Subscript) -> list[ast.expr]:
     return [typing.cast("ast.expr", inner)]
 
 
-def _is(tree: ast.expr, names: dict[str, object], *wanted: object) -> bool:
-    """Whether an expression names one of `wanted`: by its value, else by how it is written."""
+def _is(tree: ast.expr, names: dict[str, object], wanted: object, written: str) -> bool:
+    """Whether an expression is the type `wanted`: by its value, else by how it is written."""
     value = _evaluated(ast.unparse(tree), names)
     if value is not None:
-        return any(value is item for item in wanted)
-    written = tree.attr if isinstance(tree, ast.Attribute) else getattr(tree, "id", None)
-    return any(written == name and item in wanted for name, item in _WRITTEN.items())
+        # The origin of `typing.Tuple` is `tuple`.
+        return value is wanted or typing.get_origin(value) is wanted
+    return written == (tree.attr if isinstance(tree, ast.Attribute) else getattr(tree, "id", None))
 
 
 def _packed(found: list[str | None]) -> Outputs:

@@ -2,21 +2,18 @@
 
 use std::time::Duration;
 
-use longshore_oci::{Digest, Reference};
+use longshore_oci::Reference;
 
 /// Something that happened.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// The parent is being looked up or made.
+    /// The parent's packages are being looked up.
     ParentStarted,
-    /// The parent is known.
+    /// The parent is in the registry.
     ParentDone(ParentReport),
     /// The requirements are being resolved.
-    LockStarted {
-        /// How many requirements there are.
-        requirements: usize,
-    },
+    LockStarted,
     /// The requirements are resolved.
     LockDone {
         /// How many packages the lock has.
@@ -26,19 +23,17 @@ pub enum Event {
         /// Whether an earlier resolution was taken.
         origin: Origin,
     },
-    /// What there is to do is known.
-    Planned {
-        /// The layers above the parent, lowest first.
-        layers: Vec<LayerTitle>,
-        /// The bytes to fetch.
-        to_fetch: u64,
-    },
-    /// Bytes of a download have arrived.
-    Fetched {
-        /// How many.
+    /// A download of that many bytes begins.
+    FetchStarted {
+        /// Its length in bytes.
         bytes: u64,
     },
-    /// One download is complete.
+    /// Bytes of a download have arrived, or have been given up again.
+    FetchProgress {
+        /// How many more.
+        bytes: i64,
+    },
+    /// A download is complete.
     FetchDone {
         /// What it was, e.g. `numpy 2.1.3`.
         what: String,
@@ -65,26 +60,22 @@ pub enum Origin {
 /// A layer's place and name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerTitle {
-    /// Its position above the parent, from 0.
-    pub position: usize,
     /// What it holds, e.g. `numpy 2.1.3`.
     pub title: String,
+    /// What is done to make it: `spliced`, `compiled`, `packed`.
+    pub verb: &'static str,
 }
 
 /// What is known of a parent image.
 #[derive(Clone, Debug)]
 pub struct ParentReport {
-    /// What it is, e.g. `Debian 12 (bookworm), Python 3.11, amd64`.
+    /// What it is, e.g. `Debian 12.5 (bookworm), Python 3.11.2`.
     pub title: String,
-    /// Its digest.
-    pub digest: Digest,
     /// The bytes of its layers.
     pub size: u64,
     /// Whether it was made now.
     pub origin: Origin,
-    /// The bytes that were fetched for it.
-    pub fetched: u64,
-    /// How long it took.
+    /// How long that took.
     pub took: Duration,
 }
 
@@ -112,8 +103,8 @@ pub struct ImageReport {
     pub pushed: u64,
     /// How many layers were new.
     pub new_layers: usize,
-    /// How many layers were there already.
-    pub reused_layers: usize,
+    /// How many layers it has.
+    pub layers: usize,
     /// How long the whole build took.
     pub took: Duration,
 }

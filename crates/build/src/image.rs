@@ -7,6 +7,8 @@ use crate::{layer::LayerRecord, parent::Parent};
 
 /// Where the code is in an image (DESIGN §5, "Image layout").
 pub(crate) const APP: &str = "/app";
+/// Where the virtual environment is in an image.
+const VENV: &str = "/opt/venv";
 /// What Docker takes for `PATH` where an image has none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -30,10 +32,9 @@ pub(crate) fn assemble(
     let mut config = parent.config.clone();
     config.created = Some(created.to_owned());
     let process = &mut config.config;
-    let venv = longshore_python::VENV;
     let path = process.env("PATH").unwrap_or(DEFAULT_PATH).to_owned();
-    process.set_env("PATH", &format!("{venv}/bin:{path}"));
-    process.set_env("VIRTUAL_ENV", venv);
+    process.set_env("PATH", &format!("{VENV}/bin:{path}"));
+    process.set_env("VIRTUAL_ENV", VENV);
     process.set_env("PYTHONPATH", APP);
     for (name, value) in settings.environment.iter().flatten() {
         process.set_env(name, value);

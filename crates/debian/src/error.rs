@@ -47,10 +47,8 @@ pub enum Error {
         why: String,
     },
     /// A keyring cannot be used.
-    #[error("keyring {keyring}: {why}; {suite} cannot be checked without it")]
+    #[error("the signature of {suite} cannot be checked: {why}; install the distribution's keyring package, or name its keyring")]
     Keyring {
-        /// The file.
-        keyring: String,
         /// The suite whose signature it should check.
         suite: String,
         /// What is wrong.
@@ -82,7 +80,7 @@ pub enum Error {
     },
     /// No suite serves the architecture.
     #[error(
-        "no configured archive serves {arch} ({looked}); give one that does in the settings (Ubuntu keeps arm64 on another \
+        "no configured archive of the distribution serves {arch} ({looked}); give one that does in the settings (Ubuntu keeps arm64 on another \
          mirror, `ports`, than amd64), or build for another architecture"
     )]
     NoArch {
@@ -132,6 +130,18 @@ pub enum Error {
         /// What cannot be made without it.
         wanted: String,
     },
+    /// A download failed.
+    #[error(transparent)]
+    Fetch(#[from] longshore_fetch::FetchError),
+    /// The blob store refuses.
+    #[error(transparent)]
+    Store(#[from] longshore_store::StoreError),
+    /// A layer cannot be written.
+    #[error(transparent)]
+    Layer(#[from] longshore_layer::Error),
+    /// The program is ending.
+    #[error("the work was interrupted before it was done")]
+    Unfinished,
     /// The operating system refuses.
     #[error("cannot {action} {path}: {source}")]
     Io {

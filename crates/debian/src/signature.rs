@@ -310,6 +310,11 @@ fn issuer(signature: &Signature) -> String {
     if bytes.is_empty() { "(unnamed)".to_owned() } else { bytes.iter().map(|byte| format!("{byte:02X}")).collect() }
 }
 
+/// The text of a clearsigned message whose signature does not matter; `None` if it is not clearsigned.
+pub(crate) fn text_of(message: &str) -> Option<String> {
+    split(message).ok().map(|(text, _)| text)
+}
+
 /// Splits a clearsigned message into the signed text and the armored signatures. Nothing may stand before, between or
 /// after them: what is not signed is not there to be mistaken for what is.
 fn split(message: &str) -> Result<(String, &str), SignatureError> {

@@ -26,6 +26,9 @@ pub struct Sources {
     /// another release are left out. If absent, the first archive decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codename: Option<String>,
+    /// The publishers (`Origin` of the `Release` file) whose suites are used; those of others are left out. Empty for all.
+    #[serde(default)]
+    pub origins: Vec<String>,
     /// How current an archive must be.
     #[serde(default)]
     pub currency: Currency,
@@ -121,7 +124,9 @@ pub struct Network {
 /// The suffixes that suites of one release have, and the aliases of releases. Third-party archives name theirs otherwise
 /// (`nodistro`, `cloud-sdk-bookworm`, `bookworm-pgdg`); those that do not are told by the `Origin` of their `Release`.
 const POCKETS: [&str; 5] = ["", "-updates", "-security", "/updates", "-proposed-updates"];
-const ALIASES: [&str; 4] = ["stable", "oldstable", "oldoldstable", "testing"];
+const ALIASES: [&str; 6] = ["stable", "oldstable", "oldoldstable", "testing", "unstable", "sid"];
+/// What the distributions' own archives call their publisher.
+const DISTRIBUTIONS: [&str; 2] = ["Debian", "Ubuntu"];
 /// Components of the distributions themselves.
 const COMPONENTS: [&str; 8] =
     ["main", "contrib", "non-free", "non-free-firmware", "restricted", "universe", "multiverse", "updates/main"];
@@ -167,6 +172,7 @@ impl Sources {
         Ok(Self {
             archives,
             codename,
+            origins: DISTRIBUTIONS.map(ToOwned::to_owned).to_vec(),
             currency: Currency {
                 check_valid_until: conf.flag("Acquire::Check-Valid-Until").unwrap_or(true),
                 check_date: conf.flag("Acquire::Check-Date").unwrap_or(true),
@@ -192,7 +198,7 @@ fn codename(root: &Path) -> Option<String> {
 /// The rule by which third-party archives are left out before anything is fetched from them.
 fn belongs(archive: &Archive, codename: Option<&str>) -> bool {
     let of = |name: &str| POCKETS.iter().any(|pocket| archive.suite.strip_prefix(name) == Some(pocket));
-    let suite = codename.is_none_or(of) || ALIASES.iter().any(|alias| of(alias)) || codename.is_none();
+    let suite = codename.is_none_or(of) || ALIASES.iter().any(|alias| of(alias));
     suite && archive.components.iter().any(|component| COMPONENTS.contains(&component.as_str()))
 }
 
@@ -368,10 +374,20 @@ impl Archive {
 
     /// The address of something below the archive's root.
     pub(crate) fn join(&self, path: &str) -> Result<Url, Error> {
-        let mut base = self.url.clone();
-        if !base.path().ends_with('/') {
-            base.set_path(&format!("{}/", base.path()));
-        }
-        base.join(path).map_err(|error| Error::Address { base: base.to_string(), path: path.to_owned(), why: error.to_string() })
+        join(&self.url, path)
     }
+}
+
+/// The address of something below `base`.
+pub(crate) fn join(base: &Url, path: &str) -> Result<Url, Error> {
+    let mut folder = base.clone();
+    if !folder.path().ends_with('/') {
+        folder.set_path(&format!("{}/", folder.path()));
+    }
+    let wrong = |why: String| Error::Address { base: longshore_fetch::redacted(base), path: path.to_owned(), why };
+    let joined = folder.join(path).map_err(|error| wrong(error.to_string()))?;
+    if !joined.as_str().starts_with(folder.as_str()) {
+        return Err(wrong("it leads elsewhere".to_owned()));
+    }
+    Ok(joined)
 }

@@ -1,26 +1,22 @@
 //! What each step is given: pure values, made before anything runs.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use longshore_oci::Reference;
-use longshore_pipeline::{PipelineSpec, StepSpec};
+use longshore_pipeline::{PipelineSpec, SourceRef, StepSpec};
 use longshore_stack::RunId;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use url::Url;
 
 /// Where the artifact store is in a container.
 pub(crate) const ARTIFACTS: &str = "/longshore/artifacts";
-/// Where a container finds its job.
-pub(crate) const JOB: &str = "/longshore/job.json";
-/// The interpreter in an image (DESIGN §5).
-pub(crate) const PYTHON: &str = "/opt/venv/bin/python";
-/// The module that carries out a job.
-pub(crate) const ENTRYPOINT: &str = "longshore.entrypoint";
-/// The environment variable that names the file of the job. While it is set, calling a pipeline does nothing, so that
-/// importing the user's script in a container starts no second run.
-pub(crate) const JOB_VARIABLE: &str = "LONGSHORE_STEP";
 
 /// A run: its steps in order, and where their outputs go.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct RunPlan {
     /// The run.
     pub id: RunId,
@@ -31,89 +27,151 @@ pub struct RunPlan {
 }
 
 /// One step: its image and its job.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct StepPlan {
-    /// The step's name.
-    pub name: String,
     /// The image to run it in, by digest; none for the in-process orchestrator.
     pub image: Option<Reference>,
-    /// The job, as `docs/pipeline-spec.md` describes it.
-    pub job: Value,
+    /// What the entrypoint is to do.
+    pub job: JobStep,
+}
+
+/// The step document of `docs/pipeline-spec.md`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Job {
+    version: u32,
+    run_id: String,
+    steps: Vec<JobStep>,
+}
+
+/// One step of a [`Job`].
+#[derive(Clone, Debug, Serialize)]
+pub struct JobStep {
+    /// The step's name.
+    pub name: String,
+    source: SourceRef,
+    inputs: BTreeMap<String, Artifact>,
+    parameters: BTreeMap<String, Box<RawValue>>,
+    outputs: BTreeMap<String, Artifact>,
+}
+
+/// Where an artifact is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Artifact {
+    uri: String,
 }
 
 /// Where a step sees the artifact store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ArtifactView<'a> {
+pub enum ArtifactView {
     /// In a container, at a fixed path.
     Container,
-    /// On this machine, below this folder.
-    Host(&'a Path),
+    /// On this machine, where it is.
+    Host,
 }
 
 impl RunPlan {
-    /// Plans a run. `image` gives the image of a step.
+    /// Plans a run whose outputs go below `store`, an absolute path. `image` gives the image of a step.
     pub fn new(
         spec: &PipelineSpec,
         id: RunId,
-        artifacts: &Path,
-        view: ArtifactView<'_>,
+        store: &Path,
+        view: ArtifactView,
         image: impl Fn(&StepSpec) -> Option<Reference>,
     ) -> Self {
-        let artifacts = artifacts.join(id.to_string());
         let root = match view {
             ArtifactView::Container => Path::new(ARTIFACTS),
-            ArtifactView::Host(_) => &artifacts,
+            ArtifactView::Host => store,
         };
-        let steps = spec.steps.iter().map(|step| StepPlan {
-            name: step.name.clone(),
-            image: image(step),
-            job: job(id, &[step], root),
-        });
-        Self { id, steps: steps.collect(), artifacts: artifacts.clone() }
+        let root = root.join(id.to_string());
+        let steps =
+            spec.steps.iter().map(|step| StepPlan { image: image(step), job: JobStep::new(step, &root) });
+        Self { id, steps: steps.collect(), artifacts: store.join(id.to_string()) }
     }
 
-    /// One job of all steps, for the orchestrator that runs them in one process.
-    pub fn single_job(&self) -> Value {
-        let steps: Vec<&Value> = self.steps.iter().filter_map(|step| step.job["steps"].get(0)).collect();
-        json!({"version": 1, "run_id": self.id.to_string(), "steps": steps})
+    /// The job of some of the steps.
+    pub fn job<'a>(&self, steps: impl IntoIterator<Item = &'a StepPlan>) -> Job {
+        let steps = steps.into_iter().map(|step| step.job.clone());
+        Job { version: 1, run_id: self.id.to_string(), steps: steps.collect() }
     }
 
-    /// The outputs of all steps by step and name, as URIs on this machine.
-    pub fn outputs(&self, spec: &PipelineSpec) -> Value {
-        let uri = |step: &StepSpec, output: &String| json!({"uri": uri(&self.artifacts, &step.name, output)});
-        spec.steps
+    /// The outputs of all steps by step and name, where they are on this machine.
+    pub fn outputs(&self) -> BTreeMap<&str, BTreeMap<&str, Artifact>> {
+        let on_host = |step: &JobStep, output: &str| Artifact::at(&self.artifacts, &step.name, output);
+        self.steps
             .iter()
-            .map(|step| {
-                let outputs: Value =
-                    step.outputs.iter().map(|output| (output.clone(), uri(step, output))).collect();
-                (step.name.clone(), outputs)
+            .map(|StepPlan { job, .. }| {
+                let outputs = job.outputs.keys().map(|output| (output.as_str(), on_host(job, output)));
+                (job.name.as_str(), outputs.collect())
             })
             .collect()
     }
 }
 
-fn uri(root: &Path, step: &str, output: &str) -> String {
-    format!("file://{}", root.join(step).join(output).display())
+impl JobStep {
+    fn new(step: &StepSpec, root: &Path) -> Self {
+        let input = |(input, from): (&String, &longshore_pipeline::OutputRef)| {
+            (input.clone(), Artifact::at(root, &from.step, &from.output))
+        };
+        let output = |output: &String| (output.clone(), Artifact::at(root, &step.name, output));
+        Self {
+            name: step.name.clone(),
+            source: step.source.clone(),
+            inputs: step.inputs.iter().map(input).collect(),
+            parameters: step.parameters.clone(),
+            outputs: step.outputs.iter().map(output).collect(),
+        }
+    }
 }
 
-fn job(id: RunId, steps: &[&StepSpec], root: &Path) -> Value {
-    let steps: Vec<Value> = steps
-        .iter()
-        .map(|step| {
-            let inputs: Value = step
-                .inputs
-                .iter()
-                .map(|(input, from)| (input.clone(), json!({"uri": uri(root, &from.step, &from.output)})))
-                .collect();
-            let outputs: Value = step
-                .outputs
-                .iter()
-                .map(|output| (output.clone(), json!({"uri": uri(root, &step.name, output)})))
-                .collect();
-            json!({
-                "name": step.name, "source": step.source, "inputs": inputs, "parameters": step.parameters, "outputs": outputs,
-            })
-        })
-        .collect();
-    json!({"version": 1, "run_id": id.to_string(), "steps": steps})
+impl Artifact {
+    /// The artifact of an output in the folder of a run.
+    fn at(root: &Path, step: &str, output: &str) -> Self {
+        let path = root.join(step).join(output);
+        // Only a relative path has no URI, and the artifact store's is absolute.
+        let uri = Url::from_file_path(&path).map_or_else(|()| path.display().to_string(), String::from);
+        Self { uri }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPEC: &str = r#"{
+        "version": 1, "pipeline": {"name": "p"}, "source_root": "/src", "sdk_version": "0.1.0",
+        "python": {"executable": "/usr/bin/python3", "version": "3.11.2"},
+        "steps": [
+            {"name": "load", "source": {"module": "m", "attribute": "load"}, "outputs": ["output"],
+             "parameters": {"n": 123456789012345678901234567890, "x": 0.10}},
+            {"name": "train", "source": {"module": "m", "attribute": "train"}, "outputs": [],
+             "inputs": {"data": {"step": "load", "output": "output"}}}
+        ]}"#;
+
+    fn plan(view: ArtifactView) -> RunPlan {
+        let spec = PipelineSpec::from_json(SPEC.as_bytes()).unwrap();
+        RunPlan::new(&spec, RunId::new(), Path::new("/home/a b/artifacts"), view, |_| None)
+    }
+
+    #[test]
+    fn a_step_finds_its_inputs_where_an_earlier_one_put_them() {
+        let plan = plan(ArtifactView::Container);
+        let (load, train) = (&plan.steps[0].job, &plan.steps[1].job);
+        assert_eq!(train.inputs["data"], load.outputs["output"]);
+        assert_eq!(train.inputs["data"].uri, format!("file:///longshore/artifacts/{}/load/output", plan.id));
+    }
+
+    #[test]
+    fn results_are_where_this_machine_sees_them() {
+        let plan = plan(ArtifactView::Container);
+        let uri = format!("file:///home/a%20b/artifacts/{}/load/output", plan.id);
+        assert_eq!(plan.outputs()["load"]["output"].uri, uri);
+        assert!(plan.outputs()["train"].is_empty());
+    }
+
+    #[test]
+    fn numbers_keep_every_digit() {
+        let plan = plan(ArtifactView::Host);
+        let job = serde_json::to_string(&plan.job(&plan.steps)).unwrap();
+        assert!(job.contains(r#""parameters":{"n":123456789012345678901234567890,"x":0.10}"#), "{job}");
+    }
 }

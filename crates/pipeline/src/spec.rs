@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 
 use crate::{DockerSettings, SettingsError};
 
@@ -40,7 +40,7 @@ pub struct ClientPython {
 }
 
 /// One step.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct StepSpec {
     /// The step's name, unique in the pipeline.
     pub name: String,
@@ -48,8 +48,8 @@ pub struct StepSpec {
     pub source: SourceRef,
     /// Its inputs that are other steps' outputs, by parameter.
     pub inputs: BTreeMap<String, OutputRef>,
-    /// Its inputs that are plain values, by parameter.
-    pub parameters: Map<String, Value>,
+    /// Its inputs that are plain values, by parameter: passed on as they were written, every digit of a number kept.
+    pub parameters: BTreeMap<String, Box<RawValue>>,
     /// The names of its outputs, in order.
     pub outputs: Vec<String>,
     /// The settings of its image: the pipeline's, with the step's own over them.
@@ -145,7 +145,7 @@ pub enum SpecError {
     Cycle(Vec<String>),
     /// A name that cannot be a folder or environment value.
     #[error(
-        "`{0}` is not a name: use letters, digits and underscores, beginning with a letter or underscore"
+        "`{0}` is not a name: use up to 128 letters, digits, `_`, `.` and `-`, beginning with none of the last two"
     )]
     Name(String),
 }
@@ -179,7 +179,7 @@ struct DocumentStep {
     #[serde(default)]
     inputs: BTreeMap<String, OutputRef>,
     #[serde(default)]
-    parameters: Map<String, Value>,
+    parameters: BTreeMap<String, Box<RawValue>>,
     outputs: Vec<String>,
     #[serde(default)]
     settings: Map<String, Value>,
@@ -202,10 +202,10 @@ fn docker_settings(settings: &Settings, place: &str) -> Result<DockerSettings, S
 
 /// Names become folders of the artifact store and lines on the terminal.
 fn check_name(name: &str) -> Result<(), SpecError> {
-    let valid = !name.is_empty()
-        && name.len() <= 200
-        && !name.starts_with(|c: char| c.is_numeric())
-        && name.chars().all(|c| c.is_alphanumeric() || c == '_');
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let valid = name.len() <= 128
+        && name.starts_with(word)
+        && name.chars().all(|c| word(c) || matches!(c, '.' | '-'));
     if valid { Ok(()) } else { Err(SpecError::Name(name.to_owned())) }
 }
 
@@ -226,7 +226,7 @@ impl PipelineSpec {
         let docker = docker_settings(&document.settings, &format!("pipeline {name}"))?;
         let steps = document.steps.into_iter().map(|step| {
             check_name(&step.name)?;
-            step.outputs.iter().chain(step.inputs.keys()).try_for_each(|name| check_name(name))?;
+            step.outputs.iter().try_for_each(|name| check_name(name))?;
             let own = docker_settings(&step.settings, &format!("step {}", step.name))?;
             Ok(StepSpec {
                 name: step.name,
@@ -345,7 +345,7 @@ mod tests {
             ),
             (
                 spec(&[step("../a", &[])]),
-                "`../a` is not a name: use letters, digits and underscores, beginning with a letter or underscore",
+                "`../a` is not a name: use up to 128 letters, digits, `_`, `.` and `-`, beginning with none of the last two",
             ),
         ];
         for (document, message) in cases {

@@ -14,6 +14,8 @@ mod error;
 mod folder;
 mod manifest;
 mod name;
+#[cfg(feature = "async")]
+mod pump;
 mod registry;
 mod staging;
 mod table;
@@ -25,6 +27,8 @@ pub use durability::Durability;
 pub use error::StoreError;
 pub use manifest::{MANIFEST_LIMIT, ManifestInfo, StoredManifest};
 pub use name::{RepositoryPath, TagOrDigest};
+#[cfg(feature = "async")]
+pub use pump::{Pump, Sink};
 pub use registry::Registry;
 pub use table::Table;
 pub use upload::{Upload, UploadId, Uploads};

@@ -1,0 +1,434 @@
+//! The builder: plans an image, then makes it.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::future::try_join_all;
+use jiff::Timestamp;
+use longshore_fetch::Fetcher;
+use longshore_oci::{Arch, Digest, ImageConfig, Manifest, MediaType, Reference, Repository, Tag};
+use longshore_pipeline::DockerSettings;
+use longshore_python::{
+    bytecode::Compiler,
+    install::Venv,
+    layers::OpenLayer,
+    lock::Lock,
+    plan::{WheelLayer, wheel_layers},
+    uv::Search,
+};
+use longshore_store::{BlobStore, Durability, Registry, RepositoryPath, Table};
+use serde_json::json;
+use tokio::sync::OnceCell;
+
+use crate::{
+    BuildError, Images,
+    bytecode::ImageInterpreter,
+    code::{self, CodeKey},
+    event::{Event, ImageReport, LayerReport, LayerTitle, Observer, Origin, ParentReport},
+    image::{ImageLayer, assemble},
+    layer::{Lane, Layers, Made, processors},
+    lock,
+    parent::{self, Parent, PythonFacts},
+    plan::{Content, Plan, PlannedLayer, PlannedParent},
+    runtime::{self, RuntimeKey},
+    source::SourceTree,
+    wheels::{self, Wheels},
+};
+
+/// Whether what is known is good enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upgrade {
+    /// Packages stay as they were while the inputs are the same.
+    No,
+    /// Packages move to the newest that the inputs allow.
+    Yes,
+}
+
+/// An image that is wanted.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The repository that it goes into.
+    pub repository: Repository,
+    /// Its tag.
+    pub tag: Tag,
+    /// The folder of code.
+    pub source_root: PathBuf,
+    /// What it consists of.
+    pub settings: DockerSettings,
+    /// A Python on this machine, for the resolver to run with.
+    pub host_python: Option<PathBuf>,
+    /// Whether packages move.
+    pub upgrade: Upgrade,
+}
+
+/// An image that is in the registry.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// Its name, by tag.
+    pub image: Reference,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Its configuration.
+    pub config: ImageConfig,
+    /// What went into it: parent, lock, code.
+    pub inputs: serde_json::Value,
+}
+
+/// What a builder works with.
+#[derive(Debug)]
+pub struct BuilderParts {
+    /// Where images go, and where their layers are found again.
+    pub registry: Registry,
+    /// What the names of images in the registry begin with.
+    pub uri: &'static str,
+    /// The registry's images as folders, to run their interpreter.
+    pub images: Images,
+    /// The table of pure functions.
+    pub table: Table,
+    /// Wheels and Debian packages.
+    pub downloads: BlobStore,
+    /// What downloads them.
+    pub fetcher: Fetcher,
+    /// Where to look for uv.
+    pub uv: Search,
+    /// The value of `SOURCE_DATE_EPOCH`: seconds since 1970.
+    pub epoch: Option<String>,
+}
+
+/// Makes images.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    pub(crate) registry: Registry,
+    pub(crate) uri: &'static str,
+    pub(crate) images: Images,
+    pub(crate) table: Table,
+    pub(crate) downloads: BlobStore,
+    pub(crate) fetcher: Arc<Fetcher>,
+    pub(crate) layers: Layers,
+    uv: Search,
+    /// The time that images bear, RFC 3339: that of `SOURCE_DATE_EPOCH`, or 1970, so that the same inputs give the same image.
+    pub(crate) created: String,
+}
+
+impl Builder {
+    /// A builder that works with these parts.
+    pub fn new(parts: BuilderParts) -> Result<Self, BuildError> {
+        let BuilderParts { registry, uri, images, table, downloads, fetcher, uv, epoch } = parts;
+        let seconds = match &epoch {
+            Some(text) => text.parse().map_err(|_| BuildError::Epoch(text.clone()))?,
+            None => 0,
+        };
+        let created = Timestamp::from_second(seconds)
+            .map_err(|_| BuildError::Epoch(epoch.unwrap_or_default()))?
+            .to_string();
+        // Blobs need to be on disk when the manifest that names them is, not before (DESIGN §6).
+        let blobs = registry.blobs().with_durability(Durability::Deferred);
+        let layers = Layers::new(blobs, table.clone());
+        Ok(Self { registry, uri, images, table, downloads, fetcher: Arc::new(fetcher), layers, uv, created })
+    }
+
+    /// The same builder, which looks for uv beside this Python too: where a virtual environment has its programs.
+    pub fn with_uv_beside(mut self, python: &Path) -> Self {
+        self.uv.folders.extend(python.parent().map(Path::to_owned));
+        self.uv.python = Some(python.to_owned());
+        self
+    }
+
+    /// Finds out what an image consists of, and what of it exists.
+    pub async fn plan(&self, request: Request, observer: Observer<'_>) -> Result<Plan, BuildError> {
+        let arch = Arch::host().ok_or(BuildError::Machine)?;
+        let root = request.source_root.clone();
+        let scan = tokio::task::spawn_blocking(move || SourceTree::scan(&root));
+        let parent = self.plan_parent(&request, arch, observer).await?;
+        let python = parent.python().clone();
+        let target =
+            longshore_python::target::Target { python: python.version, arch, glibc: python.glibc };
+        let lock = lock::resolve(&self.table, &self.uv, &request, target, observer).await?;
+        let code = scan.await.map_err(|_| BuildError::Lost("reading the code"))??;
+        let layers = self.plan_layers(&request, &python, &lock, &code)?;
+        Ok(Plan { request, parent, lock, code, layers })
+    }
+
+    async fn plan_parent(
+        &self,
+        request: &Request,
+        arch: Arch,
+        observer: Observer<'_>,
+    ) -> Result<PlannedParent, BuildError> {
+        let packages = request.settings.apt_packages.clone().unwrap_or_default();
+        if let Some(name) = &request.settings.parent_image {
+            if !packages.is_empty() {
+                return Err(BuildError::AptOnParent(name.clone()));
+            }
+            let (builder, name) = (self.clone(), name.clone());
+            let find = move || {
+                let Builder { registry, uri, table, images, .. } = &builder;
+                parent::named(registry, uri, table, images, &name, arch)
+            };
+            let parent = tokio::task::spawn_blocking(find).await;
+            return Ok(PlannedParent::Ready(Box::new(parent.map_err(|_| BuildError::Lost("the parent"))??)));
+        }
+        let debian = self.plan_debian(&packages, arch, request.upgrade, observer).await?;
+        Ok(match self.made_debian(&debian)? {
+            Some(parent) => PlannedParent::Ready(Box::new(parent)),
+            None => PlannedParent::Debian(Box::new(debian)),
+        })
+    }
+
+    fn plan_layers(
+        &self,
+        request: &Request,
+        python: &PythonFacts,
+        lock: &Lock,
+        code: &SourceTree,
+    ) -> Result<Vec<PlannedLayer>, BuildError> {
+        let wheels = wheel_layers(lock, &Venv::in_image(python.version));
+        let compile = request.settings.compile_bytecode.unwrap_or(true);
+        let mut contents: Vec<Content> = vec![Content::Venv];
+        contents.extend(wheels.iter().cloned().map(Content::Wheels));
+        if compile {
+            contents.extend(wheels.into_iter().map(Content::Bytecode));
+        }
+        contents.push(Content::Sdk);
+        if compile {
+            contents.push(Content::SdkBytecode);
+        }
+        contents.push(Content::Code);
+        contents
+            .into_iter()
+            .map(|content| {
+                Ok(PlannedLayer {
+                    title: title(&content, lock, code),
+                    known: self.known(&content, python, code)?,
+                    content,
+                })
+            })
+            .collect()
+    }
+
+    fn known(
+        &self,
+        content: &Content,
+        python: &PythonFacts,
+        code: &SourceTree,
+    ) -> Result<Option<crate::LayerRecord>, BuildError> {
+        match content {
+            Content::Wheels(layer) => self.layers.known(&layer.key),
+            Content::Bytecode(layer) => self.layers.known(&layer.bytecode_key),
+            Content::Venv => self.layers.known(&RuntimeKey::venv(python)),
+            Content::Sdk => self.layers.known(&RuntimeKey::sdk(python)),
+            Content::SdkBytecode => self.layers.known(&RuntimeKey::sdk_bytecode(python)),
+            Content::Code => self.layers.known(&CodeKey::of(code)),
+        }
+    }
+
+    /// Makes an image.
+    pub async fn build(&self, request: Request, observer: Observer<'_>) -> Result<Built, BuildError> {
+        let started = Instant::now();
+        let plan = self.plan(request, observer).await?;
+        self.execute(plan, started, observer).await
+    }
+
+    async fn execute(
+        &self,
+        plan: Plan,
+        started: Instant,
+        observer: Observer<'_>,
+    ) -> Result<Built, BuildError> {
+        let work = Work {
+            builder: self,
+            plan: &plan,
+            observer,
+            wheels: Wheels::new(&self.fetcher, &self.downloads, observer, &plan.lock),
+            parent: OnceCell::new(),
+            compiler: OnceCell::new(),
+        };
+        // Begun in the order of their weight, kept in the order of the image.
+        let mut order: Vec<usize> = (0..plan.layers.len()).collect();
+        order.sort_by_key(|&position| std::cmp::Reverse(plan.layers[position].weight()));
+        let layers = order.into_iter().map(|position| {
+            let work = &work;
+            async move { Ok::<_, BuildError>((position, work.layer(&work.plan.layers[position]).await?)) }
+        });
+        let (_, mut made) = futures::try_join!(work.parent(), try_join_all(layers))?;
+        made.sort_by_key(|(position, _)| *position);
+        let parent = work.parent().await?;
+        let layers: Vec<ImageLayer> = made
+            .iter()
+            .map(|(position, made)| ImageLayer {
+                record: made.record,
+                title: plan.layers[*position].title.title.clone(),
+            })
+            .collect();
+        let (config, manifest) = assemble(parent, &layers, &plan.request.settings, &self.created);
+        let config_bytes = config.to_bytes();
+        let manifest_bytes = manifest.to_bytes();
+        let Request { repository, tag, .. } = &plan.request;
+        let path = RepositoryPath::from(repository);
+        let pushed = self.layers.put(&config_bytes)?;
+        let digest =
+            self.registry.put_manifest(&path, &manifest_bytes, &MediaType::Manifest, Some(tag))?;
+        let new = |(_, made): &&(usize, Made)| made.origin == Origin::New;
+        let image = Reference::tagged(repository.clone(), tag.clone());
+        observer(Event::ImageDone(ImageReport {
+            image: Reference { digest: Some(digest), ..image.clone() },
+            size: manifest.total_size(),
+            pushed: pushed + made.iter().filter(new).map(|(_, made)| made.record.size).sum::<u64>(),
+            new_layers: made.iter().filter(new).count(),
+            layers: manifest.layers.len(),
+            took: started.elapsed(),
+        }));
+        let inputs = json!({
+            "parent": {"name": parent.name, "digest": parent.digest},
+            "lock": plan.lock, "code": plan.code.digest(), "settings": plan.request.settings,
+        });
+        Ok(Built { image, digest, manifest, config, inputs })
+    }
+}
+
+/// A plan being carried out.
+struct Work<'a> {
+    builder: &'a Builder,
+    plan: &'a Plan,
+    observer: Observer<'a>,
+    wheels: Wheels<'a>,
+    parent: OnceCell<Parent>,
+    compiler: OnceCell<Arc<Compiler>>,
+}
+
+impl Work<'_> {
+    /// The parent, made by whoever asks first.
+    async fn parent(&self) -> Result<&Parent, BuildError> {
+        self.parent
+            .get_or_try_init(|| async {
+                match &self.plan.parent {
+                    PlannedParent::Ready(parent) => {
+                        (self.observer)(Event::ParentDone(ParentReport {
+                            title: parent.title.clone(),
+                            size: parent.size(),
+                            origin: Origin::Reused,
+                            took: Duration::ZERO,
+                        }));
+                        Ok((**parent).clone())
+                    }
+                    PlannedParent::Debian(debian) => self.builder.make_debian(debian, self.observer).await,
+                }
+            })
+            .await
+    }
+
+    /// The interpreters of the parent, started by whoever has something to compile first.
+    async fn compiler(&self) -> Result<Arc<Compiler>, BuildError> {
+        let compiler = self.compiler.get_or_try_init(|| async {
+            let parent = self.parent().await?.clone();
+            let images = self.builder.images.clone();
+            let start = move || {
+                let interpreter = ImageInterpreter {
+                    layers: images.unpack(&parent.manifest, &parent.config)?,
+                    scratch: images.scratch().to_owned(),
+                    executable: parent.python.executable.clone(),
+                };
+                let version = parent.python.version;
+                Ok::<_, BuildError>(Compiler::new(&(Arc::new(interpreter) as _), processors(), version)?)
+            };
+            let started = tokio::task::spawn_blocking(start).await;
+            Ok::<_, BuildError>(Arc::new(started.map_err(|_| BuildError::Lost("the interpreters"))??))
+        });
+        compiler.await.cloned()
+    }
+
+    /// One layer: looked up, or made.
+    async fn layer(&self, planned: &PlannedLayer) -> Result<Made, BuildError> {
+        let made = match planned.known {
+            Some(record) => Made { record, origin: Origin::Reused, took: Duration::ZERO },
+            None => self.make(&planned.content).await?,
+        };
+        (self.observer)(Event::LayerDone(LayerReport {
+            layer: planned.title.clone(),
+            size: made.record.size,
+            origin: made.origin,
+            took: made.took,
+        }));
+        Ok(made)
+    }
+
+    async fn make(&self, content: &Content) -> Result<Made, BuildError> {
+        let layers = &self.builder.layers;
+        let python = self.plan.parent.python().clone();
+        match content {
+            Content::Wheels(layer) => {
+                let mut open = self.open(layer, &python).await?;
+                layers.make(&layer.key, Lane::Splice, move |out| Ok(open()?.write(out)?)).await
+            }
+            Content::Bytecode(layer) => {
+                let mut open = self.open(layer, &python).await?;
+                let compiler = self.compiler().await?;
+                let write = move |out| {
+                    let (out, summary) = open()?.write_bytecode(&compiler, out)?;
+                    Ok((out, summary.layer))
+                };
+                layers.make(&layer.bytecode_key, Lane::Compile, write).await
+            }
+            Content::Venv => {
+                let key = RuntimeKey::venv(&python);
+                layers.make(&key, Lane::Splice, move |out| runtime::venv(&python, out)).await
+            }
+            Content::Sdk => {
+                let key = RuntimeKey::sdk(&python);
+                layers.make(&key, Lane::Splice, move |out| runtime::sdk(&python, out)).await
+            }
+            Content::SdkBytecode => {
+                let compiler = self.compiler().await?;
+                let key = RuntimeKey::sdk_bytecode(&python);
+                layers.make(&key, Lane::Compile, move |out| runtime::sdk_bytecode(&compiler, out)).await
+            }
+            Content::Code => {
+                let code = self.plan.code.clone();
+                layers.make(&CodeKey::of(&code), Lane::Splice, move |out| code::write(&code, out)).await
+            }
+        }
+    }
+
+    /// Fetches the wheels of a layer; what is returned opens them, on the thread that then writes the layer.
+    async fn open(
+        &self,
+        layer: &WheelLayer,
+        python: &PythonFacts,
+    ) -> Result<impl FnMut() -> Result<OpenLayer<std::fs::File>, BuildError> + Send + 'static, BuildError> {
+        try_join_all(layer.wheels.iter().map(|wheel| self.wheels.get(wheel))).await?;
+        let (layer, downloads) = (layer.clone(), self.builder.downloads.clone());
+        let venv = Venv::in_image(python.version);
+        Ok(move || Ok(OpenLayer::open(&layer, &venv, |wheel| wheels::open(&downloads, wheel))?))
+    }
+}
+
+fn title(content: &Content, lock: &Lock, code: &SourceTree) -> LayerTitle {
+    let of_wheels = |layer: &WheelLayer| {
+        let package = |digest| lock.packages.iter().find(move |package| package.wheel.digest == digest);
+        match layer.wheels.as_slice() {
+            [wheel] => package(wheel.digest)
+                .map_or_else(|| wheel.filename.as_str().to_owned(), |p| format!("{} {}", p.name, p.version)),
+            several => {
+                let names = several.iter().filter_map(|wheel| package(wheel.digest));
+                names.map(|package| package.name.to_string()).collect::<Vec<_>>().join(", ")
+            }
+        }
+    };
+    let (title, verb) = match content {
+        Content::Wheels(layer) => (of_wheels(layer), "spliced"),
+        Content::Bytecode(layer) => (format!("bytecode of {}", of_wheels(layer)), "compiled"),
+        Content::Venv => ("virtual environment".to_owned(), "packed"),
+        Content::Sdk => (format!("longshore {}", env!("CARGO_PKG_VERSION")), "packed"),
+        Content::SdkBytecode => (format!("bytecode of longshore {}", env!("CARGO_PKG_VERSION")), "compiled"),
+        Content::Code => match code.files() {
+            1 => ("code: 1 file".to_owned(), "packed"),
+            files => (format!("code: {files} files"), "packed"),
+        },
+    };
+    LayerTitle { title, verb }
+}

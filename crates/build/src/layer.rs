@@ -1,0 +1,128 @@
+//! Layers as pure functions of their inputs (DESIGN §2.2): what was made once is remembered and not made again.
+
+use std::{
+    num::NonZeroUsize,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use longshore_layer::LayerSummary;
+use longshore_oci::Digest;
+use longshore_store::{BlobStore, BlobWriter, Table};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+
+use crate::{BuildError, event::Origin};
+
+/// The row of the table that has the layer of some inputs.
+const LAYER: &str = "layer";
+
+/// A layer that exists: everything that an image says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRecord {
+    /// The digest of the compressed layer.
+    pub digest: Digest,
+    /// The size of the compressed layer in bytes.
+    pub size: u64,
+    /// The digest of the uncompressed layer.
+    pub diff_id: Digest,
+    /// The size of the uncompressed layer in bytes.
+    pub uncompressed_size: u64,
+}
+
+/// What a layer waits for before it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// A processor: writing it is work for one.
+    Splice,
+    /// The interpreters, which all layers of bytecode share.
+    Compile,
+}
+
+/// So many layers of bytecode are written at once: while one waits for the interpreters' last files, another keeps them
+/// busy. Each holds some megabytes.
+const COMPILED_AT_ONCE: usize = 2;
+
+/// How many processors there are.
+pub(crate) fn processors() -> NonZeroUsize {
+    thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+/// A layer that was just looked up or made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Made {
+    pub(crate) record: LayerRecord,
+    pub(crate) origin: Origin,
+    /// How long the making took, without the wait for a processor.
+    pub(crate) took: Duration,
+}
+
+/// The layers that there are, and the means to make others.
+#[derive(Clone, Debug)]
+pub(crate) struct Layers {
+    blobs: BlobStore,
+    table: Table,
+    splicing: Arc<Semaphore>,
+    compiling: Arc<Semaphore>,
+}
+
+impl Layers {
+    pub(crate) fn new(blobs: BlobStore, table: Table) -> Self {
+        Self {
+            blobs,
+            table,
+            splicing: Arc::new(Semaphore::new(processors().get())),
+            compiling: Arc::new(Semaphore::new(COMPILED_AT_ONCE)),
+        }
+    }
+
+    /// Keeps a small blob beside the layers; says how many bytes of it are new.
+    pub(crate) fn put(&self, bytes: &[u8]) -> Result<u64, BuildError> {
+        let known = self.blobs.size_of(&Digest::of(bytes))?.is_some();
+        self.blobs.put(bytes)?;
+        Ok(if known { 0 } else { bytes.len() as u64 })
+    }
+
+    /// The layer of these inputs, if it was made before and is still stored.
+    pub(crate) fn known(&self, key: &impl Serialize) -> Result<Option<LayerRecord>, BuildError> {
+        let Some(record) = self.table.get::<LayerRecord>(LAYER, key) else { return Ok(None) };
+        Ok((self.blobs.size_of(&record.digest)? == Some(record.size)).then_some(record))
+    }
+
+    /// Makes the layer of these inputs with `write`, on a thread of its own, and remembers it.
+    pub(crate) async fn make<F>(&self, key: &impl Serialize, lane: Lane, write: F) -> Result<Made, BuildError>
+    where
+        F: FnOnce(BlobWriter) -> Result<(BlobWriter, LayerSummary), BuildError> + Send + 'static,
+    {
+        // The semaphore is never closed; if it were, one layer too many would be written at once.
+        let lane = match lane {
+            Lane::Splice => &self.splicing,
+            Lane::Compile => &self.compiling,
+        };
+        let place = Arc::clone(lane).acquire_owned().await.ok();
+        let writer = self.blobs.writer();
+        let written = tokio::task::spawn_blocking(move || {
+            let started = Instant::now();
+            let (writer, summary) = write(writer)?;
+            let (digest, size) = writer.commit()?;
+            drop(place);
+            let LayerSummary { diff_id, uncompressed_size, .. } = summary;
+            Ok::<_, BuildError>((LayerRecord { digest, size, diff_id, uncompressed_size }, started.elapsed()))
+        });
+        let (record, took) = written.await.map_err(|_| BuildError::Lost("writing a layer"))??;
+        self.table.put(LAYER, key, &record)?;
+        Ok(Made { record, origin: Origin::New, took })
+    }
+
+    /// The layer of these inputs: looked up, or else made.
+    pub(crate) async fn get<F>(&self, key: &impl Serialize, lane: Lane, write: F) -> Result<Made, BuildError>
+    where
+        F: FnOnce(BlobWriter) -> Result<(BlobWriter, LayerSummary), BuildError> + Send + 'static,
+    {
+        match self.known(key)? {
+            Some(record) => Ok(Made { record, origin: Origin::Reused, took: Duration::ZERO }),
+            None => self.make(key, lane, write).await,
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The layers that every image has: the frame of the virtual environment, and longshore's own Python package.
+
+use std::io::Write;
+
+use longshore_layer::{Entry, EntryPath, LAYOUT_VERSION, LayerSummary, LayerWriter};
+use longshore_oci::{Digest, Digester};
+use longshore_python::{
+    bytecode::{self, Compiler},
+    install::Venv,
+    layers::write_venv,
+    target::PythonVersion,
+};
+use serde::Serialize;
+
+use crate::{BuildError, parent::PythonFacts};
+
+/// The modules of the package, by path: embedded, so that the program alone can build an image.
+static SDK: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/sdk.rs"));
+
+/// Everything that the bytes of these layers depend on.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RuntimeKey {
+    Venv { layout: u32, venv: u32, python: PythonFacts },
+    Sdk { layout: u32, minor: u8, sdk: Digest },
+    SdkBytecode { layout: u32, bytecode: u32, python: PythonVersion, sdk: Digest },
+}
+
+/// Raised when the same interpreter is to get another frame.
+const VENV_VERSION: u32 = 1;
+
+impl RuntimeKey {
+    pub(crate) fn venv(python: &PythonFacts) -> Self {
+        Self::Venv { layout: LAYOUT_VERSION, venv: VENV_VERSION, python: python.clone() }
+    }
+
+    pub(crate) fn sdk(python: &PythonFacts) -> Self {
+        Self::Sdk { layout: LAYOUT_VERSION, minor: python.version.minor, sdk: sdk_digest() }
+    }
+
+    pub(crate) fn sdk_bytecode(python: &PythonFacts) -> Self {
+        let python = python.version;
+        Self::SdkBytecode {
+            layout: LAYOUT_VERSION,
+            bytecode: bytecode::LAYOUT_VERSION,
+            python,
+            sdk: sdk_digest(),
+        }
+    }
+}
+
+fn sdk_digest() -> Digest {
+    let mut digester = Digester::new();
+    for (path, content) in SDK {
+        digester.update(path.as_bytes());
+        digester.update(Digest::of(content).as_bytes());
+    }
+    digester.finish()
+}
+
+/// Writes the frame of the virtual environment.
+pub(crate) fn venv<W: Write>(python: &PythonFacts, out: W) -> Result<(W, LayerSummary), BuildError> {
+    Ok(write_venv(&Venv::in_image(python.version), &python.executable, out)?)
+}
+
+/// The package's files, by path in the image, in the order of a layer.
+fn files(python: PythonVersion) -> Result<Vec<(EntryPath, &'static [u8])>, BuildError> {
+    let venv = Venv::in_image(python);
+    let root = venv.prefix().join(&venv.site_packages())?;
+    let mut files =
+        SDK.iter().map(|(path, content)| Ok((root.join(path)?, *content))).collect::<Result<Vec<_>, BuildError>>()?;
+    files.sort();
+    Ok(files)
+}
+
+/// Writes the package.
+pub(crate) fn sdk<W: Write>(python: &PythonFacts, out: W) -> Result<(W, LayerSummary), BuildError> {
+    let mut layer = LayerWriter::new(out);
+    for (path, content) in files(python.version)? {
+        layer.file(&Entry::file(path, 0o644), content)?;
+    }
+    Ok(layer.finish()?)
+}
+
+/// Writes the package's bytecode.
+pub(crate) fn sdk_bytecode<W: Write>(compiler: &Compiler, out: W) -> Result<(W, LayerSummary), BuildError> {
+    let mut sources = files(compiler.python())?;
+    sources.retain(|(path, _)| bytecode::is_source(path));
+    let (out, summary) = bytecode::write_layer(compiler, sources, |content| Ok(content.to_vec()), out)?;
+    Ok((out, summary.layer))
+}

@@ -1,0 +1,25 @@
+//! Runs the steps of a pipeline.
+//!
+//! [`RunPlan`] says what each step is given: a pure value. Two orchestrators carry it out on this machine:
+//! [`local_container`], each step in a container of its image, and [`local`], all steps in one Python process.
+//! Both remember in [`longshore_stack::State`] how far they came.
+#![forbid(unsafe_code)]
+
+mod error;
+mod event;
+mod interrupt;
+pub mod local;
+pub mod local_container;
+mod plan;
+
+pub use error::RunError;
+pub use event::{Event, Observer, Stream};
+pub use interrupt::Interrupt;
+pub use plan::{Artifact, ArtifactView, Job, JobStep, RunPlan, StepPlan};
+
+/// The module that carries out a job.
+const ENTRYPOINT: &str = "longshore.entrypoint";
+/// The environment variable that names the file of the job.
+const JOB: &str = "LONGSHORE_STEP";
+/// The environment variable that names the file in which a failed step says why.
+const FAILURE: &str = "LONGSHORE_FAILURE";

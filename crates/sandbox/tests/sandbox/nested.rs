@@ -1,0 +1,53 @@
+//! A sandbox in a sandbox: no overlay (its scratch lies on one) and no `/proc` of its own where the
+//! outer one hides parts of it, as in other people's containers.
+
+use std::path::PathBuf;
+
+use longshore_sandbox::{
+    Access, Capabilities, Container, Exit, Privilege, Process, RootFs, Sandbox, Streams,
+};
+
+use crate::{Bench, ROLE, files, shell, text};
+
+crate::tests!(a_sandbox_works_in_a_sandbox);
+
+pub(crate) const PARTS: &[crate::Test] = &[("inner", inner)];
+
+fn a_sandbox_works_in_a_sandbox() {
+    let mut bench = Bench::new();
+    files::hiding_layers(&mut bench);
+    let mut container = Container::new(Process::new(["/test"]));
+    container = container.mount(std::env::current_exe().unwrap(), "/test", Access::ReadOnly);
+    for (number, layer) in bench.layers.iter().enumerate() {
+        container = container.mount(layer, format!("/layers/{number}"), Access::ReadOnly);
+    }
+    for library in ["/lib", "/lib64", "/usr/lib"] {
+        if std::path::Path::new(library).exists() {
+            container = container.mount(library, library, Access::ReadOnly);
+        }
+    }
+    container.process.set_env(ROLE, "inner");
+    let output = bench.run(container);
+    assert!(output.exit.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn inner() {
+    let scratch = PathBuf::from("/tmp/scratch");
+    let found = Capabilities::probe(&scratch).unwrap();
+    assert_eq!((found.privilege, found.rootfs), (Privilege::UserNamespace, RootFs::Copy));
+    assert!(found.no_overlay.is_some());
+    let layers = ["/layers/0", "/layers/1", "/layers/2"].map(PathBuf::from).to_vec();
+    let run = |container: Container| {
+        let sandbox = Sandbox { layers: layers.clone(), scratch: scratch.clone(), container };
+        let running = sandbox.spawn(Streams::captured()).unwrap();
+        assert_eq!(running.rootfs(), Some(RootFs::Copy));
+        running.output().unwrap()
+    };
+    assert_eq!(text(&run(shell(files::HIDDEN))), files::LEFT);
+    assert_eq!(
+        text(&run(shell("echo x > /etc/passwd; cat /etc/passwd; ls -ld /tmp | cut -c 1-10"))),
+        "x\ndrwxrwxrwt\n"
+    );
+    assert_eq!(run(shell("test -d /proc/self && exit 4")).exit, Exit::Code(4));
+    assert_eq!(crate::list(&scratch), Vec::<String>::new());
+}
