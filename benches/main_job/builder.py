@@ -8,8 +8,6 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from recipe import Wheels
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -90,18 +88,19 @@ class Peer(Builder):
         self._recipe = recipe
         self._images = images
         self._cache = StepCache.IGNORED
-        self._package_cache_is_warm = recipe.wheels is not Wheels.WARM
+        self._has_built = False
         self.image = ""
 
     def prepare(self, project: Project) -> None:
         """The next build makes every step again and pushes to a repository of its own.
 
-        Layers carry the time of their making, so none is in the registry already.
+        Layers carry the time of their making, so none is in the registry already. A first build, before all that are
+        measured, unpacks the parent and fills the package cache if the recipe has one.
         """
         self.image = f"{self._images.host}/image/{next(self._numbers)}:latest"
         self._cache = StepCache.IGNORED
-        if not self._package_cache_is_warm:
-            self._package_cache_is_warm = True
+        if not self._has_built:
+            self._has_built = True
             self.build(project)
             self.prepare(project)
 
