@@ -36,7 +36,8 @@ class Longshore:
         code.mkdir()
         (code / "main.py").write_text("import six\n")
         argv = self.build_command(str(code), "--requirement", "six==1.16.0")
-        self.parent_built: dict[str, Any] = json.loads(run(argv, self.environment(self.with_parent)))
+        built: dict[str, Any] = json.loads(run(argv, self.environment(self.with_parent)))
+        self.parent = built.get("parent", {}).get("name", "parent:1")
 
     def build_command(self, *argv: str) -> list[str]:
         """The command of a build."""
