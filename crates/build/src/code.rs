@@ -29,11 +29,11 @@ impl CodeKey {
 pub(crate) fn write<W: Write>(tree: &SourceTree, out: W) -> Result<(W, LayerSummary), BuildError> {
     let app = EntryPath::new(APP.trim_start_matches('/'))?;
     let mut layer = LayerWriter::new(out);
-    layer.add(&Entry::directory(app.clone(), 0o755))?;
+    layer.add(&Entry::directory(app.clone()))?;
     for entry in &tree.entries {
         let path = app.join(&entry.path)?;
         match &entry.kind {
-            SourceKind::Directory => layer.add(&Entry::directory(path, 0o755))?,
+            SourceKind::Directory => layer.add(&Entry::directory(path))?,
             SourceKind::Symlink { target } => layer.add(&Entry::symlink(path, target))?,
             SourceKind::File { executable, .. } => {
                 let mode = if *executable { 0o755 } else { 0o644 };

@@ -34,7 +34,7 @@ impl Images {
             let unpacking: Vec<_> = layers
                 .map(|(layer, diff_id)| {
                     scope.spawn(move || -> Result<PathBuf, BuildError> {
-                        if let Some(folder) = self.snapshots.get(diff_id)? {
+                        if let Some(folder) = self.snapshots.get(diff_id) {
                             return Ok(folder);
                         }
                         let blob = self.blobs.open_blob(&layer.digest)?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use longshore_oci::{Arch, Digest, ImageConfig, Manifest, Platform, Reference};
-use longshore_python::target::{Glibc, PythonVersion, Target};
+use longshore_python::target::{Glibc, PythonVersion};
 use longshore_sandbox::{Container, Process, Sandbox, Streams};
 use longshore_store::{Registry, RepositoryPath, StoreError, Table, TagOrDigest};
 use serde::{Deserialize, Serialize};
@@ -50,11 +50,6 @@ pub(crate) struct PythonFacts {
 }
 
 impl Parent {
-    /// What wheels for this parent are chosen for.
-    pub(crate) fn target(&self, arch: Arch) -> Target {
-        Target { python: self.python.version, arch, glibc: self.python.glibc }
-    }
-
     /// The bytes of its layers.
     pub(crate) fn size(&self) -> u64 {
         self.manifest.total_size()

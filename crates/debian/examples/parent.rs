@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let fetched = Instant::now();
     let parent = tokio::task::spawn_blocking({
         let (plan, blobs) = (plan.clone(), blobs.clone());
-        move || assemble(&plan, &blobs, &|_| ())
+        move || assemble(&plan, &blobs, &blobs, &|_| ())
     })
     .await??;
     let made = Instant::now();

@@ -5,7 +5,7 @@ use longshore_fetch::Origin;
 use crate::ParentLayer;
 
 /// Receives events; from several threads at once.
-pub type Progress = dyn Fn(Event) + Send + Sync;
+pub type Progress<'a> = dyn Fn(Event) + Send + Sync + 'a;
 
 /// Something that happened.
 #[derive(Clone, Debug)]

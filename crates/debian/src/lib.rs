@@ -12,7 +12,7 @@
 //! let request = ParentRequest::python(longshore_oci::Arch::Amd64, Sources::from_system()?);
 //! let plan = plan(&request, &fetcher, &blobs, &table, &|_| ()).await?;
 //! fetch(&plan, &fetcher, &blobs, &|_| ()).await?;
-//! let parent = assemble(&plan, &blobs, &|_| ())?;
+//! let parent = assemble(&plan, &blobs, &blobs, &|_| ())?;
 //! # Ok(()) }
 //! ```
 //!

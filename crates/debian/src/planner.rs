@@ -28,7 +28,7 @@ pub async fn plan(
     fetcher: &Fetcher,
     blobs: &BlobStore,
     table: &Table,
-    progress: &Progress,
+    progress: &Progress<'_>,
 ) -> Result<ParentPlan, Error> {
     let suites = suites(request, fetcher, blobs, table, progress, Memory::Fresh).await?;
     let remembered = suites.iter().any(|suite| suite.remembered);
@@ -47,7 +47,7 @@ async fn suites_now(
     fetcher: &Fetcher,
     blobs: &BlobStore,
     table: &Table,
-    progress: &Progress,
+    progress: &Progress<'_>,
 ) -> Result<Vec<Suite>, Error> {
     suites(request, fetcher, blobs, table, progress, Memory::Ask).await
 }
@@ -58,7 +58,7 @@ async fn suites(
     fetcher: &Fetcher,
     blobs: &BlobStore,
     table: &Table,
-    progress: &Progress,
+    progress: &Progress<'_>,
     memory: Memory,
 ) -> Result<Vec<Suite>, Error> {
     let sources = &request.sources;
@@ -106,7 +106,7 @@ async fn plan_from(
     fetcher: &Fetcher,
     blobs: &BlobStore,
     table: &Table,
-    progress: &Progress,
+    progress: &Progress<'_>,
 ) -> Result<ParentPlan, Error> {
     let seen: Vec<(String, Digest, &[String])> =
         suites.iter().map(|it| (it.archive.title(), it.digest, it.archive.components.as_slice())).collect();
@@ -144,7 +144,7 @@ async fn read_index(
     arch: Arch,
     fetcher: &Fetcher,
     blobs: &BlobStore,
-    progress: &Progress,
+    progress: &Progress<'_>,
 ) -> Result<Index, Error> {
     let what = format!("the package index of {} for {arch}", suite.archive.title());
     let download = Download {
@@ -244,7 +244,7 @@ fn python(packages: &[LockedPackage]) -> Option<Python> {
 }
 
 /// Fetches the packages of a plan into `blobs`, several at once; those that are there are not asked for.
-pub async fn fetch(plan: &ParentPlan, fetcher: &Fetcher, blobs: &BlobStore, progress: &Progress) -> Result<(), Error> {
+pub async fn fetch(plan: &ParentPlan, fetcher: &Fetcher, blobs: &BlobStore, progress: &Progress<'_>) -> Result<(), Error> {
     let total = plan.packages.len();
     let fetching = plan.packages.iter().map(|package| async move {
         let suite = plan.suites.get(package.suite).ok_or_else(|| Error::Package {

@@ -32,7 +32,10 @@ pub fn scripts(text: &str, python_minor: u8) -> Result<Vec<Script>, String> {
     };
     let mut console = section("console_scripts")?;
     console.retain(|script| {
-        !script.name.split_once('.').is_some_and(|(left, right)| left == "pip3" && right.parse::<u8>().is_ok())
+        !script
+            .name
+            .split_once('.')
+            .is_some_and(|(left, right)| left == "pip3" && right.parse::<u8>().is_ok())
     });
     if let Some(pip) = console.iter().find(|script| script.name == "pip3") {
         console.push(Script { name: format!("pip3.{python_minor}"), ..pip.clone() });
@@ -54,7 +57,11 @@ impl Script {
             let rest = rest.trim();
             let extras = rest.strip_prefix('[').map(|rest| rest.strip_suffix(']'));
             let ended = rest.is_empty() || extras.flatten().is_some_and(|extras| !extras.trim().is_empty());
-            ended.then(|| Self { name: name.to_owned(), module: module.to_owned(), function: function.to_owned() })
+            ended.then(|| Self {
+                name: name.to_owned(),
+                module: module.to_owned(),
+                function: function.to_owned(),
+            })
         };
         parsed().ok_or_else(|| format!("`{name} = {value}` is not of the form name = module:function"))
     }
@@ -81,9 +88,8 @@ if __name__ == "__main__":
 
 /// A dotted name at the start of a text, and what follows.
 fn word(text: &str) -> Option<(&str, &str)> {
-    let end = text
-        .find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-' | '.')))
-        .unwrap_or(text.len());
+    let end =
+        text.find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))).unwrap_or(text.len());
     (end > 0).then(|| text.split_at(end))
 }
 
@@ -108,12 +114,16 @@ mod tests {
 
     #[test]
     fn pip_gets_the_name_of_the_python_there_is() {
-        assert_eq!(names("[console_scripts]\npip = a:b\npip3 = a:b\npip3.9 = a:b\nx3.9 = a:b"), ["pip", "pip3", "pip3.11", "x3.9"]);
+        assert_eq!(
+            names("[console_scripts]\npip = a:b\npip3 = a:b\npip3.9 = a:b\nx3.9 = a:b"),
+            ["pip", "pip3", "pip3.11", "x3.9"]
+        );
     }
 
     #[test]
     fn what_is_not_an_entry_point_is_an_error_that_shows_it() {
-        for wrong in ["x = ", "x = a", "x = :b", "x = a:", "x = a:b [", "x = a:b []", "x = a;b:c d", "x: a:b"] {
+        for wrong in ["x = ", "x = a", "x = :b", "x = a:", "x = a:b [", "x = a:b []", "x = a;b:c d", "x: a:b"]
+        {
             let said = scripts(&format!("[console_scripts]\n{wrong}\n"), 11);
             assert!(said.is_err(), "{wrong}: {said:?}");
         }

@@ -112,6 +112,9 @@ pub enum Error {
         /// What the target says.
         wanted: PythonVersion,
     },
+    /// A layer could not be written.
+    #[error(transparent)]
+    Layer(#[from] longshore_layer::Error),
     /// Reading or writing failed.
     #[error("{doing}: {source}")]
     Io {
@@ -245,6 +248,9 @@ pub enum WheelProblem {
         /// By the archive.
         actual: u64,
     },
+    /// The archive is not a proper zip archive, or an entry's content is not what it says.
+    #[error(transparent)]
+    Archive(#[from] longshore_layer::Error),
     /// An entry would be installed outside of the environment, or over something that must not change.
     #[error("entry `{entry}` is refused: {reason}")]
     Entry {

@@ -74,6 +74,7 @@ const PROGRAM: u32 = 0o755;
 
 impl Venv {
     /// The environment of an image: at `/opt/venv`.
+    #[expect(clippy::missing_panics_doc, reason = "it does not panic")]
     pub fn in_image(python: PythonVersion) -> Self {
         #[expect(clippy::expect_used, reason = "a literal that is a path in its one spelling")]
         let prefix = EntryPath::new("opt/venv").expect("a relative path");
@@ -133,25 +134,38 @@ impl Tree {
     }
 }
 
-/// The files that more than one of the trees have with different contents, when each of `trees` lies over those before it.
-/// (Contents count as equal when the same bytes were made here, or the archives give them the same CRC-32 and size.)
-pub fn conflicts<'a>(
-    trees: impl IntoIterator<Item = &'a Tree>,
-    same: impl Fn(&Tree, &TreeFile, &Tree, &TreeFile) -> bool,
-) -> Vec<Conflict> {
-    let mut seen: BTreeMap<&EntryPath, (&Tree, &TreeFile)> = BTreeMap::new();
+/// The paths at which trees have different files, when each lies over those before it. `same` says whether a file of the
+/// tree with one index has the content of a file of another.
+///
+/// uv installs wheels in parallel, and which one's file stays is chance; in a layer it is the later one's.
+pub fn conflicts(trees: &[Tree], same: impl Fn(usize, &TreeFile, usize, &TreeFile) -> bool) -> Vec<Conflict> {
+    let mut seen: BTreeMap<&EntryPath, (usize, &TreeFile)> = BTreeMap::new();
     let mut conflicts = Vec::new();
-    for tree in trees {
+    for (index, tree) in trees.iter().enumerate() {
         for (path, file) in &tree.files {
-            if let Some((other, before)) = seen.insert(path, (tree, file))
-                && !same(other, before, tree, file)
+            if let Some((other, before)) = seen.insert(path, (index, file))
+                && !same(other, before, index, file)
             {
-                conflicts.push(Conflict { path: path.clone(), hidden: other.wheel.clone(), shown: tree.wheel.clone() });
+                conflicts.push(Conflict {
+                    path: path.clone(),
+                    hidden: trees[other].wheel.clone(),
+                    shown: tree.wheel.clone(),
+                });
             }
         }
     }
     conflicts
 }
+
+/// `direct_url.json` of a wheel (PEP 610). uv states no hash in it, so nor does this.
+#[derive(serde::Serialize)]
+struct DirectUrl<'a> {
+    url: &'a str,
+    archive_info: ArchiveInfo,
+}
+
+#[derive(serde::Serialize)]
+struct ArchiveInfo {}
 
 struct Planner<'a, R> {
     wheel: &'a mut Wheel<R>,
@@ -171,8 +185,9 @@ impl<'a, R: Read + Seek> Planner<'a, R> {
         let dist_info = format!("{}.dist-info", self.wheel.dist_info());
         let data = format!("{}.data/", self.wheel.dist_info());
         let scripts = match self.wheel.optional_metadata("entry_points.txt")? {
-            Some(text) => entry_points::scripts(&text, self.venv.python.minor)
-                .map_err(|reason| WheelProblem::Metadata { entry: format!("{dist_info}/entry_points.txt"), reason })?,
+            Some(text) => entry_points::scripts(&text, self.venv.python.minor).map_err(|reason| {
+                WheelProblem::Metadata { entry: format!("{dist_info}/entry_points.txt"), reason }
+            })?,
             None => Vec::new(),
         };
 
@@ -184,7 +199,7 @@ impl<'a, R: Read + Seek> Planner<'a, R> {
                 in_data.push((index, below.to_owned()));
             } else if !(entry.is_dir() && path.strip_suffix(".data") == Some(self.wheel.dist_info())) {
                 let target = format!("{}/{path}", self.site_packages);
-                let file = self.from_entry(index);
+                let file = self.archived(index);
                 self.put(&target, file)?;
             }
         }
@@ -198,10 +213,12 @@ impl<'a, R: Read + Seek> Planner<'a, R> {
 
         self.made(&format!("{dist_info}/REQUESTED"), Vec::new())?;
         if let Some(url) = direct_url {
-            let json = serde_json::json!({ "url": url });
-            // The order of the fields is uv's.
-            let text = json.to_string().replacen('}', ",\"archive_info\":{}}", 1);
-            self.made(&format!("{dist_info}/direct_url.json"), text.into_bytes())?;
+            let entry = format!("{dist_info}/direct_url.json");
+            let json =
+                serde_json::to_vec(&DirectUrl { url, archive_info: ArchiveInfo {} }).map_err(|error| {
+                    WheelProblem::Metadata { entry: entry.clone(), reason: error.to_string() }
+                })?;
+            self.made(&entry, json)?;
         }
         self.made(&format!("{dist_info}/INSTALLER"), b"longshore".to_vec())?;
         let entry = format!("{dist_info}/RECORD");
@@ -214,14 +231,13 @@ impl<'a, R: Read + Seek> Planner<'a, R> {
         Ok(self.files)
     }
 
-    fn from_entry(&self, index: usize) -> TreeFile {
+    fn archived(&self, index: usize) -> TreeFile {
         let entry = &self.wheel.archive().entries()[index];
         if entry.is_dir() {
             return TreeFile { mode: PROGRAM, source: Source::Directory };
         }
         // Of the mode only "executable by anybody" counts, and only if it was made on Unix.
-        let executable =
-            entry.host_system == UNIX && entry.unix_mode.is_some_and(|mode| mode & 0o111 != 0);
+        let executable = entry.host_system == UNIX && entry.unix_mode.is_some_and(|mode| mode & 0o111 != 0);
         TreeFile { mode: if executable { PROGRAM } else { FILE }, source: Source::Entry(index) }
     }
 
@@ -259,9 +275,16 @@ impl<'a, R: Read + Seek> Planner<'a, R> {
     }
 
     /// A file below `.data`: `below` is `scripts/x`, `data/share/x`, ….
-    fn data(&mut self, index: usize, data: &str, below: &str, scripts: &[Script]) -> Result<(), WheelProblem> {
-        let refuse = |reason: &str| WheelProblem::Entry { entry: format!("{data}{below}"), reason: reason.to_owned() };
-        let mut file = self.from_entry(index);
+    fn data(
+        &mut self,
+        index: usize,
+        data: &str,
+        below: &str,
+        scripts: &[Script],
+    ) -> Result<(), WheelProblem> {
+        let refuse =
+            |reason: &str| WheelProblem::Entry { entry: format!("{data}{below}"), reason: reason.to_owned() };
+        let mut file = self.archived(index);
         let directory = file.source == Source::Directory;
         let (kind, rest) = match below.split_once('/') {
             Some((kind, rest)) => (kind, Some(rest)),
@@ -270,14 +293,16 @@ impl<'a, R: Read + Seek> Planner<'a, R> {
         };
         let folder = match kind {
             "purelib" | "platlib" => self.site_packages.clone(),
-            "headers" => format!(
-                "include/site/python{}/{}",
-                self.venv.python.short(),
-                self.wheel.filename().name()
-            ),
+            "headers" => {
+                format!("include/site/python{}/{}", self.venv.python.short(), self.wheel.filename().name())
+            }
             "data" => String::new(),
             "scripts" => "bin".to_owned(),
-            _ => return Err(refuse("wheels have no such kind of data; known are purelib, platlib, headers, scripts and data")),
+            _ => {
+                return Err(refuse(
+                    "wheels have no such kind of data; known are purelib, platlib, headers, scripts and data",
+                ));
+            }
         };
         let Some(rest) = rest else { return Ok(()) };
         let target = if folder.is_empty() { rest.to_owned() } else { format!("{folder}/{rest}") };
@@ -331,7 +356,10 @@ impl<'a, R: Read + Seek> Planner<'a, R> {
         if !content.starts_with(PLACEHOLDER) {
             return Ok(None);
         }
-        let end = content.iter().position(|byte| matches!(byte, b'\n' | b'\r')).map_or(content.len(), |end| end + 1);
+        let end = content
+            .iter()
+            .position(|byte| matches!(byte, b'\n' | b'\r'))
+            .map_or(content.len(), |end| end + 1);
         let mut text = self.venv.shebang().into_bytes();
         text.push(b'\n');
         text.extend_from_slice(&content[end..]);
@@ -368,7 +396,11 @@ fn healed_record<R: Read + Seek>(wheel: &mut Wheel<R>) -> Result<Vec<RecordLine>
     missing.remove(format!("{dist_info}/RECORD.jws").as_str());
     missing.remove(format!("{dist_info}/RECORD.p7s").as_str());
     let added = missing.into_iter();
-    record.extend(added.map(|(path, size)| RecordLine { path: path.to_owned(), hash: None, size: Some(size) }));
+    record.extend(added.map(|(path, size)| RecordLine {
+        path: path.to_owned(),
+        hash: None,
+        size: Some(size),
+    }));
     Ok(record)
 }
 
@@ -414,10 +446,7 @@ mod tests {
     fn a_long_or_spaced_prefix_goes_through_the_shell() {
         let venv = |prefix: &str| Venv::at(EntryPath::new(prefix).unwrap(), PythonVersion::new(3, 11, 2));
         assert_eq!(venv("opt/venv").shebang(), "#!/opt/venv/bin/python");
-        assert_eq!(
-            venv("my env").shebang(),
-            "#!/bin/sh\n'''exec' '/my env/bin/python' \"$0\" \"$@\"\n' '''"
-        );
+        assert_eq!(venv("my env").shebang(), "#!/bin/sh\n'''exec' '/my env/bin/python' \"$0\" \"$@\"\n' '''");
         assert!(venv(&"x".repeat(120)).shebang().starts_with("#!/bin/sh\n"));
     }
 

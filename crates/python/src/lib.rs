@@ -10,13 +10,20 @@
 //! read wheels, and all they know of the world is what they are handed.
 #![forbid(unsafe_code)]
 
+pub mod bytecode;
+pub mod entry_points;
 mod error;
 pub mod filename;
+pub mod install;
+pub mod layers;
 pub mod lock;
+pub mod plan;
+pub mod record;
 pub mod requirements;
 pub mod tags;
 pub mod target;
 pub mod uv;
+pub mod wheel;
 
 pub use error::{Error, Resolution, WheelProblem};
 pub use pep508_rs::{PackageName, pep440_rs::Version};

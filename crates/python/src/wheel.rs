@@ -44,7 +44,9 @@ impl<R: Read + Seek> Wheel<R> {
         let parsed: PackageName = name.parse().map_err(|_| wrong(format!("`{name}` is not a name")))?;
         let number: Version = version.parse().map_err(|_| wrong(format!("`{version}` is not a version")))?;
         let promised = self.filename.version();
-        if &parsed != self.filename.name() || (number != *promised && number != promised.clone().without_local()) {
+        if &parsed != self.filename.name()
+            || (number != *promised && number != promised.clone().without_local())
+        {
             return Err(WheelProblem::Mismatch {
                 filename: format!("{} {promised}", self.filename.name()),
                 metadata: format!("{name} {version}"),

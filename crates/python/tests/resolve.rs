@@ -16,6 +16,7 @@ const TARGET: Target =
     Target { python: PythonVersion::new(3, 11, 2), arch: Arch::Amd64, glibc: Glibc { major: 2, minor: 36 } };
 
 /// The tests need uv on PATH.
+#[expect(clippy::unwrap_used, reason = "a test's")]
 fn uv() -> Uv {
     let search = Search { path: std::env::var_os("PATH"), ..Search::default() };
     search.find(&Environment::of_process()).unwrap()

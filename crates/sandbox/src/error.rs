@@ -57,6 +57,14 @@ pub enum Error {
         /// The digest of what came.
         found: Digest,
     },
+    /// A layer cannot be read.
+    #[error("cannot unpack layer {layer}: {source}")]
+    Layer {
+        /// The layer's diff_id.
+        layer: Digest,
+        /// What is wrong with it.
+        source: longshore_layer::Error,
+    },
     /// A layer contains something that must not be unpacked.
     #[error("layer {layer} is refused: entry `{entry}` {why}")]
     HostileLayer {
@@ -73,7 +81,7 @@ pub enum Error {
 }
 
 /// The result of this crate's functions.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// For `map_err`: an [`Error::Io`].

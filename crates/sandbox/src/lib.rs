@@ -20,11 +20,12 @@
 //! # }
 //! ```
 //!
-//! [`engine`] hands the same [`Container`] to Docker or Podman.
+//! [`Snapshots`] unpacks layers for it; [`engine`] hands the same [`Container`] to Docker or Podman.
 //!
 //! Needs Linux 5.12; overlays for ordinary users need 5.11 and are tested, not assumed.
 
 mod error;
+mod extract;
 mod init;
 mod lease;
 mod mounts;
@@ -32,6 +33,7 @@ mod probe;
 mod root;
 mod run;
 mod running;
+mod snapshot;
 mod spec;
 mod supervisor;
 mod sys;
@@ -45,5 +47,6 @@ pub use error::{Error, Failure, Result, Stage};
 pub use probe::{Capabilities, Obstacle, Privilege, Ranges};
 pub use run::{RootFs, Sandbox, Stream, Streams, enter_if_asked};
 pub use running::{Exit, Output, Running, Signal, Signals};
+pub use snapshot::Snapshots;
 pub use spec::{Access, Container, Mount, Process};
 pub use user::IdRange;

@@ -147,7 +147,9 @@ impl Sandbox {
         for mount in &self.container.mounts {
             fs::metadata(&mount.source).map_err(Error::io("mount", &mount.source))?;
         }
-        let layers = self.layers.iter().map(absolute).collect::<Result<_>>()?;
+        // Nothing below a layer that hides everything is seen; overlayfs heeds no such mark on a root.
+        let lowest = self.layers.iter().rposition(|layer| crate::tree::is_opaque(layer)).unwrap_or(0);
+        let layers = self.layers[lowest..].iter().map(absolute).collect::<Result<_>>()?;
         let task = Task::Run { layers, container: Box::new(self.container.clone()) };
         let maps = if is_root(&self.container.process.user) { Maps::Parent } else { Maps::Own };
         let mut start = Start::new(&self.scratch, task, maps, streams)?;

@@ -17,7 +17,8 @@ pub(crate) fn set_opaque(directory: impl std::os::fd::AsFd) -> rustix::io::Resul
     rustix::fs::fsetxattr(directory, OPAQUE, b"y", XattrFlags::empty())
 }
 
-fn is_opaque(directory: &Path) -> bool {
+/// Whether a directory is opaque.
+pub(crate) fn is_opaque(directory: &Path) -> bool {
     let mut value = [0; 2];
     matches!(rustix::fs::getxattr(directory, OPAQUE, &mut value[..]), Ok(1) if value[0] == b'y')
 }
@@ -113,7 +114,7 @@ fn merge_directory(
     links: &mut HashMap<(u64, u64), PathBuf>,
     directories: &mut Vec<PathBuf>,
 ) -> io::Result<()> {
-    if to != target && is_opaque(from) {
+    if is_opaque(from) && to != target {
         remove_tree(to)?;
     }
     match fs::symlink_metadata(to) {

@@ -8,6 +8,7 @@
 //! the manifest before its tag. How a blob gets there is [`Durability`]'s subject.
 #![forbid(unsafe_code)]
 
+mod archive;
 mod blob;
 mod durability;
 mod error;
@@ -22,6 +23,7 @@ mod table;
 mod upload;
 mod writer;
 
+pub use archive::ArchiveFormat;
 pub use blob::BlobStore;
 pub use durability::Durability;
 pub use error::StoreError;

@@ -75,12 +75,17 @@ pub struct PythonSource {
     pub size: u64,
 }
 
-/// Makes the layers of a parent from the packages of `plan`, which must be in `blobs` (see [`fetch`](crate::fetch)), and puts
-/// them there. Blocks; packages are unpacked and layers written on all processors.
+/// Makes the layers of a parent from the packages of `plan`, which must be in `debs` (see [`fetch`](crate::fetch)), and puts
+/// them into `blobs`. Blocks; packages are unpacked and layers written on all processors.
 ///
 /// The same plan gives the same bytes, on every machine.
-pub fn assemble(plan: &ParentPlan, blobs: &BlobStore, progress: &Progress) -> Result<Parent, Error> {
-    let unpacked = unpack(plan, blobs, progress)?;
+pub fn assemble(
+    plan: &ParentPlan,
+    debs: &BlobStore,
+    blobs: &BlobStore,
+    progress: &Progress<'_>,
+) -> Result<Parent, Error> {
+    let unpacked = unpack(plan, debs, progress)?;
     let Unpacked { debs, spools } = &unpacked;
     let mut packages = Vec::new();
     for (package, deb) in plan.packages.iter().zip(debs) {
@@ -129,7 +134,7 @@ struct Unpacked {
 }
 
 /// Reads all packages, several at once.
-fn unpack(plan: &ParentPlan, blobs: &BlobStore, progress: &Progress) -> Result<Unpacked, Error> {
+fn unpack(plan: &ParentPlan, blobs: &BlobStore, progress: &Progress<'_>) -> Result<Unpacked, Error> {
     let mut results: Vec<Option<Deb>> = (0..plan.packages.len()).map(|_| None).collect();
     // The largest first, so that no processor is left with one at the end.
     let mut order: Vec<usize> = (0..plan.packages.len()).collect();
@@ -238,7 +243,7 @@ fn layers(
     tree: &Tree,
     spools: &[Spool],
     blobs: &BlobStore,
-    progress: &Progress,
+    progress: &Progress<'_>,
 ) -> Result<Vec<ParentLayer>, Error> {
     let group_of = |node: &Node| match node.owner {
         Owner::Package(position) => plan.packages[position].group,

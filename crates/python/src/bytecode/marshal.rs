@@ -15,7 +15,7 @@ use rustc_hash::FxHashMap;
 
 /// How code objects are laid out in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CodeLayout {
+pub(super) enum CodeLayout {
     /// Python 3.9 and 3.10 (since 3.8).
     Separate,
     /// Python 3.11 to 3.14: local variables of all kinds in one tuple, qualified name, exception table.
@@ -24,7 +24,7 @@ pub enum CodeLayout {
 
 impl CodeLayout {
     /// The layout of Python 3.`minor`, of those that are known.
-    pub const fn of(minor: u8) -> Option<Self> {
+    pub(super) const fn of(minor: u8) -> Option<Self> {
         match minor {
             9 | 10 => Some(Self::Separate),
             11..=14 => Some(Self::Localsplus),
@@ -44,14 +44,15 @@ impl CodeLayout {
 /// Why a stream is not one of marshalled code.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("byte {offset} of the marshalled code is not what it should be: {reason}")]
-pub struct MarshalError {
+pub(super) struct MarshalError {
     offset: usize,
     reason: &'static str,
 }
 
-/// The same objects in their one spelling.
-pub fn normalise(input: &[u8], layout: CodeLayout) -> Result<Vec<u8>, MarshalError> {
-    let mut reader = Reader { input, at: 0, layout, depth: 0, objects: Objects::default(), references: Vec::new() };
+/// The same objects in their one spelling. To be called on a thread with a stack of `STACK` bytes.
+pub(super) fn normalise(input: &[u8], layout: CodeLayout) -> Result<Vec<u8>, MarshalError> {
+    let mut reader =
+        Reader { input, at: 0, layout, depth: 0, objects: Objects::default(), references: Vec::new() };
     let root = reader.object()?;
     if reader.at != input.len() {
         return Err(reader.wrong("something follows the end"));
@@ -69,8 +70,10 @@ pub fn normalise(input: &[u8], layout: CodeLayout) -> Result<Vec<u8>, MarshalErr
 const FLAG_REF: u8 = 0x80;
 /// The length of a reference.
 const REFERENCE: usize = 5;
-/// CPython's own limit (`MAX_MARSHAL_STACK_DEPTH`).
+/// CPython's own limit (`MAX_MARSHAL_STACK_DEPTH`): nothing nests deeper in what it writes.
 const DEEPEST: usize = 2000;
+/// What a thread needs to read and write objects nested so deeply.
+pub(super) const STACK: usize = 32 << 20;
 
 type Id = u32;
 
@@ -153,10 +156,9 @@ impl Node<'_> {
     /// Whether a reference to it is shorter than it is.
     fn worth_a_reference(&self) -> bool {
         match self.kind {
-            b'c' => true,
-            b'(' | b'>' | b':' | b'[' | b'<' | b'{' => self.children > 0,
+            b'(' | b'>' | b':' => self.children > 0,
             b'z' | b'Z' => self.bytes.len() + 2 > REFERENCE,
-            b's' | b't' | b'u' | b'a' | b'A' => true,
+            b'c' | b's' | b't' | b'u' | b'a' | b'A' => true,
             _ => self.bytes.len() + 1 > REFERENCE,
         }
     }
@@ -165,14 +167,15 @@ impl Node<'_> {
     fn head(&self, out: &mut Vec<u8>, flag: u8) {
         let length = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
         match self.kind {
-            b'(' => match u8::try_from(self.children) {
-                Ok(children) => out.extend([b')' | flag, children]),
-                Err(_) => {
+            b'(' => {
+                if let Ok(children) = u8::try_from(self.children) {
+                    out.extend([b')' | flag, children]);
+                } else {
                     out.push(b'(' | flag);
                     out.extend(self.children.to_le_bytes());
                 }
-            },
-            b'[' | b'<' | b'>' => {
+            }
+            b'>' => {
                 out.push(self.kind | flag);
                 out.extend(self.children.to_le_bytes());
             }
@@ -351,9 +354,13 @@ impl Writer<'_> {
         // Of a code object, the line number stands before the last members: one, or two with an exception table.
         let last = if node.kind == b'c' { members.len() - 8 } else { 0 };
         let (before, after) = members.split_at(members.len() - last);
-        before.iter().for_each(|member| self.object(*member));
+        for member in before {
+            self.object(*member);
+        }
         self.output.extend_from_slice(node.tail);
-        after.iter().for_each(|member| self.object(*member));
+        for member in after {
+            self.object(*member);
+        }
     }
 }
 
@@ -383,13 +390,30 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused() {
-        let nested = [b")\x01".repeat(2001), b"N".to_vec()].concat();
         for wrong in [
-            &b""[..], b"NN", b"r\x00\x00\x00\x00", b"\xa9\x01r\x00\x00\x00\x00", b"z\x05abc", b"(\xff\xff\xff\x7f", b"(\xff\xff\xff\xff",
-            b"l\x00\x00\x00\x80", b"?", b"c\x00", &nested,
+            &b""[..],
+            b"NN",
+            b"r\x00\x00\x00\x00",
+            b"\xa9\x01r\x00\x00\x00\x00",
+            b"z\x05abc",
+            b"(\xff\xff\xff\x7f",
+            b"(\xff\xff\xff\xff",
+            b"l\x00\x00\x00\x80",
+            b"?",
+            b"c\x00",
         ] {
             assert!(normalise(wrong, CodeLayout::Localsplus).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn nesting_is_read_as_deep_as_it_is_written() {
+        let nested = |depth| [b")\x01".repeat(depth), b"N".to_vec()].concat();
+        let work = move || {
+            assert!(normalise(&nested(DEEPEST - 1), CodeLayout::Localsplus).is_ok());
+            assert!(normalise(&nested(DEEPEST), CodeLayout::Localsplus).is_err());
+        };
+        std::thread::Builder::new().stack_size(STACK).spawn(work).unwrap().join().unwrap();
     }
 
     proptest! {

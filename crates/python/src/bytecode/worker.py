@@ -37,12 +37,11 @@ while True:
     path = read(path_length).decode()
     source = read(source_length)
     try:
-        code = compile(source, path, "exec", 0, True, 0)
+        body = marshal.dumps(compile(source, path, "exec", 0, True, 0))
     except Exception:
-        # What importing it would raise too. `compileall` goes on as well.
+        # What importing it would raise too, or near to it. `compileall` goes on as well.
         write(b"\0\0\0\0\0")
     else:
-        body = marshal.dumps(code)
         write(_struct.pack(">BI", 1, len(body) + 16))
         write(HEADER)
         write(_imp.source_hash(RAW_MAGIC, source))

@@ -1,0 +1,196 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use longshore_oci::Reference;
+
+/// From a Python pipeline to a running container.
+#[derive(Debug, Parser)]
+#[command(name = "longshore", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "Data is kept in $LONGSHORE_HOME, or else in the XDG folders (~/.local/share/longshore and \
+~/.cache/longshore).\nExit codes: 0 done, 1 failed, 2 wrong usage.")]
+pub(crate) struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a pipeline: build its image, push it, run each step (the Python package calls this)
+    Run(RunArguments),
+    /// Build an image from a folder of code and requirements
+    Build(BuildArguments),
+    /// Look at, export and run images in the embedded registry
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Serve the embedded registry to docker, skopeo, clusters, …
+    #[command(subcommand)]
+    Registry(RegistryCommand),
+    /// Look at stacks: what runs pipelines and where their images and outputs go
+    #[command(subcommand)]
+    Stack(StackCommand),
+    /// Print a completion script for a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// The pipeline specification: a JSON file, or - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) spec: PathBuf,
+    /// The stack to run on
+    #[arg(long, env = "LONGSHORE_STACK", default_value = "default", value_name = "NAME")]
+    pub(crate) stack: String,
+    /// What runs the containers
+    #[arg(long, env = "LONGSHORE_ENGINE", value_enum, default_value_t)]
+    pub(crate) engine: Engine,
+    /// Write the run's id, image and outputs as JSON to FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) result: Option<PathBuf>,
+    /// Ask again for the newest packages that the requirements allow, and for Debian's updates
+    #[arg(long, env = "LONGSHORE_UPGRADE", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0, default_missing_value = "true", default_value_t)]
+    pub(crate) upgrade: bool,
+    /// Print what would be built and run, and do neither
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// What runs containers on this machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Engine {
+    /// longshore itself
+    #[default]
+    Native,
+    /// Docker
+    Docker,
+    /// Podman
+    Podman,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BuildArguments {
+    /// The folder of code
+    #[arg(default_value = ".", value_name = "FOLDER")]
+    pub(crate) source: PathBuf,
+    /// The image's name in the embedded registry, with a tag if it should not be the time of the build
+    #[arg(short, long, value_name = "NAME[:TAG]")]
+    pub(crate) tag: String,
+    /// A requirement, e.g. pandas==2.2.3 (may be given several times)
+    #[arg(short, long = "requirement", value_name = "REQUIREMENT", conflicts_with = "requirements")]
+    pub(crate) requirement: Vec<String>,
+    /// A file of requirements, below the folder of code or absolute
+    #[arg(long, value_name = "FILE")]
+    pub(crate) requirements: Option<String>,
+    /// The image to build on, instead of one made from Debian packages
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) parent: Option<String>,
+    /// A Debian package to add to the parent (may be given several times)
+    #[arg(long = "apt", value_name = "PACKAGE")]
+    pub(crate) apt_packages: Vec<String>,
+    /// Leave compiled bytecode out: a smaller image whose first imports are slow
+    #[arg(long)]
+    pub(crate) no_bytecode: bool,
+    /// Ask again for the newest packages that the requirements allow, and for Debian's updates
+    #[arg(long, env = "LONGSHORE_UPGRADE", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0, default_missing_value = "true", default_value_t)]
+    pub(crate) upgrade: bool,
+    /// Print what would be built, and build nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How to print the result
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: OutputFormat,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// List the images in the embedded registry
+    List {
+        /// How to print them
+        #[arg(short, long, value_enum, default_value_t)]
+        output: OutputFormat,
+    },
+    /// Show what an image consists of: configuration and layers
+    Inspect {
+        /// The image
+        image: Reference,
+        /// How to print it
+        #[arg(short, long, value_enum, default_value_t)]
+        output: OutputFormat,
+    },
+    /// Write an image to a file that other tools read
+    Export {
+        /// The image
+        image: Reference,
+        /// The kind of archive
+        #[arg(long, value_enum, default_value_t)]
+        format: ArchiveFormat,
+        /// The file to write, or - for standard output
+        #[arg(short = 'f', long = "file", value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Run a command in a container of an image, with this terminal
+    Run(ContainerArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ContainerArguments {
+    /// The image
+    pub(crate) image: Reference,
+    /// Make a folder of this machine visible in the container, read-only unless :rw follows
+    #[arg(short, long = "volume", value_name = "HOST:CONTAINER[:rw]")]
+    pub(crate) volumes: Vec<String>,
+    /// Set an environment variable
+    #[arg(short, long = "env", value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// The command, instead of the image's own
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+/// The kinds of image archive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ArchiveFormat {
+    /// An OCI image layout in a tar file: skopeo's oci-archive
+    #[default]
+    Oci,
+    /// What docker load and podman load read
+    Docker,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RegistryCommand {
+    /// Serve until interrupted
+    Serve {
+        /// The address to listen on. There is no authentication yet: others than loopback need --insecure-anyone
+        #[arg(long, default_value = "127.0.0.1:5000", value_name = "ADDRESS:PORT")]
+        listen: SocketAddr,
+        /// Let everyone who reaches the address read, write and delete images
+        #[arg(long)]
+        insecure_anyone: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StackCommand {
+    /// List the stacks
+    List {
+        /// How to print them
+        #[arg(short, long, value_enum, default_value_t)]
+        output: OutputFormat,
+    },
+}
+
+/// How a command prints its result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// For people
+    #[default]
+    Table,
+    /// For programs
+    Json,
+}

@@ -1,0 +1,162 @@
+//! `longshore image`: the embedded registry's images.
+
+use std::{
+    fs::Permissions,
+    io::{self, BufWriter, IsTerminal, Write},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
+
+use longshore_oci::{ImageConfig, Manifest, Reference};
+use longshore_store::{ArchiveFormat, Registry, RepositoryPath, StoredManifest, TagOrDigest};
+use serde_json::json;
+
+use crate::{
+    args::{self, OutputFormat},
+    failure::Failure,
+    output::{
+        self,
+        quantity::size,
+        table::{Align, Table},
+    },
+};
+
+/// The largest image configuration that is read.
+const LARGEST_CONFIG: u64 = 4 << 20;
+
+/// `longshore image list`
+pub(crate) fn list(registry: &Registry, uri: &str, format: OutputFormat) -> Result<(), Failure> {
+    let mut images = Vec::new();
+    for repository in registry.repositories()? {
+        for tag in registry.tags(&repository)? {
+            let stored = registry.manifest(&repository, tag.clone())?;
+            let bytes = Manifest::parse(&stored.bytes).map_or(0, |manifest| manifest.total_size());
+            images.push((format!("{uri}/{repository}"), tag, stored.digest, bytes));
+        }
+    }
+    match format {
+        OutputFormat::Json => {
+            let images: Vec<_> = images
+                .iter()
+                .map(|(repository, tag, digest, bytes)| {
+                    json!({"repository": repository, "tag": tag, "digest": digest, "size": bytes})
+                })
+                .collect();
+            output::json(&images)?;
+        }
+        OutputFormat::Table => {
+            let mut table = Table::new([
+                ("REPOSITORY", Align::Left),
+                ("TAG", Align::Left),
+                ("DIGEST", Align::Left),
+                ("SIZE", Align::Right),
+            ]);
+            for (repository, tag, digest, bytes) in images {
+                table.row([repository, tag.to_string(), digest.short(), size(bytes)]);
+            }
+            table.print()?;
+        }
+    }
+    Ok(())
+}
+
+/// An image that was found in the registry.
+pub(crate) struct Found {
+    /// Its repository there.
+    pub(crate) repository: RepositoryPath,
+    /// Its manifest as stored.
+    pub(crate) stored: StoredManifest,
+    /// Its manifest.
+    pub(crate) manifest: Manifest,
+    /// Its configuration.
+    pub(crate) config: ImageConfig,
+}
+
+/// Finds an image. Names without a host are looked up in the embedded registry too.
+pub(crate) fn find(registry: &Registry, uri: &str, image: &Reference) -> Result<Found, Failure> {
+    let repository = match image.repository.host() {
+        host if host == uri => image.repository.path(),
+        "docker.io" => image.repository.path().trim_start_matches("library/"),
+        host => {
+            return Err(Failure::Usage(format!(
+                "{image} is in the registry {host}; this command reads the embedded registry, {uri}"
+            )));
+        }
+    };
+    let repository: RepositoryPath = repository.parse()?;
+    let stored = registry.manifest(&repository, TagOrDigest::from(image))?;
+    let manifest = Manifest::parse(&stored.bytes)?;
+    let config = ImageConfig::parse(&registry.blobs().read(&manifest.config.digest, LARGEST_CONFIG)?)?;
+    Ok(Found { repository, stored, manifest, config })
+}
+
+/// `longshore image inspect`
+pub(crate) fn inspect(found: &Found, image: &Reference, format: OutputFormat) -> Result<(), Failure> {
+    let Found { stored, manifest, config, .. } = found;
+    if format == OutputFormat::Json {
+        return Ok(output::json(&json!({
+            "name": image, "digest": stored.digest, "manifest": manifest, "config": config,
+        }))?);
+    }
+    let process = &config.config;
+    let list = |list: &Option<Vec<String>>| list.as_deref().unwrap_or_default().join(" ");
+    let mut facts = vec![
+        ("digest", stored.digest.to_string()),
+        ("platform", config.platform.to_string()),
+        ("created", config.created.clone().unwrap_or_default()),
+        ("user", process.user.clone().unwrap_or_default()),
+        ("workdir", process.working_dir.clone().unwrap_or_default()),
+        ("command", format!("{} {}", list(&process.entrypoint), list(&process.cmd)).trim().to_owned()),
+    ];
+    facts.retain(|(_, value)| !value.is_empty());
+    let mut out = io::stdout().lock();
+    for (name, value) in facts {
+        writeln!(out, "{name:<9} {value}")?;
+    }
+    for entry in process.env.iter().flatten() {
+        writeln!(out, "{:<9} {entry}", "env")?;
+    }
+    drop(out);
+    let total = format!("{} in {} layers", size(manifest.total_size()), manifest.layers.len());
+    writeln!(io::stdout(), "{:<9} {total}\n", "size")?;
+    let mut table = Table::new([("LAYER", Align::Left), ("SIZE", Align::Right), ("MADE BY", Align::Left)]);
+    let mut history = config.history.iter().filter(|line| !line.empty_layer);
+    for layer in &manifest.layers {
+        let made_by = history.next().and_then(|line| line.created_by.clone()).unwrap_or_default();
+        let made_by: String = made_by.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(52).collect();
+        table.row([layer.digest.short(), size(layer.size), made_by]);
+    }
+    Ok(table.print()?)
+}
+
+/// `longshore image export`
+pub(crate) fn export(
+    registry: &Registry,
+    found: &Found,
+    image: &Reference,
+    format: args::ArchiveFormat,
+    file: &Path,
+) -> Result<(), Failure> {
+    let format = match format {
+        args::ArchiveFormat::Oci => ArchiveFormat::Oci,
+        args::ArchiveFormat::Docker => ArchiveFormat::Docker,
+    };
+    if file == Path::new("-") {
+        let out = io::stdout().lock();
+        if out.is_terminal() {
+            return Err(Failure::Usage("an archive is not for a terminal; name a file with --file".to_owned()));
+        }
+        return Ok(registry.export(&found.repository, image, &found.stored, format, BufWriter::new(out))?);
+    }
+    let cannot = |source: io::Error| Failure::Failed(format!("cannot write {}: {source}", file.display()).into());
+    // Written beside its final name, so that an interrupted export leaves no half archive.
+    let folder = file.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    let temporary = tempfile::Builder::new()
+        .prefix(".longshore-export-")
+        .permissions(Permissions::from_mode(0o666)) // as the umask allows
+        .tempfile_in(folder)
+        .map_err(cannot)?;
+    registry.export(&found.repository, image, &found.stored, format, BufWriter::new(temporary.as_file()))?;
+    temporary.persist(file).map_err(|error| cannot(error.error))?;
+    Ok(())
+}

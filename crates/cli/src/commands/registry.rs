@@ -1,0 +1,24 @@
+//! `longshore registry`
+
+use std::net::SocketAddr;
+
+use longshore_registry::{Exposure, ServeConfig, Server};
+use longshore_store::Registry;
+
+use crate::{context::URI, failure::Failure, runtime};
+
+/// `longshore registry serve`: serves until Ctrl-C or a request to terminate; requests under way are finished.
+pub(crate) fn serve(registry: Registry, listen: SocketAddr, insecure_anyone: bool) -> Result<(), Failure> {
+    let exposure = if insecure_anyone { Exposure::Anyone } else { Exposure::Loopback };
+    let folder = registry.blobs().root().display().to_string();
+    let config = ServeConfig { listen, exposure, ..ServeConfig::default() };
+    runtime::serve(async |stop| {
+        let server = Server::bind(registry, config).await?;
+        let address = server.address();
+        anstream::eprintln!("serving {folder} at http://{address}");
+        if address.to_string() != URI.replace("localhost", "127.0.0.1") {
+            anstream::eprintln!("images that are called {URI}/… here are {address}/… there");
+        }
+        Ok(server.run(stop).await?)
+    })
+}

@@ -1,0 +1,225 @@
+//! `longshore run`: builds what a pipeline needs and runs it.
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::{self, Read, Write},
+    path::Path,
+    sync::Arc,
+};
+
+use longshore_build::{Built, Request, Upgrade};
+use longshore_oci::{Reference, Repository, Tag};
+use longshore_orchestrator::{
+    ArtifactView, Event, Interrupt, RunPlan, local,
+    local_container::{self, Runner, StepImage},
+};
+use longshore_pipeline::{ImagePlan, PipelineSpec, repository_component};
+use longshore_sandbox::engine::{Engine as ContainerEngine, EngineKind};
+use longshore_stack::{Build, Orchestrator, RunId, RunStatus, Stack};
+use longshore_store::{ArchiveFormat, RepositoryPath, TagOrDigest};
+use serde_json::json;
+
+use crate::{
+    args::{Engine, OutputFormat, RunArguments},
+    commands::build::now,
+    context::{Context, URI},
+    failure::Failure,
+    output::{self, progress::Progress, steps::Steps},
+    runtime,
+};
+
+/// A pipeline specification is a few kilobytes; what is larger is something else.
+const LARGEST_SPEC: u64 = 64 << 20;
+
+/// Runs the pipeline, or says what would be built and run.
+pub(crate) fn run(context: &Context, arguments: &RunArguments) -> Result<(), Failure> {
+    let spec = read_spec(&arguments.spec)?;
+    let stack = Stack::named(&arguments.stack).map_err(|error| Failure::Usage(error.to_string()))?;
+    match stack.orchestrator {
+        Orchestrator::LocalContainer => in_containers(context, arguments, spec, &stack),
+        Orchestrator::Local => in_process(context, arguments, spec, &stack),
+    }
+}
+
+fn read_spec(file: &Path) -> Result<PipelineSpec, Failure> {
+    let mut bytes = Vec::new();
+    let read = |reader: &mut dyn Read, bytes: &mut Vec<u8>| reader.take(LARGEST_SPEC).read_to_end(bytes);
+    let outcome = if file == Path::new("-") {
+        read(&mut io::stdin().lock(), &mut bytes)
+    } else {
+        fs::File::open(file).and_then(|mut file| read(&mut file, &mut bytes))
+    };
+    outcome.map_err(|error| Failure::Usage(format!("the specification {}: {error}", file.display())))?;
+    PipelineSpec::from_json(&bytes).map_err(|error| Failure::Usage(error.to_string()))
+}
+
+fn in_process(
+    context: &Context,
+    arguments: &RunArguments,
+    spec: PipelineSpec,
+    stack: &Stack,
+) -> Result<(), Failure> {
+    let plan = RunPlan::new(&spec, RunId::new(), &context.home.artifacts(), ArtifactView::Host, |_| None);
+    if arguments.dry_run {
+        return Ok(output::json(&plan.job(&plan.steps))?);
+    }
+    let state = context.state()?;
+    state.begin_run(plan.id, &spec.name, stack.name, None)?;
+    let interrupt = Interrupt::new();
+    let (asked, of_steps, id) = (interrupt.clone(), plan.clone(), plan.id);
+    let work = move || {
+        let status = local::run(&of_steps, &spec.python, &spec.source_root, &state, &asked, &|_| {});
+        state.end_run(id, *status.as_ref().unwrap_or(&RunStatus::Failed))?;
+        Ok(status?)
+    };
+    let status = runtime::block_on_thread(work, || interrupt.stop())?;
+    finish(arguments, &plan, None, status)
+}
+
+fn in_containers(
+    context: &Context,
+    arguments: &RunArguments,
+    spec: PipelineSpec,
+    stack: &Stack,
+) -> Result<(), Failure> {
+    let builder = context.builder()?.with_uv_beside(&spec.python.executable);
+    let upgrade = if arguments.upgrade { Upgrade::Yes } else { Upgrade::No };
+    let images = spec.images();
+    let progress = Progress::new();
+    let tag = now()?;
+    let mut built = Vec::new();
+    for image in &images {
+        let request = request(&spec, image, images.len(), &tag, upgrade)?;
+        let name = Reference::tagged(request.repository.clone(), request.tag.clone());
+        progress.heading(&format!("{} → {name}", spec.name));
+        let work = async {
+            if arguments.dry_run {
+                let plan = builder.plan(request, &|event| progress.observe(event)).await?;
+                progress.clear();
+                output::plan::print(&plan, OutputFormat::Table)?;
+                return Ok(None);
+            }
+            Ok(Some(builder.build(request, &|event| progress.observe(event)).await?))
+        };
+        let result = runtime::block_on(work);
+        progress.clear();
+        built.extend(result?);
+    }
+    if arguments.dry_run {
+        return Ok(());
+    }
+    let state = context.state()?;
+    for image in &built {
+        state.add_build(&Build {
+            created: jiff::Timestamp::now(),
+            pipeline: spec.name.clone(),
+            image: Reference { digest: Some(image.digest), ..image.image.clone() },
+            inputs: image.inputs.clone(),
+        })?;
+    }
+    let runners = runners(context, arguments.engine, &built)?;
+    let image_of = |step: &longshore_pipeline::StepSpec| {
+        let position = images.iter().position(|image| image.steps.contains(&step.name))?;
+        built.get(position).map(|image| image.image.at(image.digest))
+    };
+    let plan = RunPlan::new(&spec, RunId::new(), &context.home.artifacts(), ArtifactView::Container, image_of);
+    let first = built.first().map(|image| image.image.at(image.digest));
+    state.begin_run(plan.id, &spec.name, stack.name, first.as_ref())?;
+
+    let interrupt = Interrupt::new();
+    let steps = Arc::new(Steps::new(spec.steps.iter().map(|step| step.name.as_str())));
+    let (asked, shown, of_steps) = (interrupt.clone(), Arc::clone(&steps), plan.clone());
+    let work = move || {
+        let observer = |event: &Event<'_>| shown.observe(event);
+        let status = local_container::run(&of_steps, &runners, &state, &asked, &observer);
+        state.end_run(of_steps.id, *status.as_ref().unwrap_or(&RunStatus::Failed))?;
+        Ok(status?)
+    };
+    let status = runtime::block_on_thread(work, || interrupt.stop())?;
+    steps.finish(status, &plan.artifacts);
+    finish(arguments, &plan, first.as_ref(), status)
+}
+
+fn request(
+    spec: &PipelineSpec,
+    image: &ImagePlan,
+    images: usize,
+    tag: &Tag,
+    upgrade: Upgrade,
+) -> Result<Request, Failure> {
+    let root: Repository = format!("{URI}/{}", match &image.docker.target_repository {
+        Some(repository) => repository.clone(),
+        // Where steps have settings of their own, so has the image's name.
+        None if images > 1 && image.docker != spec.docker => {
+            format!("{}-{}", repository_component(&spec.name), repository_component(&image.steps[0]))
+        }
+        None => repository_component(&spec.name),
+    })
+    .parse()?;
+    Ok(Request {
+        repository: root,
+        tag: image.docker.image_tag.as_deref().map_or(Ok(tag.clone()), str::parse)?,
+        source_root: spec.source_root.clone(),
+        settings: image.docker.clone(),
+        host_python: Some(spec.python.executable.clone()),
+        upgrade,
+    })
+}
+
+/// What runs each image.
+fn runners(
+    context: &Context,
+    engine: Engine,
+    built: &[Built],
+) -> Result<HashMap<Reference, StepImage>, Failure> {
+    let registry = context.registry()?;
+    let images = context.images(&registry)?;
+    let kind = match engine {
+        Engine::Native => None,
+        Engine::Docker => Some(EngineKind::Docker),
+        Engine::Podman => Some(EngineKind::Podman),
+    };
+    let mut runners = HashMap::new();
+    for Built { image, digest, manifest, config, .. } in built {
+        let runner = match kind {
+            None => Runner::Sandbox {
+                layers: images.unpack(manifest, config)?,
+                scratch: images.scratch().to_owned(),
+            },
+            Some(kind) => {
+                let engine = ContainerEngine::find(kind, images.scratch())?;
+                let archive = tempfile::NamedTempFile::new()?;
+                let repository = RepositoryPath::from(&image.repository);
+                let stored = registry.manifest(&repository, TagOrDigest::Digest(*digest))?;
+                registry.export(&repository, image, &stored, ArchiveFormat::Docker, archive.as_file())?;
+                let name = engine.load(archive.path())?;
+                Runner::Engine { engine, image: name }
+            }
+        };
+        runners.insert(image.at(*digest), StepImage { process: config.config.clone(), runner });
+    }
+    Ok(runners)
+}
+
+fn finish(
+    arguments: &RunArguments,
+    plan: &RunPlan,
+    image: Option<&Reference>,
+    status: RunStatus,
+) -> Result<(), Failure> {
+    match status {
+        RunStatus::Succeeded => {}
+        RunStatus::Interrupted => return Err(Failure::Interrupted),
+        RunStatus::Failed | RunStatus::Running => return Err(Failure::Said),
+    }
+    if let Some(file) = &arguments.result {
+        let result = json!({
+            "version": 1, "run_id": plan.id.to_string(), "status": status, "image": image, "outputs": plan.outputs(),
+        });
+        let mut out = fs::File::create(file)?;
+        serde_json::to_writer(&mut out, &result)?;
+        out.flush()?;
+    }
+    Ok(())
+}

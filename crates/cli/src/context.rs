@@ -1,0 +1,63 @@
+//! What commands work with: the folders of this machine, opened when a command first needs them.
+
+use std::env;
+
+use longshore_build::{Builder, BuilderParts, Images};
+use longshore_fetch::{FetchConfig, Fetcher};
+use longshore_python::uv::Search;
+use longshore_sandbox::Snapshots;
+use longshore_stack::{ContainerRegistry, Home, State};
+use longshore_store::{BlobStore, Registry, Table};
+
+use crate::failure::Failure;
+
+/// What the names of images in the embedded registry begin with.
+pub(crate) const URI: &str = ContainerRegistry::Embedded.uri();
+
+/// The folders of this machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    /// Where everything is.
+    pub(crate) home: Home,
+}
+
+impl Context {
+    /// The folders that the environment names.
+    pub(crate) fn from_env() -> Result<Self, Failure> {
+        Ok(Self { home: Home::from_env(|name| env::var_os(name))? })
+    }
+
+    /// The embedded registry.
+    pub(crate) fn registry(&self) -> Result<Registry, Failure> {
+        Ok(Registry::open(self.home.registry())?)
+    }
+
+    /// The images of the embedded registry, as folders to run in.
+    pub(crate) fn images(&self, registry: &Registry) -> Result<Images, Failure> {
+        let snapshots = Snapshots::open(self.home.snapshots())?;
+        Ok(Images::new(registry.blobs().clone(), snapshots, self.home.sandboxes()))
+    }
+
+    /// The record of builds and runs.
+    pub(crate) fn state(&self) -> Result<State, Failure> {
+        Ok(State::open(&self.home.database())?)
+    }
+
+    /// The native builder.
+    pub(crate) fn builder(&self) -> Result<Builder, Failure> {
+        let registry = self.registry()?;
+        let images = self.images(&registry)?;
+        let own_folder = env::current_exe().ok().and_then(|program| Some(program.parent()?.to_owned()));
+        let search = Search { folders: own_folder.into_iter().collect(), path: env::var_os("PATH"), python: None };
+        Ok(Builder::new(BuilderParts {
+            registry,
+            uri: URI,
+            images,
+            table: Table::open(self.home.table())?,
+            downloads: BlobStore::open(self.home.downloads())?,
+            fetcher: Fetcher::new(FetchConfig::default()),
+            uv: search,
+            epoch: env::var("SOURCE_DATE_EPOCH").ok(),
+        })?)
+    }
+}

@@ -1,0 +1,56 @@
+//! The program `longshore`: it reads the command line, lets the crates below do the work, and prints.
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod context;
+mod failure;
+mod output;
+mod runtime;
+
+use std::{io, process::ExitCode};
+
+use clap::{CommandFactory, Parser};
+
+use crate::{
+    args::{Arguments, Command, ImageCommand, RegistryCommand, StackCommand},
+    context::{Context, URI},
+    failure::Failure,
+};
+
+fn main() -> ExitCode {
+    // A container is this very program, started again; see the function.
+    longshore_sandbox::enter_if_asked();
+    let arguments = Arguments::parse();
+    match dispatch(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn dispatch(command: Command) -> Result<(), Failure> {
+    let context = Context::from_env()?;
+    match command {
+        Command::Run(arguments) => commands::run::run(&context, &arguments),
+        Command::Build(arguments) => commands::build::build(&context, &arguments),
+        Command::Image(ImageCommand::List { output }) => commands::image::list(&context.registry()?, URI, output),
+        Command::Image(ImageCommand::Inspect { image, output }) => {
+            let found = commands::image::find(&context.registry()?, URI, &image)?;
+            commands::image::inspect(&found, &image, output)
+        }
+        Command::Image(ImageCommand::Export { image, format, file }) => {
+            let registry = context.registry()?;
+            let found = commands::image::find(&registry, URI, &image)?;
+            commands::image::export(&registry, &found, &image, format, &file)
+        }
+        Command::Image(ImageCommand::Run(arguments)) => commands::container::run(&context, &arguments),
+        Command::Registry(RegistryCommand::Serve { listen, insecure_anyone }) => {
+            commands::registry::serve(context.registry()?, listen, insecure_anyone)
+        }
+        Command::Stack(StackCommand::List { output }) => commands::stack::list(output),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "longshore", &mut io::stdout());
+            Ok(())
+        }
+    }
+}

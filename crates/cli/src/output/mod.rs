@@ -1,0 +1,23 @@
+//! What is printed, and how.
+
+pub(crate) mod plan;
+pub(crate) mod progress;
+pub(crate) mod quantity;
+pub(crate) mod steps;
+pub(crate) mod table;
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+/// Writes a value as indented JSON on standard output.
+pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out)
+}
+
+/// Writes a line on standard output.
+pub(crate) fn line(text: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "{text}")
+}

@@ -1,0 +1,179 @@
+//! What a person sees of a build: a line for each thing that happened, and on a terminal a bar below them.
+
+use std::{
+    io::IsTerminal,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use longshore_build::{Event, ImageReport, LayerReport, Origin, ParentReport};
+
+use super::quantity::{count, duration, size};
+
+/// The width of the labels at the left.
+const LABEL: usize = 8;
+/// The width of what a line is about, so that sizes stand in a column within 80 columns.
+const SUBJECT: usize = 34;
+
+/// Shows the events of a build on standard error.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The label that was written last: it is not repeated.
+    label: &'static str,
+}
+
+impl Progress {
+    /// A view without lines yet.
+    pub(crate) fn new() -> Self {
+        let bar = if std::io::stderr().is_terminal() {
+            ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10))
+        } else {
+            ProgressBar::hidden()
+        };
+        bar.set_style(style("{spinner} {wide_msg}"));
+        Self { bar, state: Mutex::default() }
+    }
+
+    /// Says what is being done.
+    pub(crate) fn heading(&self, text: &str) {
+        let bold = anstyle::Style::new().bold();
+        self.bar.suspend(|| anstream::eprintln!("{bold}{text}{bold:#}"));
+    }
+
+    /// Takes an event.
+    pub(crate) fn observe(&self, event: Event) {
+        match event {
+            Event::ParentStarted => self.wait("looking up Debian packages for the parent image"),
+            Event::ParentDone(parent) => self.parent(&parent),
+            Event::LockStarted => self.wait("resolving requirements"),
+            Event::LockDone { packages, took, origin } => self.lock(packages, took, origin),
+            Event::FetchStarted { bytes } => {
+                self.bar.set_style(style("fetching [{bar:30}] {decimal_bytes}/{decimal_total_bytes}"));
+                self.bar.inc_length(bytes);
+            }
+            Event::FetchProgress { bytes } => match u64::try_from(bytes) {
+                Ok(more) => self.bar.inc(more),
+                Err(_) => self.bar.dec(bytes.unsigned_abs()),
+            },
+            Event::FetchDone { what, bytes, took } => {
+                self.line("fetched", &row(&what, Some(bytes), "", Some(took)));
+            }
+            Event::LayerDone(layer) => self.layer(&layer),
+            Event::ImageDone(image) => self.image(&image),
+            _ => {}
+        }
+    }
+
+    fn wait(&self, message: &str) {
+        self.bar.set_message(message.to_owned());
+        self.bar.enable_steady_tick(Duration::from_millis(100));
+    }
+
+    fn parent(&self, parent: &ParentReport) {
+        let state = match parent.origin {
+            Origin::New => "made",
+            Origin::Reused => "already there",
+        };
+        self.line("parent", &row(&parent.title, Some(parent.size), state, took(parent.origin, parent.took)));
+    }
+
+    fn lock(&self, packages: usize, time: Duration, origin: Origin) {
+        let state = match origin {
+            Origin::New => "resolved",
+            Origin::Reused => "unchanged",
+        };
+        self.line("lock", &row(&count(packages, "package"), None, state, took(origin, time)));
+    }
+
+    fn layer(&self, report: &LayerReport) {
+        let state = match report.origin {
+            Origin::New => report.layer.verb,
+            Origin::Reused => "already there",
+        };
+        self.line("layer", &row(&report.layer.title, Some(report.size), state, took(report.origin, report.took)));
+    }
+
+    fn image(&self, image: &ImageReport) {
+        self.bar.finish_and_clear();
+        let digest = image.image.digest.map_or_else(String::new, |digest| digest.to_string());
+        self.line("image", &digest);
+        let pushed = format!(
+            "pushed {} in {}; {} of {} in all; {}",
+            size(image.pushed),
+            count(image.new_layers, "new layer"),
+            count(image.layers, "layer"),
+            size(image.size),
+            duration(image.took),
+        );
+        self.line("image", &pushed);
+    }
+
+    /// Writes one line, above the bar.
+    pub(crate) fn line(&self, label: &'static str, text: &str) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = if state.label == label { "" } else { label };
+        state.label = label;
+        let bold = anstyle::Style::new().bold();
+        let write = || anstream::eprintln!("{bold}{shown:<LABEL$}{bold:#} {text}");
+        self.bar.suspend(write);
+    }
+
+    /// Takes the bar away, so that others may write.
+    pub(crate) fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn took(origin: Origin, time: Duration) -> Option<Duration> {
+    (origin == Origin::New).then_some(time)
+}
+
+/// A subject, its size, what became of it and how long that took, in columns.
+fn row(subject: &str, bytes: Option<u64>, state: &str, took: Option<Duration>) -> String {
+    let subject = shorten(subject, SUBJECT);
+    let bytes = bytes.map(size).unwrap_or_default();
+    let took = took.map(duration).unwrap_or_default();
+    format!("{subject:<SUBJECT$} {bytes:>8}  {state:<14} {took:>8}").trim_end().to_owned()
+}
+
+/// At most `width` characters, the middle left out.
+fn shorten(text: &str, width: usize) -> String {
+    let length = text.chars().count();
+    if length <= width {
+        return text.to_owned();
+    }
+    let head = (width - 1) * 2 / 3;
+    let tail = width - 1 - head;
+    let start: String = text.chars().take(head).collect();
+    let end: String = text.chars().skip(length - tail).collect();
+    format!("{start}…{end}")
+}
+
+#[expect(clippy::expect_used, reason = "the templates are constants, each drawn by a test")]
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("a valid template")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_fits_80_columns() {
+        let text = row(&"x".repeat(100), Some(999_999_999), "already there", Some(Duration::from_secs(3599)));
+        assert!(LABEL + 1 + text.chars().count() <= 80, "{} columns", LABEL + 1 + text.chars().count());
+    }
+
+    #[test]
+    fn long_names_keep_both_ends() {
+        assert_eq!(shorten("abcdefghij", 7), "abcd…ij");
+        assert_eq!(shorten("abc", 7), "abc");
+    }
+}

@@ -1,0 +1,147 @@
+//! Writing layers: wheels, and the environment that they go into.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Read, Seek, Write},
+};
+
+use longshore_layer::{Entry, EntryPath, LayerSummary, LayerWriter};
+
+use crate::{
+    bytecode::{BytecodeSummary, Compiler, write_layer},
+    error::Error,
+    install::{Conflict, Source, Tree, TreeFile, Venv, conflicts},
+    lock::PinnedWheel,
+    plan::WheelLayer,
+    wheel::Wheel,
+};
+
+/// A Python source beyond this is not compiled: the interpreter would need gigabytes.
+const SOURCE_LIMIT: u64 = 64 << 20;
+
+/// The wheels of one layer, opened, checked and planned: what its layer and its bytecode layer are written from.
+pub struct OpenLayer<R> {
+    prefix: EntryPath,
+    site_packages: String,
+    wheels: Vec<Wheel<R>>,
+    /// Every path below the prefix, with the wheel whose file shows there.
+    files: BTreeMap<EntryPath, (usize, TreeFile)>,
+    conflicts: Vec<Conflict>,
+}
+
+impl<R: Read + Seek> OpenLayer<R> {
+    /// Opens the wheels of a layer. `open` gives the file of a wheel, whose digest has been checked.
+    pub fn open(
+        layer: &WheelLayer,
+        venv: &Venv,
+        mut open: impl FnMut(&PinnedWheel) -> io::Result<R>,
+    ) -> Result<Self, Error> {
+        let mut wheels = Vec::new();
+        let mut trees = Vec::new();
+        for pinned in &layer.wheels {
+            let input = open(pinned).map_err(|source| Error::Io {
+                doing: format!("opening wheel {}", pinned.filename),
+                source,
+            })?;
+            let mut wheel = Wheel::open(&pinned.filename, input)?;
+            trees.push(Tree::plan(&mut wheel, venv, pinned.direct_url().as_deref())?);
+            wheels.push(wheel);
+        }
+        let same = |a: usize, one: &TreeFile, b: usize, other: &TreeFile| match (&one.source, &other.source) {
+            (Source::Entry(i), Source::Entry(j)) => {
+                let (one, other) = (&wheels[a].archive().entries()[*i], &wheels[b].archive().entries()[*j]);
+                (one.crc32, one.uncompressed_size) == (other.crc32, other.uncompressed_size)
+            }
+            (one, other) => one == other,
+        };
+        let conflicts = conflicts(&trees, same);
+        let mut files = BTreeMap::new();
+        for (index, tree) in trees.into_iter().enumerate() {
+            files.extend(tree.files.into_iter().map(|(path, file)| (path, (index, file))));
+        }
+        Ok(Self {
+            prefix: venv.prefix().clone(),
+            site_packages: venv.site_packages(),
+            wheels,
+            files,
+            conflicts,
+        })
+    }
+
+    /// The paths at which wheels of this layer have different files. The later wheel's is in the layer.
+    pub fn conflicts(&self) -> &[Conflict] {
+        &self.conflicts
+    }
+
+    /// The paths of the layer's files, below the environment's prefix.
+    pub fn paths(&self) -> impl Iterator<Item = &EntryPath> {
+        self.files.keys()
+    }
+
+    /// Writes the layer of the wheels' files.
+    pub fn write<W: Write>(&mut self, out: W) -> Result<(W, LayerSummary), Error> {
+        let mut layer = LayerWriter::new(out);
+        for (path, (index, file)) in &self.files {
+            let wheel = &mut self.wheels[*index];
+            let path = self.prefix.join(path.as_str())?;
+            match &file.source {
+                Source::Directory => layer.add(&Entry::directory(path)),
+                Source::Bytes(bytes) => layer.file(&Entry::file(path, file.mode), bytes),
+                Source::Entry(entry) => {
+                    layer.splice(&Entry::file(path, file.mode), wheel.archive_mut(), *entry)
+                }
+            }
+            .map_err(|source| Error::wheel(wheel.filename(), source.into()))?;
+        }
+        Ok(layer.finish()?)
+    }
+
+    /// Writes the bytecode of every `.py` in `site-packages`, as a layer of its own.
+    pub fn write_bytecode<W: Write>(
+        &mut self,
+        compiler: &Compiler,
+        out: W,
+    ) -> Result<(W, BytecodeSummary), Error> {
+        let Self { prefix, site_packages, wheels, files, .. } = self;
+        let folder = EntryPath::new(site_packages)?;
+        let mut sources = Vec::new();
+        for (path, (index, file)) in files.iter() {
+            if path.is_below(&folder) && crate::bytecode::is_source(path) && file.source != Source::Directory
+            {
+                sources.push((prefix.join(path.as_str())?, (*index, &file.source)));
+            }
+        }
+        let read = |(index, source): &(usize, &Source)| match source {
+            Source::Entry(entry) => {
+                let wheel = &mut wheels[*index];
+                wheel
+                    .archive_mut()
+                    .read(*entry, SOURCE_LIMIT)
+                    .map_err(|source| Error::wheel(wheel.filename(), source.into()))
+            }
+            Source::Bytes(bytes) => Ok(bytes.clone()),
+            Source::Directory => Ok(Vec::new()),
+        };
+        write_layer(compiler, sources, read, out)
+    }
+}
+
+/// Writes the layer that makes the folder a virtual environment: `pyvenv.cfg`, `bin/python` and its names, `lib64`.
+///
+/// `interpreter` is the absolute path of the Python in the image, e.g. `/usr/bin/python3.11`. Compared with `uv venv` and
+/// `python -m venv`: packages of the parent stay visible (`include-system-site-packages`), and there are no activation
+/// scripts, since an image is entered with its environment set.
+pub fn write_venv<W: Write>(venv: &Venv, interpreter: &str, out: W) -> Result<(W, LayerSummary), Error> {
+    let python = venv.python();
+    let home = interpreter.rsplit_once('/').map_or("/", |(home, _)| home);
+    let configuration = format!("home = {home}\ninclude-system-site-packages = true\nversion = {python}\n");
+    let at = |path: &str| venv.prefix().join(path);
+    let mut layer = LayerWriter::new(out);
+    layer.add(&Entry::symlink(at("bin/python")?, interpreter))?;
+    layer.add(&Entry::symlink(at("bin/python3")?, "python"))?;
+    layer.add(&Entry::symlink(at(&format!("bin/python{}", python.short()))?, "python"))?;
+    layer.add(&Entry::directory(at(&venv.site_packages())?))?;
+    layer.add(&Entry::symlink(at("lib64")?, "lib"))?;
+    layer.file(&Entry::file(at("pyvenv.cfg")?, 0o644), configuration.as_bytes())?;
+    Ok(layer.finish()?)
+}
