@@ -22,7 +22,8 @@ test: ## Install what the tests need (with apt where that is allowed) and run th
 lint: ## Formatting, lints and types of the Rust and Python code
 	scripts/lint
 
-interop: ## Try the images with programs of others that need Go
+interop: ## Try images and registry with crane, skopeo, umoci and the OCI conformance suite (needs Go)
+	scripts/prerequisites interop
 	scripts/interop
 
 bench: ## Measure against other builders; see benches/README.md
