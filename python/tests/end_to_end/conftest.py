@@ -98,7 +98,7 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
     machine = Machine(home, tmp_path_factory.mktemp("first"))
     machine.write("hello.py", "print('hello')\n")
-    machine.longshore("build", ".", "--tag", "first", "-r", "idna==3.10").done()
+    machine.longshore("build", ".", "--tag", "first:1", "-r", "idna==3.10").done()
     return home
 
 

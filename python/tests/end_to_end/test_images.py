@@ -44,7 +44,7 @@ def server(machine: Machine) -> Iterator[str]:
 
 
 def test_skopeo_and_umoci_read_an_export(machine: Machine, tmp_path: Path) -> None:
-    machine.longshore("image", "export", "first", "-f", str(tmp_path / "first.tar")).done()
+    machine.longshore("image", "export", "first:1", "-f", str(tmp_path / "first.tar")).done()
     digest = next(image["digest"] for image in machine.images() if image["repository"].endswith("/first"))
     call("skopeo", "copy", "--preserve-digests", f"oci-archive:{tmp_path}/first.tar", f"oci:{tmp_path}/layout:first")
     manifest = call("skopeo", "inspect", "--raw", f"oci:{tmp_path}/layout:first")
@@ -61,9 +61,9 @@ def test_skopeo_and_umoci_read_an_export(machine: Machine, tmp_path: Path) -> No
 
 
 def test_a_docker_archive_is_whole(machine: Machine, tmp_path: Path) -> None:
-    machine.longshore("image", "export", "first", "--format", "docker", "-f", str(tmp_path / "first.tar")).done()
+    machine.longshore("image", "export", "first:1", "--format", "docker", "-f", str(tmp_path / "first.tar")).done()
     inspected = json.loads(call("skopeo", "inspect", f"docker-archive:{tmp_path}/first.tar"))
-    assert len(inspected["Layers"]) == len(json.loads(inspect(machine, "first"))["manifest"]["layers"])
+    assert len(inspected["Layers"]) == len(json.loads(inspect(machine, "first:1"))["manifest"]["layers"])
     with tarfile.open(tmp_path / "first.tar") as archive:
         names = archive.getnames()
     assert "manifest.json" in names
@@ -135,6 +135,6 @@ def test_lists_are_tables_for_people_and_json_for_programs(machine: Machine) -> 
     lines: List[str] = machine.longshore("image", "list").done().stdout.splitlines()
     assert lines[0].split() == ["REPOSITORY", "TAG", "DIGEST", "SIZE"]
     assert {"repository", "tag", "digest", "size"} == set(machine.images()[0])
-    text = machine.longshore("image", "inspect", "first").done().stdout
+    text = machine.longshore("image", "inspect", "first:1").done().stdout
     assert max(map(len, text.splitlines())) <= 100
     assert "platform  linux/" in text

@@ -103,6 +103,6 @@ def test_settings_reach_the_container(machine: Machine) -> None:
 
 
 def test_nothing_of_the_images_user_owned_files_needs_root(machine: Machine) -> None:
-    listed = machine.longshore("image", "run", "first", "--", "python", "-c", "import os, idna; print(os.getuid())")
+    listed = machine.longshore("image", "run", "first:1", "--", "python", "-c", "import os, idna; print(os.getuid())")
     assert listed.done().stdout == "0\n"
     assert machine.home.stat().st_uid == os.getuid()
