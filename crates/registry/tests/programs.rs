@@ -24,8 +24,10 @@ fn serve(root: &Path) -> SocketAddr {
 }
 
 fn run(program: &str, arguments: &[&str]) -> Output {
-    let output =
-        Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    let mut command = Command::new(program);
+    // skopeo looks for credentials there; whatever the user has is not needed here, and may not even be readable.
+    command.args(arguments).env("XDG_RUNTIME_DIR", std::env::temp_dir());
+    let output = command.output().unwrap_or_else(|error| panic!("{program}: {error}"));
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {text}");
     output

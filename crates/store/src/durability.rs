@@ -175,7 +175,13 @@ fn settle(
     for folder in folders {
         files.push(folder::open(&folder)?);
     }
-    sync_all(&files)?;
+    if let Err(error) = sync_all(&files) {
+        // The system forgets a failed write once it has reported it: asked again, it would call these blobs written.
+        for digest in marked {
+            folder::remove_file(&layout.path(digest))?;
+        }
+        return Err(error);
+    }
     for mark in marked.iter().filter_map(|digest| Some(current?.join(digest.hex()))) {
         folder::remove_file(&mark)?;
     }

@@ -268,7 +268,7 @@ fn meets_a_full_disk() {
 fn a_read_only_store_can_be_read() {
     let root = tempfile::tempdir().unwrap();
     let script = "mount -t tmpfs -o size=3m none \"$1\"; \"$2\" --ignored --exact --nocapture prepares_a_store; \
-                  mount -o remount,ro \"$1\"; exec \"$2\" --ignored --exact --nocapture meets_a_read_only_store";
+                  mount -o remount,bind,ro \"$1\"; exec \"$2\" --ignored --exact --nocapture meets_a_read_only_store";
     succeeds(&mut with_mounts(script, root.path()));
 }
 
