@@ -36,25 +36,8 @@ impl<R: Read + Seek> OpenLayer<R> {
         venv: &Venv,
         mut open: impl FnMut(&PinnedWheel) -> io::Result<R>,
     ) -> Result<Self, Error> {
-        let mut wheels = Vec::new();
-        let mut trees = Vec::new();
-        for pinned in &layer.wheels {
-            let input = open(pinned).map_err(|source| Error::Io {
-                doing: format!("opening wheel {}", pinned.filename),
-                source,
-            })?;
-            let mut wheel = Wheel::open(&pinned.filename, input)?;
-            trees.push(Tree::plan(&mut wheel, venv, pinned.direct_url().as_deref())?);
-            wheels.push(wheel);
-        }
-        let same = |a: usize, one: &TreeFile, b: usize, other: &TreeFile| match (&one.source, &other.source) {
-            (Source::Entry(i), Source::Entry(j)) => {
-                let (one, other) = (&wheels[a].archive().entries()[*i], &wheels[b].archive().entries()[*j]);
-                (one.crc32, one.uncompressed_size) == (other.crc32, other.uncompressed_size)
-            }
-            (one, other) => one == other,
-        };
-        let conflicts = conflicts(&trees, same);
+        let (wheels, trees) = plan([layer], venv, &mut open)?;
+        let conflicts = conflicting(&wheels, &trees);
         let mut files = BTreeMap::new();
         for (index, tree) in trees.into_iter().enumerate() {
             files.extend(tree.files.into_iter().map(|(path, file)| (path, (index, file))));
@@ -124,6 +107,44 @@ impl<R: Read + Seek> OpenLayer<R> {
         };
         write_layer(compiler, sources, read, out)
     }
+}
+
+/// The paths at which wheels of these layers have different files, when the layers lie over each other in this order: for
+/// a warning. (Their bytecode layers are to lie in the same order, so that each module's bytecode is its own.)
+pub fn find_conflicts<R: Read + Seek>(
+    layers: &[WheelLayer],
+    venv: &Venv,
+    mut open: impl FnMut(&PinnedWheel) -> io::Result<R>,
+) -> Result<Vec<Conflict>, Error> {
+    let (wheels, trees) = plan(layers, venv, &mut open)?;
+    Ok(conflicting(&wheels, &trees))
+}
+
+fn plan<'a, R: Read + Seek>(
+    layers: impl IntoIterator<Item = &'a WheelLayer>,
+    venv: &Venv,
+    open: &mut impl FnMut(&PinnedWheel) -> io::Result<R>,
+) -> Result<(Vec<Wheel<R>>, Vec<Tree>), Error> {
+    let mut wheels = Vec::new();
+    let mut trees = Vec::new();
+    for pinned in layers.into_iter().flat_map(|layer| &layer.wheels) {
+        let input = open(pinned)
+            .map_err(|source| Error::Io { doing: format!("opening wheel {}", pinned.filename), source })?;
+        let mut wheel = Wheel::open(&pinned.filename, input)?;
+        trees.push(Tree::plan(&mut wheel, venv, pinned.direct_url().as_deref())?);
+        wheels.push(wheel);
+    }
+    Ok((wheels, trees))
+}
+
+fn conflicting<R: Read + Seek>(wheels: &[Wheel<R>], trees: &[Tree]) -> Vec<Conflict> {
+    conflicts(trees, |a, one, b, other| match (&one.source, &other.source) {
+        (Source::Entry(i), Source::Entry(j)) => {
+            let (one, other) = (&wheels[a].archive().entries()[*i], &wheels[b].archive().entries()[*j]);
+            (one.crc32, one.uncompressed_size) == (other.crc32, other.uncompressed_size)
+        }
+        (one, other) => one == other,
+    })
 }
 
 /// Writes the layer that makes the folder a virtual environment: `pyvenv.cfg`, `bin/python` and its names, `lib64`.

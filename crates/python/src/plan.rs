@@ -71,6 +71,29 @@ pub struct BytecodeLayerKey {
     python: PythonVersion,
 }
 
+/// Everything that the bytes of an [environment's layer](crate::layers::write_venv) depend on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct VenvLayerKey {
+    layout: u32,
+    layer_layout: u32,
+    prefix: String,
+    python: PythonVersion,
+    interpreter: String,
+}
+
+impl VenvLayerKey {
+    /// The key of the layer that makes `venv` an environment of the Python at `interpreter` in the image.
+    pub fn new(venv: &Venv, interpreter: &str) -> Self {
+        Self {
+            layout: LAYOUT_VERSION,
+            layer_layout: longshore_layer::LAYOUT_VERSION,
+            prefix: venv.prefix().to_string(),
+            python: venv.python(),
+            interpreter: interpreter.to_owned(),
+        }
+    }
+}
+
 impl PinnedWheel {
     /// The URL that `direct_url.json` states, if there is to be one: without credentials, and of a file on this machine
     /// only the name, because the machine's folders are not the image's.

@@ -89,15 +89,21 @@ fn one_changed_pin_moves_nothing_else() {
 
 #[test]
 fn the_answer_of_the_cache_counts_when_nothing_new_is_in_it() {
-    let environment = Environment::of_process();
     let first = request(&["six==1.16.0", "idna==3.9"]);
     let second = request(&["six==1.16.0", "idna==3.10"]);
     let (one, two) = (lock(&first).unwrap(), lock(&second).unwrap());
-    // No proxy, no network: only the cache can answer.
-    let mut without = first;
-    without.indexes.default = None;
-    let again = uv().lock(&without, Freshness::Keep(Some(&two)), &environment).unwrap();
+    // Nothing listens on the discard port: only the cache can answer.
+    let dead = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
+    let variables =
+        std::env::vars_os().filter(|(name, _)| !["NO_PROXY", "no_proxy"].iter().any(|other| name == other));
+    let without =
+        Environment::choose(variables.chain(dead.map(|name| (name.into(), "http://127.0.0.1:9".into()))));
+    let again = uv().lock(&first, Freshness::Keep(Some(&two)), &without).unwrap();
     assert_eq!(again, one);
+    // A package that is in neither the last lock nor a pin may have a newer version: the cache does not decide that.
+    let said =
+        uv().lock(&request(&["six==1.16.0", "certifi"]), Freshness::Keep(Some(&one)), &without).unwrap_err();
+    assert!(matches!(said, Error::Resolution(Resolution::Network { .. })), "{said}");
 }
 
 #[test]
@@ -244,6 +250,13 @@ fn no_uv_and_an_old_uv() {
     let uv = search.find(&environment).unwrap();
     let said = uv.lock(&request(&["six"]), Freshness::Upgrade, &environment).unwrap_err().to_string();
     assert!(said.contains("0.4.1") && said.contains("pip install --upgrade uv"), "{said}");
+
+    // A Python that has it as a module serves as well.
+    let python = folder.path().join("python");
+    std::fs::write(&python, "#!/bin/sh\n[ \"$1 $2\" = '-m uv' ] && echo 'uv 0.13.9 (somewhere)'\n").unwrap();
+    std::process::Command::new("chmod").arg("+x").arg(&python).status().unwrap();
+    let uv = Search { python: Some(python.clone()), ..Search::default() }.find(&environment).unwrap();
+    assert_eq!((uv.program(), uv.version(&environment).unwrap().as_str()), (python.as_path(), "0.13.9"));
 }
 
 #[test]
