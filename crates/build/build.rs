@@ -1,7 +1,9 @@
 //! Embeds the Python package: its modules are what a step imports in the container.
 
 use std::{
-    env, fs, io,
+    env,
+    fmt::Write as _,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -26,7 +28,11 @@ fn main() -> io::Result<()> {
     let mut list = String::from("&[\n");
     for path in found {
         let name = path.strip_prefix(&root).map_err(io::Error::other)?;
-        list.push_str(&format!("    ({name:?}, include_bytes!({path:?})),\n"));
+        let text = |path: &Path| {
+            path.to_str().map(str::to_owned).ok_or_else(|| io::Error::other("a path that is not UTF-8"))
+        };
+        let (name, path) = (text(name)?, text(&path)?);
+        writeln!(list, "    ({name:?}, include_bytes!({path:?})),").map_err(io::Error::other)?;
     }
     list.push(']');
     let out = env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("cargo sets OUT_DIR"))?;

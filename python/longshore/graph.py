@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from longshore.errors import UsageError
 from longshore.plain import Json, NotPlain, encode
@@ -87,8 +86,7 @@ class Output:
     __int__ = __float__ = __complex__ = __index__ = _calculate
 
 
-@dataclass(frozen=True)
-class StepCall:
+class StepCall(NamedTuple):
     """One call of a step in a pipeline function."""
 
     name: str

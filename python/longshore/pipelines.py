@@ -23,7 +23,7 @@ class Pipeline(Generic[P]):
 
     def __init__(self, function: Callable[P, object], name: str | None, settings: Settings) -> None:
         self.function = function
-        self.name = name or function.__name__
+        self.name = function.__name__ if name is None else name
         self.settings = settings
         functools.update_wrapper(self, function)
         require_name("pipeline", self.name)

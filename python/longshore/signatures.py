@@ -5,8 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import typing
-from dataclasses import dataclass
-from typing import Annotated, Callable
+from typing import Annotated, Callable, NamedTuple
 
 from longshore.errors import UsageError, did_you_mean
 
@@ -17,8 +16,7 @@ DEFAULT_OUTPUT = "output"
 """The name of a step's only output when its annotation gives none."""
 
 
-@dataclass(frozen=True)
-class Outputs:
+class Outputs(NamedTuple):
     """The outputs that a return annotation declares."""
 
     names: tuple[str, ...]

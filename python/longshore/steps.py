@@ -5,15 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import sys
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Callable,
-    Generic,
-    TypeVar,
-    cast,
-    overload,
-)
+from typing import TYPE_CHECKING, Any, Callable, Generic, TypeVar, cast, overload
 
 from longshore import graph
 from longshore.config import DockerSettings, Settings, settings_of
@@ -48,7 +40,7 @@ class Step(Generic[P, R]):
 
     def __init__(self, function: Callable[P, R], name: str | None, settings: Settings) -> None:
         self.function = function
-        self.name = name or function.__name__
+        self.name = function.__name__ if name is None else name
         self.settings = settings
         self.outputs: Outputs = outputs_of(function)
         functools.update_wrapper(self, function)

@@ -146,8 +146,7 @@ impl Builder {
         let scan = tokio::task::spawn_blocking(move || SourceTree::scan(&root));
         let parent = self.plan_parent(&request, arch, observer).await?;
         let python = parent.python().clone();
-        let target =
-            longshore_python::target::Target { python: python.version, arch, glibc: python.glibc };
+        let target = longshore_python::target::Target { python: python.version, arch, glibc: python.glibc };
         let lock = lock::resolve(&self.table, &self.uv, &request, target, observer).await?;
         let code = scan.await.map_err(|_| BuildError::Lost("reading the code"))??;
         let layers = self.plan_layers(&request, &python, &lock, &code)?;
@@ -248,9 +247,15 @@ impl Builder {
             parent: OnceCell::new(),
             compiler: OnceCell::new(),
         };
-        // Begun in the order of their weight, kept in the order of the image.
+        if matches!(plan.parent, PlannedParent::Ready(_)) {
+            work.parent().await?;
+        }
+        // What is known is told first, in the order of the image; what is not is begun in the order of its weight.
         let mut order: Vec<usize> = (0..plan.layers.len()).collect();
-        order.sort_by_key(|&position| std::cmp::Reverse(plan.layers[position].weight()));
+        order.sort_by_key(|&position| {
+            let layer = &plan.layers[position];
+            std::cmp::Reverse(if layer.known.is_some() { u64::MAX } else { layer.weight() })
+        });
         let layers = order.into_iter().map(|position| {
             let work = &work;
             async move { Ok::<_, BuildError>((position, work.layer(&work.plan.layers[position]).await?)) }
@@ -271,8 +276,7 @@ impl Builder {
         let Request { repository, tag, .. } = &plan.request;
         let path = RepositoryPath::from(repository);
         let pushed = self.layers.put(&config_bytes)?;
-        let digest =
-            self.registry.put_manifest(&path, &manifest_bytes, &MediaType::Manifest, Some(tag))?;
+        let digest = self.registry.put_manifest(&path, &manifest_bytes, &MediaType::Manifest, Some(tag))?;
         let new = |(_, made): &&(usize, Made)| made.origin == Origin::New;
         let image = Reference::tagged(repository.clone(), tag.clone());
         observer(Event::ImageDone(ImageReport {
@@ -399,7 +403,8 @@ impl Work<'_> {
         &self,
         layer: &WheelLayer,
         python: &PythonFacts,
-    ) -> Result<impl FnMut() -> Result<OpenLayer<std::fs::File>, BuildError> + Send + 'static, BuildError> {
+    ) -> Result<impl FnMut() -> Result<OpenLayer<std::fs::File>, BuildError> + Send + 'static, BuildError>
+    {
         try_join_all(layer.wheels.iter().map(|wheel| self.wheels.get(wheel))).await?;
         let (layer, downloads) = (layer.clone(), self.builder.downloads.clone());
         let venv = Venv::in_image(python.version);

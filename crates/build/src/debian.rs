@@ -7,7 +7,9 @@ use std::{
     time::Instant,
 };
 
-use longshore_debian::{Event as Making, LAYOUT_VERSION, Parent as Assembled, ParentPlan, ParentRequest, Sources};
+use longshore_debian::{
+    Event as Making, LAYOUT_VERSION, Parent as Assembled, ParentPlan, ParentRequest, Sources,
+};
 use longshore_layer::EntryPath;
 use longshore_oci::{Arch, Descriptor, Digest, ImageConfig, Manifest, MediaType, Reference, Repository, Tag};
 use longshore_python::bytecode::{self, Compiler};
@@ -163,9 +165,8 @@ impl Builder {
         };
         longshore_debian::fetch(&debian.plan, &self.fetcher, &self.downloads, &progress).await?;
         let (builder, plan) = (self.clone(), debian.plan.clone());
-        let assemble = move || {
-            longshore_debian::assemble(&plan, &builder.downloads, builder.registry.blobs(), &|_| {})
-        };
+        let assemble =
+            move || longshore_debian::assemble(&plan, &builder.downloads, builder.registry.blobs(), &|_| {});
         let assembled = tokio::task::spawn_blocking(assemble);
         let assembled = assembled.await.map_err(|_| BuildError::Lost("assembling the parent"))??;
         let name = self.parent_name(debian)?;
@@ -221,7 +222,8 @@ impl Builder {
                 scratch: images.scratch().to_owned(),
                 executable: python.executable.clone(),
             };
-            let compiler = Compiler::new(&(Arc::new(interpreter) as _), crate::layer::processors(), python.version)?;
+            let compiler =
+                Compiler::new(&(Arc::new(interpreter) as _), crate::layer::processors(), python.version)?;
             let read = |path: &EntryPath| read_source(&folders, path);
             let jobs = sources.into_iter().map(|path| (path.clone(), path));
             let (out, summary) = bytecode::write_layer(&compiler, jobs, read, out)?;
@@ -247,7 +249,10 @@ fn read_source(layers: &[PathBuf], path: &EntryPath) -> Result<Vec<u8>, longshor
     };
     let file = layers.iter().rev().find_map(find);
     let read = file.map_or_else(|| Err(std::io::ErrorKind::NotFound.into()), fs::read);
-    read.map_err(|source| longshore_python::Error::Io { doing: format!("reading {path} of the parent"), source })
+    read.map_err(|source| longshore_python::Error::Io {
+        doing: format!("reading {path} of the parent"),
+        source,
+    })
 }
 
 /// The Python of a plan, and the C library that its wheels have to run with.

@@ -48,7 +48,7 @@ pub enum BuildError {
          `longshore registry serve` and `skopeo copy --dest-tls-verify=false docker://{0} docker://localhost:5000/…`, \
          or leave parent_image out to build on Debian packages"
     )]
-    ParentElsewhere(Reference),
+    ParentElsewhere(Box<Reference>),
     /// A parent image whose Python is not known.
     #[error(
         "parent image {image} has no Python that longshore can use: {reason}; choose a parent with python3 (3.9 or newer) \
@@ -56,7 +56,7 @@ pub enum BuildError {
     )]
     ParentPython {
         /// The image.
-        image: Reference,
+        image: Box<Reference>,
         /// Why.
         reason: String,
     },
@@ -64,14 +64,16 @@ pub enum BuildError {
     #[error("parent image {image} is for {found}; this machine runs {wanted}")]
     ParentPlatform {
         /// The image.
-        image: Reference,
+        image: Box<Reference>,
         /// Its platform.
         found: String,
         /// This machine's.
         wanted: String,
     },
     /// The archives that apt is configured for have no Python for a parent.
-    #[error("{distribution}, which apt is configured for, has no {missing}; name a parent_image that has Python")]
+    #[error(
+        "{distribution}, which apt is configured for, has no {missing}; name a parent_image that has Python"
+    )]
     DebianPython {
         /// The distribution.
         distribution: String,

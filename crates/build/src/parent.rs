@@ -81,21 +81,20 @@ pub(crate) fn named(
     let image: Reference = name.parse()?;
     let repository = match image.repository.host() {
         host if host == uri => RepositoryPath::from(&image.repository),
-        _ => return Err(BuildError::ParentElsewhere(image)),
+        _ => return Err(BuildError::ParentElsewhere(Box::new(image))),
     };
     let (digest, manifest, config) = read(registry, &repository, &image)?;
     let wanted = Platform::linux(arch);
     if !config.platform.serves(&wanted) {
         let found = config.platform.to_string();
-        return Err(BuildError::ParentPlatform { image, found, wanted: wanted.to_string() });
+        return Err(BuildError::ParentPlatform { image: Box::new(image), found, wanted: wanted.to_string() });
     }
-    let python = match table.get(PYTHON, &digest) {
-        Some(known) => known,
-        None => {
-            let found = ask(images, &image, &manifest, &config)?;
-            table.put(PYTHON, &digest, &found)?;
-            found
-        }
+    let python = if let Some(known) = table.get(PYTHON, &digest) {
+        known
+    } else {
+        let found = ask(images, &image, &manifest, &config)?;
+        table.put(PYTHON, &digest, &found)?;
+        found
     };
     let title = format!("{name}, Python {}", python.version);
     Ok(Parent { name: image.to_string(), title, digest, manifest, config, python })
@@ -108,11 +107,12 @@ fn ask(
     manifest: &Manifest,
     config: &ImageConfig,
 ) -> Result<PythonFacts, BuildError> {
-    let unusable = |reason: String| BuildError::ParentPython { image: image.clone(), reason };
+    let unusable = |reason: String| BuildError::ParentPython { image: Box::new(image.clone()), reason };
     let mut process = Process::of_image(&config.config, &[]);
     process.argv = ["python3", "-c", QUESTION].map(str::to_owned).to_vec();
     let layers: Vec<PathBuf> = images.unpack(manifest, config)?;
-    let sandbox = Sandbox { layers, scratch: images.scratch().to_owned(), container: Container::new(process) };
+    let sandbox =
+        Sandbox { layers, scratch: images.scratch().to_owned(), container: Container::new(process) };
     let output = sandbox.spawn(Streams::captured())?.output()?;
     if !output.exit.success() {
         let said = String::from_utf8_lossy(&output.stderr);
@@ -150,7 +150,11 @@ pub(crate) fn glibc_version(text: &str) -> Option<Glibc> {
 pub(crate) fn is_missing(error: &BuildError) -> bool {
     matches!(
         error,
-        BuildError::Store(StoreError::ManifestUnknown { .. } | StoreError::RepositoryUnknown(_) | StoreError::BlobMissing { .. })
+        BuildError::Store(
+            StoreError::ManifestUnknown { .. }
+                | StoreError::RepositoryUnknown(_)
+                | StoreError::BlobMissing { .. }
+        )
     )
 }
 

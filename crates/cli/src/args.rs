@@ -8,8 +8,10 @@ use longshore_oci::Reference;
 /// From a Python pipeline to a running container.
 #[derive(Debug, Parser)]
 #[command(name = "longshore", version, propagate_version = true, arg_required_else_help = true)]
-#[command(after_help = "Data is kept in $LONGSHORE_HOME, or else in the XDG folders (~/.local/share/longshore and \
-~/.cache/longshore).\nExit codes: 0 done, 1 failed, 2 wrong usage.")]
+#[command(
+    after_help = "Data is kept in $LONGSHORE_HOME, or else in the XDG folders (~/.local/share/longshore and \
+~/.cache/longshore).\nExit codes: 0 done, 1 failed, 2 wrong usage."
+)]
 pub(crate) struct Arguments {
     /// What to do.
     #[command(subcommand)]

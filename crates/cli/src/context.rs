@@ -48,7 +48,8 @@ impl Context {
         let registry = self.registry()?;
         let images = self.images(&registry)?;
         let own_folder = env::current_exe().ok().and_then(|program| Some(program.parent()?.to_owned()));
-        let search = Search { folders: own_folder.into_iter().collect(), path: env::var_os("PATH"), python: None };
+        let search =
+            Search { folders: own_folder.into_iter().collect(), path: env::var_os("PATH"), python: None };
         Ok(Builder::new(BuilderParts {
             registry,
             uri: URI,

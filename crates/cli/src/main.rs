@@ -33,7 +33,9 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(arguments) => commands::run::run(&context, &arguments),
         Command::Build(arguments) => commands::build::build(&context, &arguments),
-        Command::Image(ImageCommand::List { output }) => commands::image::list(&context.registry()?, URI, output),
+        Command::Image(ImageCommand::List { output }) => {
+            commands::image::list(&context.registry()?, URI, output)
+        }
         Command::Image(ImageCommand::Inspect { image, output }) => {
             let found = commands::image::find(&context.registry()?, URI, &image)?;
             commands::image::inspect(&found, &image, output)

@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let plan = plan(&request, &fetcher, &blobs, &table, &|_| ()).await?;
     let planned = Instant::now();
     fetch(&plan, &fetcher, &blobs, &|_| ()).await?;
-    let fetched = Instant::now();
+    let downloaded = Instant::now();
     let parent = tokio::task::spawn_blocking({
         let (plan, blobs) = (plan.clone(), blobs.clone());
         move || assemble(&plan, &blobs, &blobs, &|_| ())
@@ -48,6 +48,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("layers: {} of {} bytes", sum(|layer| layer.size), sum(|layer| layer.uncompressed_size));
     println!("python: {:?}, {} modules", parent.python.map(|it| it.version), parent.python_sources.len());
     println!("scripts not run: {:?}", parent.scripts_not_run);
-    println!("plan {:.2?}, fetch {:.2?}, assemble {:.2?}", planned - start, fetched - planned, made - fetched);
+    println!(
+        "plan {:.2?}, fetch {:.2?}, assemble {:.2?}",
+        planned - start,
+        downloaded - planned,
+        made - downloaded
+    );
     Ok(())
 }

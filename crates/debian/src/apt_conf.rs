@@ -34,7 +34,11 @@ impl AptConf {
 
     /// The last value of a setting.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.settings.iter().rev().find(|(it, _)| it.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.settings
+            .iter()
+            .rev()
+            .find(|(it, _)| it.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     /// A setting as apt reads a truth value.
@@ -94,7 +98,8 @@ pub(crate) fn fragments(folder: &Path, extensions: &[&str]) -> Result<Vec<std::p
         let path = entry.map_err(io("read", folder))?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let extension = path.extension().and_then(|it| it.to_str()).unwrap_or_default();
-        let plain = !name.starts_with('.') && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        let plain =
+            !name.starts_with('.') && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
         if plain && extensions.contains(&extension) && path.is_file() {
             paths.push(path);
         }
@@ -128,7 +133,8 @@ impl Tokens<'_> {
         loop {
             let blank = self.rest.len() - self.rest.trim_start().len();
             self.take(blank);
-            let directive = ["#clear", "#include", "#x-apt-configure-index"].iter().any(|it| self.rest.starts_with(it));
+            let directive =
+                ["#clear", "#include", "#x-apt-configure-index"].iter().any(|it| self.rest.starts_with(it));
             if self.rest.starts_with("//") || (self.rest.starts_with('#') && !directive) {
                 self.take(self.rest.find('\n').unwrap_or(self.rest.len()));
             } else if self.rest.starts_with("/*") {
@@ -194,7 +200,8 @@ mod tests {
     fn apt_agrees_on_this_machine() {
         let conf = AptConf::read(Path::new("/")).unwrap();
         for name in ["Acquire::Check-Valid-Until", "Acquire::GzipIndexes", "Acquire::http::Proxy"] {
-            let command = std::process::Command::new("apt-config").args(["shell", "X", name]).output().unwrap();
+            let command =
+                std::process::Command::new("apt-config").args(["shell", "X", name]).output().unwrap();
             let apt = String::from_utf8(command.stdout).unwrap();
             let ours = conf.get(name).map(|value| format!("X='{value}'")).unwrap_or_default();
             assert_eq!(apt.trim(), ours, "{name}");

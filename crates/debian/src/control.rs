@@ -25,7 +25,10 @@ pub enum ControlError {
 impl Stanza {
     /// The value of a field; names are compared without regard to case.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.fields.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.fields
+            .iter()
+            .find(|(field, _)| field.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     /// The blank-separated words of a field; none if the field is absent.

@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs::File,
-    io::{self, BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read, Write},
 };
 
 use longshore_layer::{EntryPath, Kind};
@@ -82,7 +82,7 @@ impl Spool {
     /// Appends what `content` has, at most `limit` bytes.
     fn append(&mut self, content: &mut impl Read, limit: u64) -> io::Result<Extent> {
         let offset = self.length;
-        let size = io::copy(&mut content.take(limit), &mut self.file)?;
+        let size = io::copy(&mut content.take(limit), &mut Disk(&self.file))?;
         self.length += size;
         Ok(Extent { spool: self.number, offset, size })
     }
@@ -97,6 +97,24 @@ impl Spool {
     /// A reader of a stretch. Any number of them may read at once.
     pub const fn reader(&self, extent: Extent) -> SpoolReader<'_> {
         SpoolReader { file: &self.file, extent }
+    }
+}
+
+/// The spool's file. Its errors say so, because they are not the package's fault.
+struct Disk<'a>(&'a File);
+
+/// An error of the disk.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct DiskError(io::Error);
+
+impl Write for Disk<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(|error| io::Error::other(DiskError(error)))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -127,7 +145,8 @@ impl Deb {
         wanted: impl Fn(&EntryPath, &Kind) -> bool,
     ) -> Result<Self, Error> {
         let broken = |why: String| Error::Deb { deb: name.to_owned(), why };
-        let mut members = Members::new(BufReader::with_capacity(256 << 10, input)).map_err(|error| broken(error.to_string()))?;
+        let mut members = Members::new(BufReader::with_capacity(256 << 10, input))
+            .map_err(|error| broken(error.to_string()))?;
         let mut deb = Self { control: BTreeMap::new(), entries: Vec::new(), list: Vec::new() };
         let mut seen = (false, false);
         for expected in ["debian-binary", "control.tar", "data.tar"] {
@@ -142,13 +161,20 @@ impl Deb {
                 }
                 "control.tar" => {
                     seen.0 = true;
-                    let member = decoder(&found, members.member()).map_err(|error| broken(error.to_string()))?;
+                    let member =
+                        decoder(&found, members.member()).map_err(|error| broken(error.to_string()))?;
                     deb.control = control(member).map_err(|error| broken(format!("control.tar: {error}")))?;
                 }
                 _ => {
                     seen.1 = true;
-                    let member = decoder(&found, members.member()).map_err(|error| broken(error.to_string()))?;
-                    deb.data(member, spool, &wanted).map_err(|error| broken(format!("data.tar: {error}")))?;
+                    let member =
+                        decoder(&found, members.member()).map_err(|error| broken(error.to_string()))?;
+                    deb.data(member, spool, &wanted).map_err(|error| {
+                        match error.downcast::<DiskError>() {
+                            Ok(DiskError(source)) => crate::error::io("write", &std::env::temp_dir())(source),
+                            Err(error) => broken(format!("data.tar: {error}")),
+                        }
+                    })?;
                 }
             }
             members.finish().map_err(|error| broken(error.to_string()))?;
@@ -170,12 +196,9 @@ impl Deb {
         let mut archive = tar::Archive::new(input);
         for entry in archive.entries()? {
             let mut entry = entry?;
-            let path = match path(&entry.path_bytes())? {
-                Some(path) => path,
-                None => {
-                    self.list.push("/.".to_owned());
-                    continue;
-                }
+            let Some(path) = path(&entry.path_bytes())? else {
+                self.list.push("/.".to_owned());
+                continue;
             };
             if seen.len() >= MOST_ENTRIES {
                 return Err(invalid(format!("it has more than {MOST_ENTRIES} entries")));
@@ -189,7 +212,9 @@ impl Deb {
             if let Kind::HardLink { target } = &kind
                 && seen.get(target) != Some(&Kind::File)
             {
-                return Err(invalid(format!("`{path}` is a hard link to `{target}`, which is no file before it")));
+                return Err(invalid(format!(
+                    "`{path}` is a hard link to `{target}`, which is no file before it"
+                )));
             }
             if seen.insert(path.clone(), kind.clone()).is_some() {
                 return Err(invalid(format!("`{path}` occurs twice")));
@@ -199,11 +224,17 @@ impl Deb {
             if size > 0 && kind != Kind::File {
                 return Err(invalid(format!("`{path}` is no file and has content")));
             }
-            room = room.checked_sub(size).ok_or_else(|| invalid(format!("it unpacks to more than {MOST_CONTENT} bytes")))?;
+            room = room
+                .checked_sub(size)
+                .ok_or_else(|| invalid(format!("it unpacks to more than {MOST_CONTENT} bytes")))?;
             if !wanted(&path, &kind) {
                 continue;
             }
-            let content = if size > 0 { spool.append(&mut entry, size)? } else { Extent { spool: spool.number, ..Extent::default() } };
+            let content = if size > 0 {
+                spool.append(&mut entry, size)?
+            } else {
+                Extent { spool: spool.number, ..Extent::default() }
+            };
             if content.size != size {
                 return Err(invalid(format!("`{path}` ends early")));
             }
@@ -230,7 +261,8 @@ fn control(input: impl Read) -> io::Result<BTreeMap<String, Vec<u8>>> {
     for entry in archive.entries()? {
         let mut entry = entry?;
         let Some(path) = path(&entry.path_bytes())? else { continue };
-        let plain = path.parts().count() == 1 && path.name().bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.+".contains(&b));
+        let plain = path.parts().count() == 1
+            && path.name().bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.+".contains(&b));
         if !plain || kind(&entry)? != Kind::File {
             return Err(invalid(format!("`{path}` is no plain file")));
         }
@@ -263,14 +295,16 @@ fn kind(entry: &tar::Entry<'_, impl Read>) -> io::Result<Kind> {
         tar::EntryType::Regular | tar::EntryType::Continuous => Ok(Kind::File),
         tar::EntryType::Directory => Ok(Kind::Directory),
         tar::EntryType::Symlink => {
-            let target = String::from_utf8(target()?).map_err(|_| invalid("a link's target is not UTF-8".to_owned()))?;
+            let target = String::from_utf8(target()?)
+                .map_err(|_| invalid("a link's target is not UTF-8".to_owned()))?;
             if target.is_empty() || target.contains('\0') {
                 return Err(invalid("a link's target is empty or has a NUL".to_owned()));
             }
             Ok(Kind::Symlink { target })
         }
         tar::EntryType::Link => {
-            let target = path(&target()?)?.ok_or_else(|| invalid("a hard link leads to the root".to_owned()))?;
+            let target =
+                path(&target()?)?.ok_or_else(|| invalid("a hard link leads to the root".to_owned()))?;
             Ok(Kind::HardLink { target })
         }
         other => Err(invalid(format!("it has an entry of type {other:?}, which no package needs"))),
@@ -290,7 +324,10 @@ pub(crate) fn decoder<'a>(name: &str, input: impl BufRead + 'a) -> io::Result<Bo
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
     Ok(match extension {
         "xz" => {
-            let stream = liblzma::stream::Stream::new_stream_decoder(MOST_DECODER_MEMORY, liblzma::stream::CONCATENATED)?;
+            let stream = liblzma::stream::Stream::new_stream_decoder(
+                MOST_DECODER_MEMORY,
+                liblzma::stream::CONCATENATED,
+            )?;
             Box::new(liblzma::bufread::XzDecoder::new_stream(input, stream))
         }
         "gz" => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
@@ -327,9 +364,15 @@ impl<R: BufRead> Members<R> {
     fn next(&mut self, expected: &str) -> io::Result<String> {
         loop {
             let mut header = [0; 60];
-            self.input.read_exact(&mut header).map_err(|_| invalid(format!("it ends before its member `{expected}`")))?;
-            let text = |range: std::ops::Range<usize>| std::str::from_utf8(&header[range]).unwrap_or_default().trim_end();
-            let size: Option<u64> = Some(text(48..58)).filter(|it| it.bytes().all(|b| b.is_ascii_digit())).and_then(|it| it.parse().ok());
+            self.input
+                .read_exact(&mut header)
+                .map_err(|_| invalid(format!("it ends before its member `{expected}`")))?;
+            let text = |range: std::ops::Range<usize>| {
+                std::str::from_utf8(&header[range]).unwrap_or_default().trim_end()
+            };
+            let size: Option<u64> = Some(text(48..58))
+                .filter(|it| it.bytes().all(|b| b.is_ascii_digit()))
+                .and_then(|it| it.parse().ok());
             let name = text(0..16).trim_end_matches('/').to_owned();
             let Some(size) = size.filter(|_| header[58..] == *b"`\n") else {
                 return Err(invalid("an ar header is damaged".to_owned()));
@@ -339,8 +382,13 @@ impl<R: BufRead> Members<R> {
                 self.finish()?;
                 continue;
             }
-            let is_it = name == expected || name.strip_prefix(expected).is_some_and(|rest| rest.starts_with('.'));
-            return if is_it { Ok(name) } else { Err(invalid(format!("its member `{name}` stands where `{expected}` should"))) };
+            let is_it =
+                name == expected || name.strip_prefix(expected).is_some_and(|rest| rest.starts_with('.'));
+            return if is_it {
+                Ok(name)
+            } else {
+                Err(invalid(format!("its member `{name}` stands where `{expected}` should")))
+            };
         }
     }
 
@@ -372,5 +420,45 @@ impl<R: Read> Read for Member<'_, R> {
         }
         self.0.left -= read as u64;
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(bytes: &[u8]) -> Result<Deb, Error> {
+        Deb::read(bytes, "x.deb", &mut Spool::new(0).unwrap(), |_, _| true)
+    }
+
+    #[test]
+    fn a_full_disk_is_not_blamed_on_the_package() {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut spool = Spool { number: 0, file: full, length: 0 };
+        let error = spool.append(&mut &b"content"[..], 7).unwrap_err();
+        let DiskError(error) = error.downcast::<DiskError>().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics(bytes: Vec<u8>, size in 0..200_u32, name in "debian-binary|control.tar|_x|data.tar.xz") {
+            prop_assert!(read(&bytes).is_err());
+            let header = format!("!<arch>\n{name:<16}{:<12}{:<6}{:<6}{:<8}{size:<10}`\n", 0, 0, 0, 0);
+            prop_assert!(read(&[header.as_bytes(), &bytes].concat()).is_err());
+        }
+
+        #[test]
+        fn hostile_tars_do_no_harm(mut bytes in proptest::collection::vec(any::<u8>(), 512..1600)) {
+            bytes[257..263].copy_from_slice(b"ustar\0");
+            let mut sum = 0_u32;
+            bytes[148..156].fill(b' ');
+            bytes[..512].iter().for_each(|byte| sum += u32::from(*byte));
+            bytes[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            let mut deb = Deb { control: BTreeMap::new(), entries: Vec::new(), list: Vec::new() };
+            let _ = deb.data(&bytes[..], &mut Spool::new(0).unwrap(), &|_, _| true);
+            let _ = control(&bytes[..]);
+        }
     }
 }

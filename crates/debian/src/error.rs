@@ -47,7 +47,9 @@ pub enum Error {
         why: String,
     },
     /// A keyring cannot be used.
-    #[error("the signature of {suite} cannot be checked: {why}; install the distribution's keyring package, or name its keyring")]
+    #[error(
+        "the signature of {suite} cannot be checked: {why}; install the distribution's keyring package, or name its keyring"
+    )]
     Keyring {
         /// The suite whose signature it should check.
         suite: String,

@@ -14,11 +14,12 @@ use crate::{
 };
 
 /// The fields that resolution, fetching and reporting need. Of the 45 MB of Debian's main index a third remains.
-const KEPT: [&[u8]; 14] = [
+const KEPT: [&[u8]; 15] = [
     b"Package",
     b"Version",
     b"Architecture",
     b"Multi-Arch",
+    b"Priority",
     b"Source",
     b"Installed-Size",
     b"Pre-Depends",
@@ -71,6 +72,13 @@ impl<'a> Package<'a> {
         self.field("Architecture").unwrap_or_default()
     }
 
+    /// How important the distribution takes it to be: 0 for `required`, rising.
+    pub fn priority(&self) -> usize {
+        const PRIORITIES: [&str; 4] = ["required", "important", "standard", "optional"];
+        let priority = self.field("Priority").unwrap_or_default();
+        PRIORITIES.iter().position(|it| *it == priority).unwrap_or(PRIORITIES.len())
+    }
+
     /// The name of the source package.
     pub fn source(&self) -> &'a str {
         let source = self.field("Source").unwrap_or(self.name);
@@ -96,7 +104,9 @@ impl<'a> Package<'a> {
     /// Whether this package provides what a relation asks for. A constraint on the version is met by a
     /// versioned `Provides` only (policy §7.5).
     fn provides(&self, relation: &Relation<'_>, arch: Arch) -> bool {
-        let Some(provided) = self.field("Provides").filter(|text| text.contains(relation.name)) else { return false };
+        let Some(provided) = self.field("Provides").filter(|text| text.contains(relation.name)) else {
+            return false;
+        };
         groups(provided, arch.as_str()).unwrap_or_default().iter().flatten().any(|virtual_| {
             virtual_.name == relation.name
                 && match virtual_.constraint {
@@ -235,14 +245,17 @@ impl Universe {
     /// The one package of this name that is considered.
     pub fn candidate(&self, name: &str) -> Option<Candidate<'_>> {
         let all = self.indexes.iter().enumerate();
-        let all = all.flat_map(|(index, packages)| packages.named(name).map(move |package| Candidate { package, index }));
+        let all = all.flat_map(|(index, packages)| {
+            packages.named(name).map(move |package| Candidate { package, index })
+        });
         all.reduce(|best, next| match compare(next.package.version, best.package.version) {
             Ordering::Greater => next,
             _ => best,
         })
     }
 
-    /// The candidates that meet a relation: the package of that name first, then those that provide it, by name.
+    /// The candidates that meet a relation: the package of that name, else those that provide it, the most important first,
+    /// then by name.
     pub fn meeting(&self, relation: &Relation<'_>) -> Vec<Candidate<'_>> {
         let real = self.candidate(relation.name).filter(|it| it.package.meets(relation, self.arch));
         real.map_or_else(|| self.providers(relation), |real| vec![real])
@@ -259,7 +272,9 @@ impl Universe {
         names.sort_unstable();
         names.dedup();
         let candidates = names.into_iter().filter_map(|name| self.candidate(name));
-        candidates.filter(|it| it.package.meets(relation, self.arch)).collect()
+        let mut providers: Vec<_> = candidates.filter(|it| it.package.meets(relation, self.arch)).collect();
+        providers.sort_by_key(|it| it.package.priority());
+        providers
     }
 }
 
@@ -272,7 +287,10 @@ mod tests {
         Package: b\nVersion: 2\nArchitecture: all\nProvides: v (= 3), w\n\nPackage: c\nVersion: 1\nArchitecture: armhf\n";
 
     fn universe(texts: &[&str]) -> Universe {
-        Universe::new(texts.iter().map(|text| Index::read(text.as_bytes(), Arch::Amd64).unwrap()).collect(), Arch::Amd64)
+        Universe::new(
+            texts.iter().map(|text| Index::read(text.as_bytes(), Arch::Amd64).unwrap()).collect(),
+            Arch::Amd64,
+        )
     }
 
     #[test]

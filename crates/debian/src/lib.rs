@@ -41,7 +41,8 @@ pub use error::Error;
 pub use event::{Event, Progress};
 pub use image::{Parent, ParentLayer, PythonSource, assemble};
 pub use plan::{
-    Distribution, Group, LAYOUT_VERSION, LockedPackage, LockedSuite, PYTHON_ROOTS, ParentPlan, ParentRequest, Python,
+    Distribution, Group, LAYOUT_VERSION, LockedPackage, LockedSuite, PYTHON_ROOTS, ParentPlan, ParentRequest,
+    Python,
 };
 pub use planner::{fetch, plan};
 pub use sources::Sources;

@@ -64,7 +64,7 @@ impl ParentRequest {
             packages: Vec::new(),
             sources,
             now: Timestamp::now(),
-            freshness: Duration::from_secs(4 * 60 * 60),
+            freshness: Duration::from_hours(4),
         }
     }
 }
@@ -207,8 +207,14 @@ impl ParentPlan {
             distribution: &'a Distribution,
             packages: Vec<(&'a str, Digest, Group)>,
         }
-        let packages = self.packages.iter().map(|package| (package.name.as_str(), package.sha256, package.group));
-        let key = Key { layout: self.layout, arch: self.arch, distribution: &self.distribution, packages: packages.collect() };
+        let packages =
+            self.packages.iter().map(|package| (package.name.as_str(), package.sha256, package.group));
+        let key = Key {
+            layout: self.layout,
+            arch: self.arch,
+            distribution: &self.distribution,
+            packages: packages.collect(),
+        };
         // A structure of strings and numbers always serialises.
         Digest::of(serde_json::to_vec(&key).unwrap_or_default())
     }

@@ -6,10 +6,11 @@ use futures::future::{join_all, try_join_all};
 use longshore_fetch::{Download, Fetcher};
 use longshore_oci::{Arch, Digest};
 use longshore_store::{BlobStore, Table};
+use url::Url;
 
 use crate::{
-    Distribution, Error, Event, Group, LAYOUT_VERSION, LockedPackage, LockedSuite, ParentPlan, ParentRequest, Progress,
-    Python,
+    Distribution, Error, Event, Group, LAYOUT_VERSION, LockedPackage, LockedSuite, ParentPlan, ParentRequest,
+    Progress, Python,
     deb::decoder,
     index::{Candidate, Index, Universe},
     release::IndexFile,
@@ -17,7 +18,8 @@ use crate::{
     suite::{self, Memory, Suite},
 };
 
-const TABLE: &str = "debian-plan";
+/// The number rises when other packages are chosen from the same indexes.
+const TABLE: &str = "debian-plan-1";
 
 /// Plans a parent image: checks the release files of all suites, reads their indexes, and chooses the packages.
 ///
@@ -66,8 +68,13 @@ async fn suites(
         return Err(Error::NoApt);
     }
     let mut looked = Vec::new();
-    let (meant, others): (Vec<_>, Vec<_>) = sources.archives.iter().partition(|archive| archive.serves(request.arch));
-    looked.extend(others.iter().map(|it| format!("{}: its entry is for {} only", it.title(), it.architectures.join(", "))));
+    let (meant, others): (Vec<_>, Vec<_>) =
+        sources.archives.iter().partition(|archive| archive.serves(request.arch));
+    looked.extend(
+        others
+            .iter()
+            .map(|it| format!("{}: its entry is for {} only", it.title(), it.architectures.join(", "))),
+    );
     let loading = meant.into_iter().map(|archive| async move {
         let suite = suite::load(archive, request, fetcher, blobs, table, memory).await?;
         progress(Event::Suite { suite: suite.archive.title(), remembered: suite.remembered });
@@ -78,15 +85,22 @@ async fn suites(
     suites.retain(|suite| {
         let ours = origins.is_empty() || origins.contains(&suite.release.origin);
         if !ours {
-            looked.push(format!("{}: it is published by `{}`, not by {}", suite.archive.title(), suite.release.origin, origins.join(" or ")));
+            looked.push(format!(
+                "{}: it is published by `{}`, not by {}",
+                suite.archive.title(),
+                suite.release.origin,
+                origins.join(" or ")
+            ));
         }
         ours && !suite.release.not_automatic
     });
-    let wanted = sources.codename.clone().filter(|name| suites.iter().any(|it| it.release.base_codename() == name));
+    let wanted =
+        sources.codename.clone().filter(|name| suites.iter().any(|it| it.release.base_codename() == name));
     let codename = wanted.or_else(|| suites.first().map(|it| it.release.base_codename().to_owned()));
     suites.retain(|suite| Some(suite.release.base_codename()) == codename.as_deref());
     suites.retain(|suite| {
-        let serves = suite.archive.components.iter().any(|it| !suite.release.index_files(it, request.arch).is_empty());
+        let serves =
+            suite.archive.components.iter().any(|it| !suite.release.index_files(it, request.arch).is_empty());
         if !serves {
             let has = suite.release.architectures.join(", ");
             looked.push(format!("{}: it has {has}", suite.archive.title()));
@@ -117,7 +131,9 @@ async fn plan_from(
     let mut wanted = Vec::new();
     for (position, suite) in suites.iter().enumerate() {
         for component in &suite.archive.components {
-            wanted.extend(suite.release.index_files(component, request.arch).into_iter().map(|file| (position, file)));
+            wanted.extend(
+                suite.release.index_files(component, request.arch).into_iter().map(|file| (position, file)),
+            );
         }
     }
     let reading = wanted.iter().map(|(position, file)| {
@@ -153,8 +169,8 @@ async fn read_index(
         size: Some(file.size),
         what: what.clone(),
     };
-    let fetched = fetcher.fetch(&download, blobs, &|_| ()).await?;
-    progress(Event::Index { suite: suite.archive.title(), bytes: fetched.size, from: fetched.from });
+    let index = fetcher.fetch(&download, blobs, &|_| ()).await?;
+    progress(Event::Index { suite: suite.archive.title(), bytes: index.size, from: index.from });
     let input = blobs.open_blob(&file.digest)?;
     let name = file.name.clone();
     let work = move || {
@@ -168,7 +184,12 @@ async fn read_index(
 }
 
 /// Chooses the packages and writes down what is known of them.
-fn choose(request: &ParentRequest, suites: &[Suite], indexes: Vec<Index>, owners: &[usize]) -> Result<ParentPlan, Error> {
+fn choose(
+    request: &ParentRequest,
+    suites: &[Suite],
+    indexes: Vec<Index>,
+    owners: &[usize],
+) -> Result<ParentPlan, Error> {
     let universe = Universe::new(indexes, request.arch);
     let own: Vec<&str> = resolve(&universe, &request.roots)?.iter().map(|it| it.package.name).collect();
     let all: Vec<String> = request.roots.iter().chain(&request.packages).cloned().collect();
@@ -185,13 +206,18 @@ fn choose(request: &ParentRequest, suites: &[Suite], indexes: Vec<Index>, owners
         distribution: Distribution {
             name: first.origin.clone(),
             codename: first.base_codename().to_owned(),
-            version: suites.iter().find_map(|it| (it.release.codename == it.release.base_codename()).then(|| it.release.version.clone())).flatten(),
+            version: suites
+                .iter()
+                .find_map(|it| {
+                    (it.release.codename == it.release.base_codename()).then(|| it.release.version.clone())
+                })
+                .flatten(),
         },
         python: python(&packages),
         suites: suites
             .iter()
             .map(|it| LockedSuite {
-                url: it.archive.url.clone(),
+                url: without_credentials(&it.archive.url),
                 suite: it.archive.suite.clone(),
                 release: it.digest,
                 date: it.release.date,
@@ -212,7 +238,10 @@ fn lock(candidate: &Candidate<'_>, suite: usize, further: bool) -> Result<Locked
     }
     Ok(LockedPackage {
         name: package.name.to_owned(),
-        version: package.version.parse().map_err(|error: crate::version::VersionError| wrong(&error.to_string()))?,
+        version: package
+            .version
+            .parse()
+            .map_err(|error: crate::version::VersionError| wrong(&error.to_string()))?,
         architecture: package.architecture().to_owned(),
         source: package.source().to_owned(),
         suite,
@@ -221,6 +250,14 @@ fn lock(candidate: &Candidate<'_>, suite: usize, further: bool) -> Result<Locked
         size: package.size().ok_or_else(|| wrong("it has no Size"))?,
         group: if further { Group::Packages } else { group(package.name, package.architecture()) },
     })
+}
+
+/// A lock is shown and shared: what opens a private mirror stays out of it. `~/.netrc` has it when packages are fetched.
+fn without_credentials(url: &Url) -> Url {
+    let mut plain = url.clone();
+    // Only an address that has no place for them refuses.
+    let _ = plain.set_username("").and_then(|()| plain.set_password(None));
+    plain
 }
 
 /// The layer of a package of the parent itself.
@@ -244,7 +281,12 @@ fn python(packages: &[LockedPackage]) -> Option<Python> {
 }
 
 /// Fetches the packages of a plan into `blobs`, several at once; those that are there are not asked for.
-pub async fn fetch(plan: &ParentPlan, fetcher: &Fetcher, blobs: &BlobStore, progress: &Progress<'_>) -> Result<(), Error> {
+pub async fn fetch(
+    plan: &ParentPlan,
+    fetcher: &Fetcher,
+    blobs: &BlobStore,
+    progress: &Progress<'_>,
+) -> Result<(), Error> {
     let total = plan.packages.len();
     let fetching = plan.packages.iter().map(|package| async move {
         let suite = plan.suites.get(package.suite).ok_or_else(|| Error::Package {
@@ -257,9 +299,15 @@ pub async fn fetch(plan: &ParentPlan, fetcher: &Fetcher, blobs: &BlobStore, prog
             size: Some(package.size),
             what: package.file_name(),
         };
-        let report = |bytes| progress(Event::Fetching { package: package.name.clone(), bytes, size: package.size });
-        let fetched = fetcher.fetch(&download, blobs, &report).await?;
-        progress(Event::Fetched { package: package.name.clone(), size: fetched.size, from: fetched.from, total });
+        let report =
+            |bytes| progress(Event::Fetching { package: package.name.clone(), bytes, size: package.size });
+        let arrived = fetcher.fetch(&download, blobs, &report).await?;
+        progress(Event::Fetched {
+            package: package.name.clone(),
+            size: arrived.size,
+            from: arrived.from,
+            total,
+        });
         Ok::<_, Error>(())
     });
     try_join_all(fetching).await.map(drop)

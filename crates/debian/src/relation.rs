@@ -125,10 +125,16 @@ fn version_constraint(text: &str) -> Option<(Operator, &str)> {
 
 /// Whether a list such as `amd64 linux-any` or `!armel` holds for `arch`.
 fn restricted_to(list: &str, arch: &str) -> bool {
-    let matches = |word: &str| word == arch || matches!(word, "any" | "linux-any") || word.strip_prefix("any-") == Some(arch);
+    let matches = |word: &str| {
+        word == arch || matches!(word, "any" | "linux-any") || word.strip_prefix("any-") == Some(arch)
+    };
     let (negative, positive): (Vec<&str>, Vec<&str>) =
         list.split_ascii_whitespace().partition(|word| word.starts_with('!'));
-    if negative.is_empty() { positive.into_iter().any(matches) } else { !negative.iter().any(|word| matches(&word[1..])) }
+    if negative.is_empty() {
+        positive.into_iter().any(matches)
+    } else {
+        !negative.iter().any(|word| matches(&word[1..]))
+    }
 }
 
 impl fmt::Display for Relation<'_> {
@@ -182,13 +188,17 @@ mod tests {
     fn constraints_are_kept() {
         let of = |text: &'static str| groups(text, "amd64").unwrap().remove(0).remove(0);
         assert!(of("a (>= 1.0)").admits("1.0") && !of("a (>> 1.0)").admits("1.0"));
-        assert!(of("a (<< 1.0)").admits("1.0~rc1") && !of("a (= 1.0-1)").admits("1.0-2") && of("a").admits("0"));
+        assert!(
+            of("a (<< 1.0)").admits("1.0~rc1") && !of("a (= 1.0-1)").admits("1.0-2") && of("a").admits("0")
+        );
         assert!(of("a (< 1.0)").admits("1.0"), "the obsolete spelling means <=");
     }
 
     #[test]
     fn what_is_no_relation_is_refused() {
-        for wrong in ["a b", "a (1.0)", "a (>= )", "a (>= 1", "(>= 1)", "a (>= 1) (<< 2)", "-a", "a || b", "a:"] {
+        for wrong in
+            ["a b", "a (1.0)", "a (>= )", "a (>= 1", "(>= 1)", "a (>= 1) (<< 2)", "-a", "a || b", "a:"]
+        {
             assert!(groups(wrong, "amd64").is_err(), "{wrong}");
         }
     }

@@ -57,17 +57,23 @@ impl Release {
         let get = |name: &str| stanza.get(name).map(ToOwned::to_owned);
         let time = |name: &str| {
             let text = stanza.get(name);
-            text.map(|text| date(text).ok_or_else(|| format!("`{name}: {text}` is no date in UTC"))).transpose()
+            text.map(|text| date(text).ok_or_else(|| format!("`{name}: {text}` is no date in UTC")))
+                .transpose()
         };
         let mut indexes = BTreeMap::new();
         for line in stanza.get("SHA256").ok_or("it has no SHA256 section")?.lines() {
             let mut words = line.split_ascii_whitespace();
-            let (Some(digest), Some(size), Some(path)) = (words.next(), words.next(), words.next()) else { continue };
+            let (Some(digest), Some(size), Some(path)) = (words.next(), words.next(), words.next()) else {
+                continue;
+            };
             if !path.contains("/binary-") || !path.contains("/Packages") {
                 continue;
             }
             let digest = Digest::from_hex(digest).map_err(|error| format!("{path}: {error}"))?;
-            indexes.insert(path.to_owned(), (digest, size.parse().map_err(|_| format!("{path}: `{size}` is no size"))?));
+            indexes.insert(
+                path.to_owned(),
+                (digest, size.parse().map_err(|_| format!("{path}: `{size}` is no size"))?),
+            );
         }
         let has = |name: &str, word: &str| stanza.words(name).any(|it| it == word);
         Ok(Self {
@@ -94,12 +100,21 @@ impl Release {
     ///
     /// `Valid-Until` counts unless the entry or apt's configuration says that it is not checked. It is the archive's
     /// promise of a newer file: without it, whoever controls the network could keep us on old packages for ever.
-    pub fn check_current(&self, archive: &Archive, currency: &Currency, now: Timestamp) -> Result<(), String> {
+    pub fn check_current(
+        &self,
+        archive: &Archive,
+        currency: &Currency,
+        now: Timestamp,
+    ) -> Result<(), String> {
         let ahead = self.date.as_second() - now.as_second();
         if currency.check_date && ahead > i64::from(currency.max_future_seconds) {
-            return Err(format!("it is from {}, which is in the future; set this machine's clock", self.date));
+            return Err(format!(
+                "it is from {}, which is in the future; set this machine's clock",
+                self.date
+            ));
         }
-        let until = self.valid_until.filter(|_| archive.check_valid_until.unwrap_or(currency.check_valid_until));
+        let until =
+            self.valid_until.filter(|_| archive.check_valid_until.unwrap_or(currency.check_valid_until));
         match until {
             Some(until) if until < now => Err(format!(
                 "it expired on {until}: the mirror is out of date, or somebody keeps this machine from seeing updates; use \
@@ -118,7 +133,11 @@ impl Release {
             COMPRESSIONS.iter().find_map(|compression| {
                 let name = format!("Packages{compression}");
                 let (digest, size) = *self.indexes.get(&format!("{folder}/{name}"))?;
-                let path = if self.by_hash { format!("{folder}/by-hash/SHA256/{}", digest.hex()) } else { format!("{folder}/{name}") };
+                let path = if self.by_hash {
+                    format!("{folder}/by-hash/SHA256/{}", digest.hex())
+                } else {
+                    format!("{folder}/{name}")
+                };
                 Some(IndexFile { path, name, digest, size })
             })
         };
@@ -177,7 +196,10 @@ mod tests {
         };
         let at = |text: &str| date(text).unwrap();
         let check = |archive: &Archive, now| release().check_current(archive, &Currency::default(), now);
-        assert!(check(&archive, at("11 Jul 2026 10:16:30 UTC")).is_ok(), "within the allowed difference of clocks");
+        assert!(
+            check(&archive, at("11 Jul 2026 10:16:30 UTC")).is_ok(),
+            "within the allowed difference of clocks"
+        );
         assert!(check(&archive, at("11 Jul 2026 10:00:00 UTC")).unwrap_err().contains("in the future"));
         assert!(check(&archive, at("19 Jul 2026 10:00:00 UTC")).unwrap_err().contains("expired"));
         archive.check_valid_until = Some(false);
@@ -186,7 +208,9 @@ mod tests {
 
     #[test]
     fn what_is_no_release_is_refused() {
-        for text in ["", "Codename: x\nDate: Sat, 11 Jul 2026 10:16:37 UTC\n", "Codename: x\nSHA256:\nDate: today\n"] {
+        for text in
+            ["", "Codename: x\nDate: Sat, 11 Jul 2026 10:16:37 UTC\n", "Codename: x\nSHA256:\nDate: today\n"]
+        {
             assert!(Release::parse(text).is_err(), "{text}");
         }
         assert_eq!(date("11 Jul 2026 10:16:37 CET"), None);

@@ -34,7 +34,9 @@ pub enum ResolveError {
         why: String,
     },
     /// Two packages exclude each other.
-    #[error("{one} and {other} cannot be installed together: {one} {field} `{relation}`, and {other} is needed by {chain}")]
+    #[error(
+        "{one} and {other} cannot be installed together: {one} {field} `{relation}`, and {other} is needed by {chain}"
+    )]
     Conflict {
         /// The package that states the conflict.
         one: String,
@@ -48,7 +50,9 @@ pub enum ResolveError {
         chain: String,
     },
     /// Too many choices were tried.
-    #[error("no set of packages was found among {0} choices; ask for fewer packages, or name the alternatives that you want")]
+    #[error(
+        "no set of packages was found among {0} choices; ask for fewer packages, or name the alternatives that you want"
+    )]
     TooHard(usize),
 }
 
@@ -82,7 +86,8 @@ pub fn resolve<'a>(universe: &'a Universe, roots: &'a [String]) -> Result<Vec<Ca
 }
 
 fn read<'a>(text: &'a str, of: &str, universe: &Universe) -> Result<Vec<Vec<Relation<'a>>>, ResolveError> {
-    groups(text, universe.arch().as_str()).map_err(|source| ResolveError::Relation { of: of.to_owned(), source })
+    groups(text, universe.arch().as_str())
+        .map_err(|source| ResolveError::Relation { of: of.to_owned(), source })
 }
 
 struct Search<'a> {
@@ -93,7 +98,11 @@ struct Search<'a> {
 impl<'a> Search<'a> {
     /// Selects what is `wanted` and all that follows from it. Groups without a choice come first, so that they
     /// decide those with one.
-    fn extend(&mut self, mut selection: Selection<'a>, mut wanted: Vec<Wanted<'a>>) -> Result<Selection<'a>, ResolveError> {
+    fn extend(
+        &mut self,
+        mut selection: Selection<'a>,
+        mut wanted: Vec<Wanted<'a>>,
+    ) -> Result<Selection<'a>, ResolveError> {
         let mut open: Vec<Wanted<'a>> = Vec::new();
         wanted.reverse();
         loop {
@@ -124,12 +133,10 @@ impl<'a> Search<'a> {
                 let mut attempt = selection.clone();
                 let mut follow = open.clone();
                 follow.reverse();
-                let outcome = self
-                    .select(&mut attempt, &mut follow, option, next.by)
-                    .and_then(|()| {
-                        follow.reverse();
-                        self.extend(attempt, follow)
-                    });
+                let outcome = self.select(&mut attempt, &mut follow, option, next.by).and_then(|()| {
+                    follow.reverse();
+                    self.extend(attempt, follow)
+                });
                 match outcome {
                     Ok(complete) => return Ok(complete),
                     Err(too_hard @ ResolveError::TooHard(_)) => return Err(too_hard),
@@ -149,7 +156,11 @@ impl<'a> Search<'a> {
     }
 
     /// The candidates that would meet a group, in order of preference; never empty.
-    fn options(&self, selection: &Selection<'a>, wanted: &Wanted<'a>) -> Result<Vec<Candidate<'a>>, ResolveError> {
+    fn options(
+        &self,
+        selection: &Selection<'a>,
+        wanted: &Wanted<'a>,
+    ) -> Result<Vec<Candidate<'a>>, ResolveError> {
         let mut options: Vec<Candidate<'a>> = Vec::new();
         for candidate in wanted.group.iter().flat_map(|relation| self.universe.meeting(relation)) {
             if !options.iter().any(|it| it.package.name == candidate.package.name) {
@@ -202,12 +213,19 @@ impl<'a> Search<'a> {
     }
 
     /// Whether `one` excludes `other`. A package never excludes itself, not even by a name that it provides.
-    fn check(&self, selection: &Selection<'a>, one: &Package<'a>, other: &Package<'a>) -> Result<(), ResolveError> {
+    fn check(
+        &self,
+        selection: &Selection<'a>,
+        one: &Package<'a>,
+        other: &Package<'a>,
+    ) -> Result<(), ResolveError> {
         if one.name == other.name {
             return Ok(());
         }
         for (field, spelt) in [("Conflicts", "conflicts with"), ("Breaks", "breaks")] {
-            for relation in read(one.field(field).unwrap_or_default(), one.name, self.universe)?.iter().flatten() {
+            for relation in
+                read(one.field(field).unwrap_or_default(), one.name, self.universe)?.iter().flatten()
+            {
                 if other.meets(relation, self.universe.arch()) {
                     return Err(ResolveError::Conflict {
                         one: one.name.to_owned(),
@@ -245,7 +263,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn universe(lines: &str) -> Universe {
-        let text: String = lines
+        let stanzas: Vec<String> = lines
             .lines()
             .filter(|line| !line.trim().is_empty())
             .map(|line| {
@@ -255,7 +273,7 @@ mod tests {
                 format!("Package: {name}\nVersion: {version}\nArchitecture: amd64\n{fields}\n\n")
             })
             .collect();
-        Universe::new(vec![Index::read(text.as_bytes(), Arch::Amd64).unwrap()], Arch::Amd64)
+        Universe::new(vec![Index::read(stanzas.concat().as_bytes(), Arch::Amd64).unwrap()], Arch::Amd64)
     }
 
     fn names(lines: &str, roots: &[&str]) -> Result<String, String> {
@@ -282,6 +300,8 @@ mod tests {
     fn a_name_can_be_provided() {
         let lines = "a 1 Depends: awk, v (>= 2)\nmawk 1 Provides: awk\ngawk 1 Provides: awk\np 1 Provides: v (= 1)\nq 1 Provides: v (= 2)";
         assert_eq!(names(lines, &["a"]).unwrap(), "a gawk q");
+        let usual = lines.replace("Provides: awk\ngawk", "Provides: awk; Priority: required\ngawk");
+        assert_eq!(names(&usual, &["a"]).unwrap(), "a mawk q");
         assert_eq!(names(lines, &["a", "mawk"]).unwrap(), "a mawk q");
     }
 
@@ -310,7 +330,11 @@ mod tests {
             "c and b 1 cannot be installed together: c breaks `b (<< 2)`, and b 1 is needed by a"
         );
         let unknown = error("a 1", &["pyhton3"]);
-        assert!(unknown.starts_with("the list of packages needs `pyhton3`, which no configured suite has for amd64"), "{unknown}");
+        assert!(
+            unknown
+                .starts_with("the list of packages needs `pyhton3`, which no configured suite has for amd64"),
+            "{unknown}"
+        );
         assert!(error("a 1", &["a b"]).contains("is not a relation"));
     }
 
@@ -331,10 +355,10 @@ mod tests {
                 let text = if conflict == 1 { format!("p{to}") } else { format!("p{to} | p{or}") };
                 fields[usize::from(from)][conflict].push(text);
             }
-            let lines: String = fields.iter().enumerate().map(|(n, [depends, conflicts])| {
+            let lines: Vec<String> = fields.iter().enumerate().map(|(n, [depends, conflicts])| {
                 format!("p{n} 1 Depends: {}; Conflicts: {}\n", depends.join(", "), conflicts.join(", "))
             }).collect();
-            if let Ok(found) = names(&lines, &["p0"]) {
+            if let Ok(found) = names(&lines.concat(), &["p0"]) {
                 let found: Vec<&str> = found.split(' ').collect();
                 for name in &found {
                     let [depends, conflicts] = &fields[name[1..].parse::<usize>().unwrap()];

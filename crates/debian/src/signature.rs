@@ -22,7 +22,9 @@ use crate::sources::KeySource;
 #[non_exhaustive]
 pub enum SignatureError {
     /// The message is not clearsigned.
-    #[error("the file is not one clearsigned message ({0}); a proxy or login page may have answered in the archive's place")]
+    #[error(
+        "the file is not one clearsigned message ({0}); a proxy or login page may have answered in the archive's place"
+    )]
     Shape(&'static str),
     /// None of the signatures counts.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
@@ -40,7 +42,9 @@ pub enum Rejection {
     #[error("a signature cannot be read ({0})")]
     Unreadable(String),
     /// The key is not in the keyring.
-    #[error("key {0} is not in the keyring; install the distribution's current keyring package, or name its keyring")]
+    #[error(
+        "key {0} is not in the keyring; install the distribution's current keyring package, or name its keyring"
+    )]
     UnknownKey(String),
     /// The hash is too weak.
     #[error("key {0} signed with {1}, which is weaker than SHA-256")]
@@ -87,10 +91,13 @@ impl Keyring {
                 KeySource::Inline(text) => keyring.add("the key in the settings", text.as_bytes()),
                 KeySource::Fingerprint { fingerprint, files } => {
                     let mut all = Self::default();
-                    files.iter().for_each(|path| all.file(path));
+                    for path in files {
+                        all.file(path);
+                    }
                     keyring.problems.append(&mut all.problems);
                     let named = |it: &SignedPublicKey| {
-                        hex(it) == *fingerprint || it.public_subkeys.iter().any(|sub| hex(&sub.key) == *fingerprint)
+                        hex(it) == *fingerprint
+                            || it.public_subkeys.iter().any(|sub| hex(&sub.key) == *fingerprint)
                     };
                     keyring.certificates.extend(all.certificates.into_iter().filter(named));
                 }
@@ -169,15 +176,25 @@ impl Keyring {
         if signature.typ() != Some(SignatureType::Text) {
             return Err(Rejection::Unfit(issuer, "its signature is not one over text"));
         }
-        let strong = [HashAlgorithm::Sha256, HashAlgorithm::Sha384, HashAlgorithm::Sha512, HashAlgorithm::Sha3_256, HashAlgorithm::Sha3_512];
+        let strong = [
+            HashAlgorithm::Sha256,
+            HashAlgorithm::Sha384,
+            HashAlgorithm::Sha512,
+            HashAlgorithm::Sha3_256,
+            HashAlgorithm::Sha3_512,
+        ];
         let hash = signature.hash_alg();
         if !hash.is_some_and(|hash| strong.contains(&hash)) {
-            return Err(Rejection::WeakHash(issuer, hash.map_or_else(|| "an unknown hash".to_owned(), |it| it.to_string())));
+            return Err(Rejection::WeakHash(
+                issuer,
+                hash.map_or_else(|| "an unknown hash".to_owned(), |it| it.to_string()),
+            ));
         }
         let mut rejection = Rejection::UnknownKey(issuer);
         for certificate in &self.certificates {
             let primary = Some(None).filter(|_| issued_by(signature, certificate));
-            let subkeys = certificate.public_subkeys.iter().filter(|sub| issued_by(signature, &sub.key)).map(Some);
+            let subkeys =
+                certificate.public_subkeys.iter().filter(|sub| issued_by(signature, &sub.key)).map(Some);
             for subkey in primary.into_iter().chain(subkeys) {
                 match certify(certificate, subkey, signature, text, now) {
                     Ok(signer) => return Ok(signer),
@@ -232,15 +249,22 @@ fn primary_is_fit(certificate: &SignedPublicKey, signs: bool, now: Timestamp) ->
     }
     let direct = certificate.details.direct_signatures.iter().filter(|it| it.verify_key(key).is_ok());
     let users = certificate.details.users.iter().flat_map(|user| {
-        let valid = |it: &&Signature| issued_by(it, key) && it.verify_certification(key, Tag::UserId, &user.id).is_ok();
+        let valid = |it: &&Signature| {
+            issued_by(it, key) && it.verify_certification(key, Tag::UserId, &user.id).is_ok()
+        };
         let own: Vec<&Signature> = user.signatures.iter().filter(valid).collect();
         let revoked = own.iter().any(|it| it.typ() == Some(SignatureType::CertRevocation));
         own.into_iter().filter(move |_| !revoked)
     });
-    let newest = newest(direct.chain(users), now).ok_or(Rejection::Unfit(fingerprint.clone(), "it has no valid self-signature"))?;
+    let newest = newest(direct.chain(users), now)
+        .ok_or(Rejection::Unfit(fingerprint.clone(), "it has no valid self-signature"))?;
     not_expired(key, newest, &fingerprint, now)?;
     let flags = newest.key_flags();
-    let says_nothing = !(flags.sign() || flags.certify() || flags.encrypt_comms() || flags.encrypt_storage() || flags.authentication());
+    let says_nothing = !(flags.sign()
+        || flags.certify()
+        || flags.encrypt_comms()
+        || flags.encrypt_storage()
+        || flags.authentication());
     if signs && !flags.sign() && !says_nothing {
         return Err(Rejection::Unfit(fingerprint, "its flags say that it is for other purposes"));
     }
@@ -248,11 +272,16 @@ fn primary_is_fit(certificate: &SignedPublicKey, signs: bool, now: Timestamp) ->
 }
 
 /// The subkey is bound to the primary key and back, meant for signing, not revoked and not expired.
-fn subkey_is_fit(certificate: &SignedPublicKey, subkey: &SignedPublicSubKey, now: Timestamp) -> Result<(), Rejection> {
+fn subkey_is_fit(
+    certificate: &SignedPublicKey,
+    subkey: &SignedPublicSubKey,
+    now: Timestamp,
+) -> Result<(), Rejection> {
     let primary = &certificate.primary_key;
     let fingerprint = hex(&subkey.key);
     let valid = |it: &&Signature| it.verify_subkey_binding(primary, &subkey.key).is_ok();
-    let of = |kind: SignatureType| subkey.signatures.iter().filter(move |it| it.typ() == Some(kind)).filter(valid);
+    let of =
+        |kind: SignatureType| subkey.signatures.iter().filter(move |it| it.typ() == Some(kind)).filter(valid);
     if of(SignatureType::SubkeyRevocation).next().is_some() {
         return Err(Rejection::Revoked(fingerprint));
     }
@@ -260,7 +289,9 @@ fn subkey_is_fit(certificate: &SignedPublicKey, subkey: &SignedPublicSubKey, now
         .ok_or(Rejection::Unfit(fingerprint.clone(), "it is not bound to its primary key"))?;
     not_expired(&subkey.key, binding, &fingerprint, now)?;
     let back = binding.embedded_signature();
-    if !binding.key_flags().sign() || !back.is_some_and(|it| it.verify_primary_key_binding(&subkey.key, primary).is_ok()) {
+    if !binding.key_flags().sign()
+        || back.is_none_or(|it| it.verify_primary_key_binding(&subkey.key, primary).is_err())
+    {
         return Err(Rejection::Unfit(fingerprint, "its binding does not make it a signing key"));
     }
     Ok(())
@@ -269,15 +300,24 @@ fn subkey_is_fit(certificate: &SignedPublicKey, subkey: &SignedPublicSubKey, now
 /// The newest signature that is in force.
 fn newest<'a>(signatures: impl Iterator<Item = &'a Signature>, now: Timestamp) -> Option<&'a Signature> {
     signatures
-        .filter(|it| seconds(it) <= now.as_second() + CLOCK_SKEW && !expired(seconds(it), it.signature_expiration_time(), now))
+        .filter(|it| {
+            seconds(it) <= now.as_second() + CLOCK_SKEW
+                && !expired(seconds(it), it.signature_expiration_time(), now)
+        })
         .max_by_key(|it| seconds(it))
 }
 
-fn not_expired(key: &impl KeyDetails, binding: &Signature, fingerprint: &str, now: Timestamp) -> Result<(), Rejection> {
+fn not_expired(
+    key: &impl KeyDetails,
+    binding: &Signature,
+    fingerprint: &str,
+    now: Timestamp,
+) -> Result<(), Rejection> {
     let made = i64::from(key.created_at().as_secs());
     if expired(made, binding.key_expiration_time(), now) {
         let end = made + binding.key_expiration_time().map_or(0, |it| i64::from(it.as_secs()));
-        let end = Timestamp::from_second(end).map(|end| end.strftime("%Y-%m-%d").to_string()).unwrap_or_default();
+        let end =
+            Timestamp::from_second(end).map(|end| end.strftime("%Y-%m-%d").to_string()).unwrap_or_default();
         return Err(Rejection::Expired(fingerprint.to_owned(), end));
     }
     Ok(())
@@ -293,7 +333,7 @@ fn seconds(signature: &Signature) -> i64 {
 }
 
 fn hex(key: &impl KeyDetails) -> String {
-    key.fingerprint().as_bytes().iter().map(|byte| format!("{byte:02X}")).collect()
+    format!("{:X}", key.fingerprint())
 }
 
 fn issued_by(signature: &Signature, key: &impl KeyDetails) -> bool {
@@ -305,9 +345,14 @@ fn issued_by(signature: &Signature, key: &impl KeyDetails) -> bool {
 
 /// What the signature says about its key, for messages.
 fn issuer(signature: &Signature) -> String {
-    let bytes = signature.issuer_fingerprint().first().map(|it| it.as_bytes().to_vec());
-    let bytes = bytes.or_else(|| signature.issuer_key_id().first().map(|it| it.as_ref().to_vec())).unwrap_or_default();
-    if bytes.is_empty() { "(unnamed)".to_owned() } else { bytes.iter().map(|byte| format!("{byte:02X}")).collect() }
+    let fingerprint = signature.issuer_fingerprint().first().map(|it| format!("{it:X}"));
+    let id = || {
+        signature.issuer_key_id().first().map(|it| {
+            let bytes: [u8; 8] = it.as_ref().try_into().unwrap_or_default();
+            format!("{:016X}", u64::from_be_bytes(bytes))
+        })
+    };
+    fingerprint.or_else(id).unwrap_or_else(|| "(unnamed)".to_owned())
 }
 
 /// The text of a clearsigned message whose signature does not matter; `None` if it is not clearsigned.
@@ -319,9 +364,8 @@ pub(crate) fn text_of(message: &str) -> Option<String> {
 /// after them: what is not signed is not there to be mistaken for what is.
 fn split(message: &str) -> Result<(String, &str), SignatureError> {
     let wrong = |why| Err(SignatureError::Shape(why));
-    let mut rest = match message.strip_prefix("-----BEGIN PGP SIGNED MESSAGE-----") {
-        Some(rest) => rest,
-        None => return wrong("it does not begin with `-----BEGIN PGP SIGNED MESSAGE-----`"),
+    let Some(mut rest) = message.strip_prefix("-----BEGIN PGP SIGNED MESSAGE-----") else {
+        return wrong("it does not begin with `-----BEGIN PGP SIGNED MESSAGE-----`");
     };
     let mut line = || {
         let (line, after) = rest.split_once('\n')?;
@@ -341,7 +385,9 @@ fn split(message: &str) -> Result<(String, &str), SignatureError> {
     let mut text = String::with_capacity(message.len());
     let armor = loop {
         let before = rest;
-        let Some((content, after)) = before.split_once('\n') else { return wrong("it ends before its signature") };
+        let Some((content, after)) = before.split_once('\n') else {
+            return wrong("it ends before its signature");
+        };
         rest = after;
         let content = content.strip_suffix('\r').unwrap_or(content);
         if content == "-----BEGIN PGP SIGNATURE-----" {

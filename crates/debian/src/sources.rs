@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use longshore_fetch::{FetchConfig, ProxySource};
 use longshore_oci::Arch;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -121,6 +122,18 @@ pub struct Network {
     pub ca_file: Option<PathBuf>,
 }
 
+impl Network {
+    /// How a fetcher reaches these archives: by apt's proxy, if apt is told of one, else as the environment says.
+    pub fn fetch_config(&self) -> FetchConfig {
+        let proxy =
+            self.http_proxy.as_deref().or(self.https_proxy.as_deref()).and_then(|url| Url::parse(url).ok());
+        FetchConfig {
+            proxy: proxy.map_or(ProxySource::Environment, ProxySource::Fixed),
+            ..FetchConfig::default()
+        }
+    }
+}
+
 /// The suffixes that suites of one release have, and the aliases of releases. Third-party archives name theirs otherwise
 /// (`nodistro`, `cloud-sdk-bookworm`, `bookworm-pgdg`); those that do not are told by the `Origin` of their `Release`.
 const POCKETS: [&str; 5] = ["", "-updates", "-security", "/updates", "-proposed-updates"];
@@ -128,8 +141,16 @@ const ALIASES: [&str; 6] = ["stable", "oldstable", "oldoldstable", "testing", "u
 /// What the distributions' own archives call their publisher.
 const DISTRIBUTIONS: [&str; 2] = ["Debian", "Ubuntu"];
 /// Components of the distributions themselves.
-const COMPONENTS: [&str; 8] =
-    ["main", "contrib", "non-free", "non-free-firmware", "restricted", "universe", "multiverse", "updates/main"];
+const COMPONENTS: [&str; 8] = [
+    "main",
+    "contrib",
+    "non-free",
+    "non-free-firmware",
+    "restricted",
+    "universe",
+    "multiverse",
+    "updates/main",
+];
 
 impl Sources {
     /// What apt on this machine is configured with.
@@ -149,7 +170,11 @@ impl Sources {
         }
         let folder = root.join("etc/apt/sources.list.d");
         for path in fragments(&folder, &["list", "sources"])? {
-            if path.extension().is_some_and(|it| it == "list") { reader.list(&path)? } else { reader.deb822(&path)? }
+            if path.extension().is_some_and(|it| it == "list") {
+                reader.list(&path)?;
+            } else {
+                reader.deb822(&path)?;
+            }
         }
         let codename = codename(root);
         let all = reader.archives;
@@ -166,7 +191,8 @@ impl Sources {
         }
         let proxy = |scheme: &str| {
             let value = conf.get(&format!("Acquire::{scheme}::Proxy"))?;
-            (!value.eq_ignore_ascii_case("direct") && !value.is_empty() && value != "false").then(|| value.to_owned())
+            (!value.eq_ignore_ascii_case("direct") && !value.is_empty() && value != "false")
+                .then(|| value.to_owned())
         };
         let number = conf.get("Acquire::Max-FutureTime").and_then(|text| text.parse().ok());
         Ok(Self {
@@ -180,7 +206,11 @@ impl Sources {
             },
             network: Network {
                 http_proxy: proxy("http"),
-                https_proxy: if conf.get("Acquire::https::Proxy").is_some() { proxy("https") } else { proxy("http") },
+                https_proxy: if conf.get("Acquire::https::Proxy").is_some() {
+                    proxy("https")
+                } else {
+                    proxy("http")
+                },
                 ca_file: conf.get("Acquire::https::CAInfo").map(PathBuf::from),
             },
         })
@@ -220,7 +250,8 @@ struct Options {
 
 impl Options {
     fn set(&mut self, name: &str, value: &str) {
-        let list = || value.split([',', ' ', '\n']).filter(|word| !word.is_empty()).map(ToOwned::to_owned).collect();
+        let list =
+            || value.split([',', ' ', '\n']).filter(|word| !word.is_empty()).map(ToOwned::to_owned).collect();
         match name.to_ascii_lowercase().as_str() {
             "arch" | "architectures" => self.architectures = list(),
             "signed-by" => self.signed_by = Some(value.to_owned()),
@@ -238,14 +269,18 @@ impl Reader<'_> {
         for (index, line) in text.lines().enumerate() {
             let place = format!("{}:{}", path.display(), index + 1);
             let line = line.split('#').next().unwrap_or_default().trim();
-            let Some(rest) = line.strip_prefix("deb").filter(|rest| rest.starts_with([' ', '\t', '['])) else { continue };
+            let Some(rest) = line.strip_prefix("deb").filter(|rest| rest.starts_with([' ', '\t', '[']))
+            else {
+                continue;
+            };
             let wrong = |why: &str| Error::AptConfiguration { place: place.clone(), why: why.to_owned() };
             let mut rest = rest.trim_start();
             let mut options = Options::default();
             if let Some(inside) = rest.strip_prefix('[') {
                 let (inside, after) = inside.split_once(']').ok_or_else(|| wrong("`[` is not closed"))?;
                 for option in inside.split_ascii_whitespace() {
-                    let (name, value) = option.split_once('=').ok_or_else(|| wrong("an option is `name=value`"))?;
+                    let (name, value) =
+                        option.split_once('=').ok_or_else(|| wrong("an option is `name=value`"))?;
                     options.set(name.trim_end_matches(['+', '-']), value);
                 }
                 rest = after;
@@ -308,7 +343,11 @@ impl Reader<'_> {
         if url.scheme() == "copy" {
             url = Url::parse(&uri.replacen("copy:", "file:", 1)).map_err(|error| wrong(error.to_string()))?;
         }
-        let trust = if options.trusted { Trust::Unsigned } else { Trust::Keys(self.keys(options.signed_by.as_deref())?) };
+        let trust = if options.trusted {
+            Trust::Unsigned
+        } else {
+            Trust::Keys(self.keys(options.signed_by.as_deref())?)
+        };
         self.archives.push(Archive {
             url,
             suite: suite.to_owned(),
@@ -384,10 +423,14 @@ pub(crate) fn join(base: &Url, path: &str) -> Result<Url, Error> {
     if !folder.path().ends_with('/') {
         folder.set_path(&format!("{}/", folder.path()));
     }
-    let wrong = |why: String| Error::Address { base: longshore_fetch::redacted(base), path: path.to_owned(), why };
+    let wrong =
+        |why: String| Error::Address { base: longshore_fetch::redacted(base), path: path.to_owned(), why };
     let joined = folder.join(path).map_err(|error| wrong(error.to_string()))?;
     if !joined.as_str().starts_with(folder.as_str()) {
         return Err(wrong("it leads elsewhere".to_owned()));
     }
     Ok(joined)
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,7 +83,12 @@ fn key(archive: &Archive) -> String {
     format!("{} {}", archive.url, archive.suite)
 }
 
-fn remembered(archive: &Archive, request: &ParentRequest, blobs: &BlobStore, table: &Table) -> Option<(Row, Vec<u8>)> {
+fn remembered(
+    archive: &Archive,
+    request: &ParentRequest,
+    blobs: &BlobStore,
+    table: &Table,
+) -> Option<(Row, Vec<u8>)> {
     let row: Row = table.get(TABLE, &key(archive))?;
     let bytes = blobs.read(&row.digest, LARGEST_RELEASE).ok()?;
     (row.checked <= request.now.as_second()).then_some((row, bytes))
@@ -115,7 +120,10 @@ async fn ask(
     let (document, file) = match fetcher.get(&get).await {
         Err(FetchError::NotFound { .. } | FetchError::Local { .. }) if archive.trust == Trust::Unsigned => {
             get.url = archive.join(&format!("{folder}/Release"))?;
-            (fetcher.get(&Get { unless_etag: None, unless_unchanged_since: None, ..get }).await?, File::Release)
+            (
+                fetcher.get(&Get { unless_etag: None, unless_unchanged_since: None, ..get }).await?,
+                File::Release,
+            )
         }
         other => (other?, File::InRelease),
     };
@@ -133,13 +141,18 @@ async fn ask(
 }
 
 /// Checks signature and dates. Public-key cryptography takes milliseconds: it is left to a thread that may block.
-async fn check(archive: &Archive, request: &ParentRequest, bytes: Vec<u8>, digest: Digest) -> Result<Suite, Error> {
+async fn check(
+    archive: &Archive,
+    request: &ParentRequest,
+    bytes: Vec<u8>,
+    digest: Digest,
+) -> Result<Suite, Error> {
     let archive = archive.clone();
     let (now, currency) = (request.now, request.sources.currency);
     let work = move || {
         let (text, signed_by) = verified(&archive, &bytes, now)?;
-        let release =
-            Release::parse(&text).map_err(|why| Error::Index { what: format!("the release file of {}", archive.title()), why })?;
+        let release = Release::parse(&text)
+            .map_err(|why| Error::Index { what: format!("the release file of {}", archive.title()), why })?;
         release
             .check_current(&archive, &currency, now)
             .map_err(|why| Error::Currency { suite: archive.title(), why })?;
@@ -150,8 +163,10 @@ async fn check(archive: &Archive, request: &ParentRequest, bytes: Vec<u8>, diges
 
 /// The text of a release file that may be trusted, and who signed it.
 fn verified(archive: &Archive, bytes: &[u8], now: Timestamp) -> Result<(String, Option<String>), Error> {
-    let text = String::from_utf8(bytes.to_vec())
-        .map_err(|_| Error::Index { what: format!("the release file of {}", archive.title()), why: "it is not UTF-8".to_owned() })?;
+    let text = String::from_utf8(bytes.to_vec()).map_err(|_| Error::Index {
+        what: format!("the release file of {}", archive.title()),
+        why: "it is not UTF-8".to_owned(),
+    })?;
     let keys = match &archive.trust {
         Trust::Keys(keys) => keys,
         Trust::Unsigned => {

@@ -31,8 +31,7 @@ impl FromStr for Version {
     fn from_str(text: &str) -> Result<Self, VersionError> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b".+-~:_".contains(&b);
         let (epoch, rest) = text.split_once(':').unwrap_or(("0", text));
-        let epoch_is_a_number = epoch.parse::<u32>().is_ok_and(|number| number <= i32::MAX as u32)
-            && epoch.bytes().all(|b| b.is_ascii_digit());
+        let epoch_is_a_number = epoch.parse::<i32>().is_ok() && epoch.bytes().all(|b| b.is_ascii_digit());
         let (upstream, revision) = rest.rsplit_once('-').unwrap_or((rest, "0"));
         if !epoch_is_a_number || upstream.is_empty() || revision.is_empty() || !rest.bytes().all(allowed) {
             return Err(VersionError(text.to_owned()));

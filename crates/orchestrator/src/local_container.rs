@@ -1,7 +1,7 @@
 //! Each step in a container of its image, on this machine.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fs,
     io::{BufRead, BufReader, Write},
     os::unix::fs::PermissionsExt,
@@ -69,7 +69,7 @@ impl Runner {
 /// Runs the steps one after the other, up to the first that fails. What had succeeded stays in the artifact store.
 pub fn run(
     plan: &RunPlan,
-    images: &HashMap<Reference, StepImage>,
+    images: &BTreeMap<Reference, StepImage>,
     state: &State,
     interrupt: &Interrupt,
     observer: Observer<'_>,

@@ -224,10 +224,10 @@ impl<'a, R: Read + Seek> Planner<'a, R> {
         let entry = format!("{dist_info}/RECORD");
         let record = record::print(std::mem::take(&mut self.record))
             .map_err(|error| WheelProblem::Metadata { entry: entry.clone(), reason: error.to_string() })?;
-        self.put(
-            &format!("{}/{entry}", self.site_packages),
-            TreeFile { mode: FILE, source: Source::Bytes(record) },
-        )?;
+        // Rewritten in place, so it keeps the mode that the archive gave it.
+        let target = EntryPath::new(&format!("{}/{entry}", self.site_packages))?;
+        let mode = self.files.get(&target).map_or(FILE, |file| file.mode);
+        self.files.insert(target, TreeFile { mode, source: Source::Bytes(record) });
         Ok(self.files)
     }
 

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::Read,
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -38,6 +38,8 @@ impl Snapshots {
             .mode(0o700)
             .create(&partial)
             .map_err(Error::io("make folder", &partial))?;
+        let closed = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(&root, closed).map_err(Error::io("close to others", &root))?;
         lease::Lease::sweep(&partial).map_err(Error::io("tidy folder", &partial))?;
         Ok(Self { root, partial })
     }

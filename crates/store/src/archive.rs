@@ -5,7 +5,9 @@ use std::io::{self, Write};
 use longshore_oci::{Descriptor, Digest, Index, Manifest, MediaType, Reference, annotation};
 use serde_json::json;
 
-use crate::{BlobStore, Registry, RepositoryPath, Result, StoreError, StoredManifest, TagOrDigest, error::Context};
+use crate::{
+    BlobStore, Registry, RepositoryPath, Result, StoreError, StoredManifest, TagOrDigest, error::Context,
+};
 
 /// The kinds of archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -30,7 +30,9 @@ pub(crate) fn build(context: &Context, arguments: &BuildArguments) -> Result<(),
     progress.clear();
     let Some(Built { image, digest, .. }) = built? else { return Ok(()) };
     match arguments.output {
-        OutputFormat::Json => Ok(output::json(&json!({"image": image, "digest": digest, "reference": image.at(digest)}))?),
+        OutputFormat::Json => {
+            Ok(output::json(&json!({"image": image, "digest": digest, "reference": image.at(digest)}))?)
+        }
         OutputFormat::Table => Ok(()),
     }
 }

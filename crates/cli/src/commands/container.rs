@@ -4,7 +4,12 @@ use std::path::Path;
 
 use longshore_sandbox::{Access, Container, Process, Sandbox, Streams};
 
-use crate::{args::ContainerArguments, commands::image, context::{Context, URI}, failure::Failure};
+use crate::{
+    args::ContainerArguments,
+    commands::image,
+    context::{Context, URI},
+    failure::Failure,
+};
 
 /// Runs the command and ends with its exit code.
 pub(crate) fn run(context: &Context, arguments: &ContainerArguments) -> Result<(), Failure> {
@@ -31,7 +36,11 @@ pub(crate) fn run(context: &Context, arguments: &ContainerArguments) -> Result<(
 
 /// `HOST:CONTAINER[:rw|:ro]`
 fn parse_volume(volume: &str) -> Result<(std::path::PathBuf, &str, Access), Failure> {
-    let wrong = || Failure::Usage(format!("--volume {volume} is not of the form HOST:CONTAINER, optionally with :rw or :ro"));
+    let wrong = || {
+        Failure::Usage(format!(
+            "--volume {volume} is not of the form HOST:CONTAINER, optionally with :rw or :ro"
+        ))
+    };
     let (source, target, access) = match *volume.split(':').collect::<Vec<_>>() {
         [source, target] | [source, target, "ro"] => (source, target, Access::ReadOnly),
         [source, target, "rw"] => (source, target, Access::ReadWrite),

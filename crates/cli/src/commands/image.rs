@@ -123,7 +123,8 @@ pub(crate) fn inspect(found: &Found, image: &Reference, format: OutputFormat) ->
     let mut history = config.history.iter().filter(|line| !line.empty_layer);
     for layer in &manifest.layers {
         let made_by = history.next().and_then(|line| line.created_by.clone()).unwrap_or_default();
-        let made_by: String = made_by.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(52).collect();
+        let made_by: String =
+            made_by.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(52).collect();
         table.row([layer.digest.short(), size(layer.size), made_by]);
     }
     Ok(table.print()?)
@@ -144,11 +145,14 @@ pub(crate) fn export(
     if file == Path::new("-") {
         let out = io::stdout().lock();
         if out.is_terminal() {
-            return Err(Failure::Usage("an archive is not for a terminal; name a file with --file".to_owned()));
+            return Err(Failure::Usage(
+                "an archive is not for a terminal; name a file with --file".to_owned(),
+            ));
         }
         return Ok(registry.export(&found.repository, image, &found.stored, format, BufWriter::new(out))?);
     }
-    let cannot = |source: io::Error| Failure::Failed(format!("cannot write {}: {source}", file.display()).into());
+    let cannot =
+        |source: io::Error| Failure::Failed(format!("cannot write {}: {source}", file.display()).into());
     // Written beside its final name, so that an interrupted export leaves no half archive.
     let folder = file.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
     let temporary = tempfile::Builder::new()

@@ -1,7 +1,7 @@
 //! `longshore run`: builds what a pipeline needs and runs it.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fs,
     io::{self, Read, Write},
     path::Path,
@@ -37,7 +37,7 @@ pub(crate) fn run(context: &Context, arguments: &RunArguments) -> Result<(), Fai
     let spec = read_spec(&arguments.spec)?;
     let stack = Stack::named(&arguments.stack).map_err(|error| Failure::Usage(error.to_string()))?;
     match stack.orchestrator {
-        Orchestrator::LocalContainer => in_containers(context, arguments, spec, &stack),
+        Orchestrator::LocalContainer => in_containers(context, arguments, &spec, &stack),
         Orchestrator::Local => in_process(context, arguments, spec, &stack),
     }
 }
@@ -80,7 +80,7 @@ fn in_process(
 fn in_containers(
     context: &Context,
     arguments: &RunArguments,
-    spec: PipelineSpec,
+    spec: &PipelineSpec,
     stack: &Stack,
 ) -> Result<(), Failure> {
     let builder = context.builder()?.with_uv_beside(&spec.python.executable);
@@ -90,7 +90,7 @@ fn in_containers(
     let tag = now()?;
     let mut built = Vec::new();
     for image in &images {
-        let request = request(&spec, image, images.len(), &tag, upgrade)?;
+        let request = request(spec, image, images.len(), &tag, upgrade)?;
         let name = Reference::tagged(request.repository.clone(), request.tag.clone());
         progress.heading(&format!("{} → {name}", spec.name));
         let work = async {
@@ -123,7 +123,7 @@ fn in_containers(
         let position = images.iter().position(|image| image.steps.contains(&step.name))?;
         built.get(position).map(|image| image.image.at(image.digest))
     };
-    let plan = RunPlan::new(&spec, RunId::new(), &context.home.artifacts(), ArtifactView::Container, image_of);
+    let plan = RunPlan::new(spec, RunId::new(), &context.home.artifacts(), ArtifactView::Container, image_of);
     let first = built.first().map(|image| image.image.at(image.digest));
     state.begin_run(plan.id, &spec.name, stack.name, first.as_ref())?;
 
@@ -148,14 +148,17 @@ fn request(
     tag: &Tag,
     upgrade: Upgrade,
 ) -> Result<Request, Failure> {
-    let root: Repository = format!("{URI}/{}", match &image.docker.target_repository {
-        Some(repository) => repository.clone(),
-        // Where steps have settings of their own, so has the image's name.
-        None if images > 1 && image.docker != spec.docker => {
-            format!("{}-{}", repository_component(&spec.name), repository_component(&image.steps[0]))
+    let root: Repository = format!(
+        "{URI}/{}",
+        match &image.docker.target_repository {
+            Some(repository) => repository.clone(),
+            // Where steps have settings of their own, so has the image's name.
+            None if images > 1 && image.docker != spec.docker => {
+                format!("{}-{}", repository_component(&spec.name), repository_component(&image.steps[0]))
+            }
+            None => repository_component(&spec.name),
         }
-        None => repository_component(&spec.name),
-    })
+    )
     .parse()?;
     Ok(Request {
         repository: root,
@@ -172,7 +175,7 @@ fn runners(
     context: &Context,
     engine: Engine,
     built: &[Built],
-) -> Result<HashMap<Reference, StepImage>, Failure> {
+) -> Result<BTreeMap<Reference, StepImage>, Failure> {
     let registry = context.registry()?;
     let images = context.images(&registry)?;
     let kind = match engine {
@@ -180,7 +183,7 @@ fn runners(
         Engine::Docker => Some(EngineKind::Docker),
         Engine::Podman => Some(EngineKind::Podman),
     };
-    let mut runners = HashMap::new();
+    let mut runners = BTreeMap::new();
     for Built { image, digest, manifest, config, .. } in built {
         let runner = match kind {
             None => Runner::Sandbox {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io};
 
-use longshore_build::{Plan, PlannedParent};
+use longshore_build::{Plan, PlannedLayer, PlannedParent};
 use serde_json::json;
 
 use super::{
@@ -46,6 +46,6 @@ pub(crate) fn print(plan: &Plan, format: OutputFormat) -> io::Result<()> {
 
 /// The bytes of the wheels that new layers need. Some may have been fetched for other layers.
 fn to_fetch(plan: &Plan) -> u64 {
-    let wheels = plan.layers.iter().flat_map(|layer| layer.wheels());
+    let wheels = plan.layers.iter().flat_map(PlannedLayer::wheels);
     wheels.map(|wheel| (wheel.digest, wheel.size.unwrap_or(0))).collect::<BTreeMap<_, _>>().values().sum()
 }

@@ -97,7 +97,10 @@ impl Progress {
             Origin::New => report.layer.verb,
             Origin::Reused => "already there",
         };
-        self.line("layer", &row(&report.layer.title, Some(report.size), state, took(report.origin, report.took)));
+        self.line(
+            "layer",
+            &row(&report.layer.title, Some(report.size), state, took(report.origin, report.took)),
+        );
     }
 
     fn image(&self, image: &ImageReport) {

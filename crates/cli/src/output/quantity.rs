@@ -28,7 +28,11 @@ pub(crate) fn duration(duration: Duration) -> String {
         1.0..59.95 => format!("{seconds:.1} s"),
         _ => {
             let whole = duration.as_secs_f64().round();
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rounded and not negative")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "rounded and not negative"
+            )]
             let whole = whole as u64;
             format!("{} min {:02} s", whole / 60, whole % 60)
         }
@@ -64,7 +68,14 @@ mod tests {
 
     #[test]
     fn durations_are_short() {
-        let cases = [(0, "0 ms"), (35, "35 ms"), (620, "0.62 s"), (4_200, "4.2 s"), (59_960, "1 min 00 s"), (65_000, "1 min 05 s")];
+        let cases = [
+            (0, "0 ms"),
+            (35, "35 ms"),
+            (620, "0.62 s"),
+            (4_200, "4.2 s"),
+            (59_960, "1 min 00 s"),
+            (65_000, "1 min 05 s"),
+        ];
         for (millis, text) in cases {
             assert_eq!(duration(Duration::from_millis(millis)), text);
         }

@@ -46,7 +46,8 @@ impl Steps {
                 }
                 let status = status.as_str();
                 let took = duration(*took);
-                let _ = writeln!(anstream::stderr(), "{bold}{step:<width$}{bold:#} {dim}{status}, {took}{dim:#}");
+                let _ =
+                    writeln!(anstream::stderr(), "{bold}{step:<width$}{bold:#} {dim}{status}, {took}{dim:#}");
             }
             _ => {}
         }

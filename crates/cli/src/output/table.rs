@@ -48,10 +48,12 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
                 if !line.is_empty() {
                     line.push_str("  ");
                 }
-                match align {
-                    Align::Left => line.push_str(&format!("{cell:<width$}")),
-                    Align::Right => line.push_str(&format!("{cell:>width$}")),
-                }
+                let blanks = " ".repeat(width - cell.chars().count());
+                let (before, after) = match align {
+                    Align::Left => ("", blanks.as_str()),
+                    Align::Right => (blanks.as_str(), ""),
+                };
+                line.extend([before, cell, after]);
             }
             text.push_str(line.trim_end());
             text.push('\n');

@@ -4,7 +4,7 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use sha1::{Digest as _, Sha1};
 
-use super::tree::Tree;
+use super::{extension, lines, tree::Tree};
 use crate::{Error, deb::Spool};
 
 const SOURCE: &str = "usr/share/ca-certificates";
@@ -16,7 +16,7 @@ pub(super) fn add(tree: &mut Tree, spools: &[Spool]) -> Result<(), Error> {
     let mut names: Vec<String> = tree
         .below(SOURCE)
         .filter_map(|node| node.entry.path.as_str().strip_prefix("usr/share/ca-certificates/"))
-        .filter(|name| name.ends_with(".crt"))
+        .filter(|name| extension(name) == Some("crt"))
         .map(ToOwned::to_owned)
         .collect();
     if names.is_empty() {
@@ -45,7 +45,7 @@ pub(super) fn add(tree: &mut Tree, spools: &[Spool]) -> Result<(), Error> {
         tree.link(&format!("{CERTIFICATES}/{hash:08x}.{number}"), link)?;
     }
     tree.file(&format!("{CERTIFICATES}/ca-certificates.crt"), 0o644, bundle)?;
-    let list: String = names.iter().map(|name| format!("{name}\n")).collect();
+    let list = lines(&names);
     tree.file("etc/ca-certificates.conf", 0o644, list)?;
     tree.directory("usr/local/share/ca-certificates", 0o755, 0)
 }
@@ -114,11 +114,18 @@ fn canonical_value(tag: u8, value: &[u8]) -> Option<(u8, Vec<u8>)> {
         UTF8 => std::str::from_utf8(value).ok()?.to_owned(),
         // T.61 is read as Latin-1, as OpenSSL does.
         PRINTABLE | T61 | IA5 | VISIBLE => value.iter().copied().map(char::from).collect(),
-        BMP => value.chunks(2).map(|it| char::from_u32(u32::from(u16::from_be_bytes(it.try_into().ok()?)))).collect::<Option<_>>()?,
-        UNIVERSAL => value.chunks(4).map(|it| char::from_u32(u32::from_be_bytes(it.try_into().ok()?))).collect::<Option<_>>()?,
+        BMP => value
+            .chunks(2)
+            .map(|it| char::from_u32(u32::from(u16::from_be_bytes(it.try_into().ok()?))))
+            .collect::<Option<_>>()?,
+        UNIVERSAL => value
+            .chunks(4)
+            .map(|it| char::from_u32(u32::from_be_bytes(it.try_into().ok()?)))
+            .collect::<Option<_>>()?,
         _ => return Some((tag, value.to_vec())),
     };
-    let words: Vec<&str> = text.split([' ', '\t', '\n', '\r', '\x0b', '\x0c']).filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> =
+        text.split([' ', '\t', '\n', '\r', '\x0b', '\x0c']).filter(|word| !word.is_empty()).collect();
     Some((UTF8, words.join(" ").to_ascii_lowercase().into_bytes()))
 }
 
@@ -176,7 +183,8 @@ mod tests {
         let mut seen = 0;
         for entry in std::fs::read_dir(folder).expect("the package ca-certificates is installed") {
             let path = entry.unwrap().path();
-            let output = Command::new("openssl").args(["x509", "-noout", "-subject_hash", "-in"]).arg(&path).output();
+            let output =
+                Command::new("openssl").args(["x509", "-noout", "-subject_hash", "-in"]).arg(&path).output();
             let expected = String::from_utf8(output.expect("openssl is installed").stdout).unwrap();
             let ours = subject_hash(&std::fs::read(&path).unwrap()).map(|hash| format!("{hash:08x}"));
             assert_eq!(ours.as_deref(), Some(expected.trim()), "{}", path.display());
@@ -187,7 +195,10 @@ mod tests {
 
     #[test]
     fn names_are_made_as_the_program_makes_them() {
-        assert_eq!(plain_name("mozilla/NetLock_Arany_=Class_Gold=_Főtanúsítvány.crt"), "NetLock_Arany_=Class_Gold=_Főtanúsítvány");
+        assert_eq!(
+            plain_name("mozilla/NetLock_Arany_=Class_Gold=_Főtanúsítvány.crt"),
+            "NetLock_Arany_=Class_Gold=_Főtanúsítvány"
+        );
         assert_eq!(plain_name("a b(c),d.crt"), "a_b=c=_d");
     }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use longshore_layer::{EntryPath, Kind};
 use md5::{Digest as _, Md5};
 
-use super::tree::Tree;
+use super::{lines, tree::Tree};
 use crate::{
     Error,
     control::{Stanza, stanzas},
@@ -16,9 +16,16 @@ use crate::{
 /// A package's control stanza, read.
 pub(super) fn control_of(name: &str, deb: &Deb) -> Result<Stanza, Error> {
     let broken = |why: String| Error::Deb { deb: name.to_owned(), why };
-    let text = deb.control.get("control").map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default();
+    let text = deb
+        .control
+        .get("control")
+        .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+        .unwrap_or_default();
     let mut found = stanzas(&text).map_err(|error| broken(format!("its control file: {error}")))?;
-    let stanza = found.pop().filter(|_| found.is_empty()).ok_or_else(|| broken("its control file is empty".to_owned()))?;
+    let stanza = found
+        .pop()
+        .filter(|_| found.is_empty())
+        .ok_or_else(|| broken("its control file is empty".to_owned()))?;
     if stanza.get("Package") != Some(name) {
         return Err(broken(format!("it is the package `{}`", stanza.get("Package").unwrap_or_default())));
     }
@@ -34,11 +41,7 @@ fn instance(name: &str, control: &Stanza) -> String {
 }
 
 /// Adds the database.
-pub(super) fn add(
-    tree: &mut Tree,
-    packages: &[(&str, Stanza, &Deb)],
-    spools: &[Spool],
-) -> Result<(), Error> {
+pub(super) fn add(tree: &mut Tree, packages: &[(&str, Stanza, &Deb)], spools: &[Spool]) -> Result<(), Error> {
     let mut status = String::new();
     let mut triggers = Triggers::default();
     for (position, (name, control, deb)) in packages.iter().enumerate() {
@@ -48,7 +51,7 @@ pub(super) fn add(
             let script = matches!(file.as_str(), "preinst" | "postinst" | "prerm" | "postrm" | "config");
             tree.file_of(position, &info(file), if script { 0o755 } else { 0o644 }, content.clone())?;
         }
-        let list: String = deb.list.iter().map(|path| format!("{path}\n")).collect();
+        let list = lines(&deb.list);
         tree.file_of(position, &info("list"), 0o644, list)?;
         let mut entry = control.clone();
         entry.insert_after("Package", "Status", "install ok installed");
@@ -72,16 +75,17 @@ pub(super) fn add(
 /// The `Conffiles` field: each configuration file with the MD5 of its content as packaged.
 fn conffiles(deb: &Deb, spools: &[Spool]) -> Result<String, Error> {
     let Some(list) = deb.control.get("conffiles") else { return Ok(String::new()) };
-    let mut field = String::new();
+    let mut field = Vec::new();
     for line in String::from_utf8_lossy(list).lines() {
         let path = line.trim();
         let entry = deb.entries.iter().find(|entry| path.strip_prefix('/') == Some(entry.path.as_str()));
         let Some(entry) = entry.filter(|it| it.kind == Kind::File) else { continue };
-        let content = spools[entry.content.spool].read(entry.content).map_err(crate::error::io("read", path.as_ref()))?;
-        let md5: String = Md5::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
-        field.push_str(&format!("\n{path} {md5}"));
+        let content = spools[entry.content.spool]
+            .read(entry.content)
+            .map_err(crate::error::io("read", path.as_ref()))?;
+        field.push(format!("\n{path} {:x}", Md5::digest(&content)));
     }
-    Ok(field)
+    Ok(field.concat())
 }
 
 /// Who is to be told of what (deb-triggers(5)), so that an `apt-get install` on top runs `ldconfig`.
@@ -93,7 +97,11 @@ struct Triggers {
 
 impl Triggers {
     fn read(&mut self, deb: &Deb, instance: &str) {
-        let text = deb.control.get("triggers").map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default();
+        let text = deb
+            .control
+            .get("triggers")
+            .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+            .unwrap_or_default();
         for line in text.lines() {
             let mut words = line.split('#').next().unwrap_or_default().split_ascii_whitespace();
             let (Some(kind), Some(name)) = (words.next(), words.next()) else { continue };
@@ -122,7 +130,8 @@ impl Triggers {
 
 /// `update-alternatives --install link name path priority`, for the programs that packages of a parent offer by a common
 /// name: (name, link, path, priority, names that go with it).
-type Alternative = (&'static str, &'static str, &'static str, u32, &'static [(&'static str, &'static str, &'static str)]);
+type Alternative =
+    (&'static str, &'static str, &'static str, u32, &'static [(&'static str, &'static str, &'static str)]);
 const ALTERNATIVES: [Alternative; 7] = [
     ("awk", "usr/bin/awk", "usr/bin/gawk", 10, &[("nawk", "usr/bin/nawk", "usr/bin/gawk")]),
     ("awk", "usr/bin/awk", "usr/bin/mawk", 5, &[("nawk", "usr/bin/nawk", "usr/bin/mawk")]),
@@ -149,12 +158,14 @@ pub(super) fn add_alternatives(tree: &mut Tree) -> Result<(), Error> {
         for (slave, slave_link, target) in *slaves {
             tree.link(slave_link, &format!("/etc/alternatives/{slave}"))?;
             tree.link(&format!("etc/alternatives/{slave}"), &format!("/{target}"))?;
-            record.push_str(&format!("{slave}\n/{slave_link}\n"));
+            record += &lines(&[slave.to_string(), format!("/{slave_link}")]);
         }
         record.push('\n');
         for (_, _, path, priority, slaves) in choices {
-            record.push_str(&format!("/{path}\n{priority}\n"));
-            slaves.iter().for_each(|(_, _, target)| record.push_str(&format!("/{target}\n")));
+            record += &lines(&[format!("/{path}"), priority.to_string()]);
+            for (_, _, target) in *slaves {
+                record += &lines(&[format!("/{target}")]);
+            }
         }
         record.push('\n');
         tree.file(&format!("var/lib/dpkg/alternatives/{name}"), 0o644, record)?;

@@ -22,7 +22,9 @@ const LEFT_OUT: [&str; 9] = [
 /// their documentation), and `usr/share/locale/locale.alias`.
 pub(crate) fn is_wanted(path: &EntryPath, kind: &Kind) -> bool {
     let text = path.as_str();
-    let below = LEFT_OUT.iter().find_map(|folder| text.strip_prefix(folder)?.strip_prefix('/').map(|rest| (*folder, rest)));
+    let below = LEFT_OUT
+        .iter()
+        .find_map(|folder| text.strip_prefix(folder)?.strip_prefix('/').map(|rest| (*folder, rest)));
     match below {
         None => true,
         Some(("usr/share/doc", rest)) => match rest.split_once('/') {
@@ -36,12 +38,13 @@ pub(crate) fn is_wanted(path: &EntryPath, kind: &Kind) -> bool {
 
 /// The same rule for dpkg, which then keeps to it when packages are installed on top.
 pub(super) fn dpkg_configuration() -> String {
-    let mut text = "# Documentation and translations are not in this image; copyright files are.\n".to_owned();
-    for folder in LEFT_OUT {
-        text.push_str(&format!("path-exclude /{folder}/*\n"));
-    }
-    text.push_str("path-include /usr/share/doc/*/copyright\npath-include /usr/share/locale/locale.alias\n");
-    text
+    let mut text =
+        vec!["# Documentation and translations are not in this image; copyright files are.".to_owned()];
+    text.extend(LEFT_OUT.map(|folder| format!("path-exclude /{folder}/*")));
+    text.extend(
+        ["doc/*/copyright", "locale/locale.alias"].map(|path| format!("path-include /usr/share/{path}")),
+    );
+    super::lines(&text)
 }
 
 #[cfg(test)]
@@ -54,8 +57,12 @@ mod tests {
         let link = || Kind::Symlink { target: "gcc-12-base".to_owned() };
         assert!(wanted("usr/share/doc/libgcc-s1", link()) && wanted("usr/share/doc/bash", Kind::Directory));
         assert!(wanted("usr/share/doc/bash/copyright", Kind::File) && wanted("usr/share/docs", Kind::File));
-        assert!(!wanted("usr/share/doc/bash/README.gz", Kind::File) && !wanted("usr/share/doc/x", Kind::File));
-        assert!(!wanted("usr/share/man/man1/bash.1.gz", Kind::File) && wanted("usr/share/man", Kind::Directory));
+        assert!(
+            !wanted("usr/share/doc/bash/README.gz", Kind::File) && !wanted("usr/share/doc/x", Kind::File)
+        );
+        assert!(
+            !wanted("usr/share/man/man1/bash.1.gz", Kind::File) && wanted("usr/share/man", Kind::Directory)
+        );
         assert!(!wanted("usr/share/locale/de/LC_MESSAGES/bash.mo", Kind::File));
         assert!(wanted("usr/share/locale/locale.alias", Kind::File));
     }

@@ -9,11 +9,14 @@ use std::{cmp::Ordering, collections::BTreeMap};
 use longshore_layer::{EntryPath, Kind};
 use longshore_oci::Arch;
 
-use super::tree::{Node, Tree};
+use super::{
+    extension,
+    tree::{Node, Tree},
+};
 use crate::{Error, deb::Spool};
 
 /// The folders that `ldconfig` looks into even if no configuration names them.
-const STANDARD: [&str; 4] = ["lib", "usr/lib", "lib64", "usr/lib64"];
+const STANDARD: [&str; 2] = ["lib", "usr/lib"];
 
 /// A library: its soname and where it is.
 type Libraries = Vec<(String, String)>;
@@ -30,7 +33,7 @@ pub(super) fn add(tree: &mut Tree, arch: Arch, spools: &[Spool]) -> Result<(), E
                 let fragments: Vec<String> = tree
                     .below("etc/ld.so.conf.d")
                     .map(|node| node.entry.path.to_string())
-                    .filter(|path| path.ends_with(".conf"))
+                    .filter(|path| extension(path) == Some("conf"))
                     .collect();
                 for fragment in fragments {
                     let text = tree.read(&fragment, spools)?.unwrap_or_default();
@@ -59,16 +62,29 @@ pub(super) fn add(tree: &mut Tree, arch: Arch, spools: &[Spool]) -> Result<(), E
 fn real_folder(folder: &str) -> String {
     let folder = folder.trim_matches('/');
     let top = folder.split('/').next().unwrap_or_default();
-    if matches!(top, "lib" | "lib32" | "lib64" | "libx32") { format!("usr/{folder}") } else { folder.to_owned() }
+    if matches!(top, "lib" | "lib32" | "lib64" | "libx32") {
+        format!("usr/{folder}")
+    } else {
+        folder.to_owned()
+    }
 }
 
-fn libraries_in(tree: &Tree, folder: &str, real: &str, arch: Arch, spools: &[Spool]) -> Result<Libraries, Error> {
+fn libraries_in(
+    tree: &Tree,
+    folder: &str,
+    real: &str,
+    arch: Arch,
+    spools: &[Spool],
+) -> Result<Libraries, Error> {
     let mut found = BTreeMap::new();
     for node in tree.below(real) {
         let name = node.entry.path.name();
         let here = node.entry.path.as_str().len() == real.len() + 1 + name.len();
         let like_a_library = (name.starts_with("lib") || name.starts_with("ld-")) && name.contains(".so");
-        let Some(file) = Some(node).filter(|_| here && like_a_library).and_then(|node| follow(tree, node)) else { continue };
+        let Some(file) = Some(node).filter(|_| here && like_a_library).and_then(|node| follow(tree, node))
+        else {
+            continue;
+        };
         let Some(Elf { soname }) = elf(&file.read(spools)?, arch) else { continue };
         let soname = soname.unwrap_or_else(|| name.to_owned());
         // The link that has the soname's name is what programs are to load; packages bring it.
@@ -78,7 +94,10 @@ fn libraries_in(tree: &Tree, folder: &str, real: &str, arch: Arch, spools: &[Spo
             found.entry(soname).or_insert_with(|| name.to_owned());
         }
     }
-    Ok(found.into_iter().map(|(soname, name)| (soname, format!("{}/{name}", folder.trim_end_matches('/')))).collect())
+    Ok(found
+        .into_iter()
+        .map(|(soname, name)| (soname, format!("{}/{name}", folder.trim_end_matches('/'))))
+        .collect())
 }
 
 /// The file that a node is or, within its folder, leads to.
@@ -123,7 +142,10 @@ fn elf(bytes: &[u8], arch: Arch) -> Option<Elf> {
     let u32_at = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?));
     let u64_at = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?));
     let offset_at = |at: usize| usize::try_from(u64_at(at)?).ok();
-    if bytes.get(..6)? != b"\x7fELF\x02\x01" || u16_at(16)? != SHARED_OBJECT || u16_at(18)? != elf_machine(arch) {
+    if bytes.get(..6)? != b"\x7fELF\x02\x01"
+        || u16_at(16)? != SHARED_OBJECT
+        || u16_at(18)? != elf_machine(arch)
+    {
         return None;
     }
     let (table, size, count) = (offset_at(32)?, usize::from(u16_at(54)?), usize::from(u16_at(56)?));
@@ -151,9 +173,9 @@ fn elf(bytes: &[u8], arch: Arch) -> Option<Elf> {
     }
     let Some(soname) = soname else { return Some(Elf { soname: None }) };
     let address = strings?;
-    let (offset, base, _) = loads.into_iter().find(|(_, base, length)| {
-        address.checked_sub(*base).is_some_and(|inside| inside < *length)
-    })?;
+    let (offset, base, _) = loads
+        .into_iter()
+        .find(|(_, base, length)| address.checked_sub(*base).is_some_and(|inside| inside < *length))?;
     let at = usize::try_from(address.checked_sub(base)?.checked_add(offset)?.checked_add(soname)?).ok()?;
     let text = bytes.get(at..)?;
     let end = text.iter().take(256).position(|byte| *byte == 0)?;

@@ -128,6 +128,17 @@ pub fn assemble(
     })
 }
 
+/// Lines of text, each with its end.
+fn lines(lines: &[String]) -> String {
+    let ends = lines.iter().map(|line| line.len() + 1).sum();
+    lines.iter().fold(String::with_capacity(ends), |text, line| text + line + "\n")
+}
+
+/// What follows the last dot of a path.
+fn extension(path: &str) -> Option<&str> {
+    path.rsplit_once('.').map(|(_, extension)| extension)
+}
+
 struct Unpacked {
     debs: Vec<Deb>,
     spools: Vec<Spool>,
@@ -141,7 +152,8 @@ fn unpack(plan: &ParentPlan, blobs: &BlobStore, progress: &Progress<'_>) -> Resu
     order.sort_by_key(|position| std::cmp::Reverse(plan.packages[*position].size));
     let next = AtomicUsize::new(0);
     let done = in_parallel(processors().min(order.len().max(1)), |number| {
-        let mut spool = Spool::new(number).map_err(crate::error::io("create", std::env::temp_dir().as_path()))?;
+        let mut spool =
+            Spool::new(number).map_err(crate::error::io("create", std::env::temp_dir().as_path()))?;
         let mut read = Vec::new();
         while let Some(position) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
             let package = &plan.packages[*position];
@@ -166,7 +178,10 @@ fn processors() -> usize {
 }
 
 /// Runs `work(0)` … `work(count - 1)` at the same time; the first error counts.
-fn in_parallel<T: Send>(count: usize, work: impl Fn(usize) -> Result<T, Error> + Sync) -> Result<Vec<T>, Error> {
+fn in_parallel<T: Send>(
+    count: usize,
+    work: impl Fn(usize) -> Result<T, Error> + Sync,
+) -> Result<Vec<T>, Error> {
     let results: Mutex<Vec<(usize, Result<T, Error>)>> = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for number in 0..count {
@@ -189,7 +204,10 @@ fn read_deb(package: &LockedPackage, blobs: &BlobStore, spool: &mut Spool) -> Re
     let deb = Deb::read(&mut input, &name, spool, excludes::is_wanted)?;
     io::copy(&mut input, &mut io::sink()).map_err(crate::error::io("read", &blobs.path(&package.sha256)))?;
     if input.digester.finish() != package.sha256 {
-        return Err(Error::Deb { deb: name, why: "its bytes in the store are not those of the plan".to_owned() });
+        return Err(Error::Deb {
+            deb: name,
+            why: "its bytes in the store are not those of the plan".to_owned(),
+        });
     }
     Ok(deb)
 }
@@ -216,9 +234,13 @@ struct Packages<'a> {
 impl<'a> Packages<'a> {
     fn new(plan: &'a ParentPlan, packages: &[(&str, Stanza, &Deb)]) -> Self {
         let replaced = packages.iter().map(|(_, control, _)| {
-            let relations = groups(control.get("Replaces").unwrap_or_default(), plan.arch.as_str()).unwrap_or_default();
+            let relations =
+                groups(control.get("Replaces").unwrap_or_default(), plan.arch.as_str()).unwrap_or_default();
             let named = |other: &LockedPackage| {
-                relations.iter().flatten().any(|it| it.name == other.name && it.admits(other.version.as_str()))
+                relations
+                    .iter()
+                    .flatten()
+                    .any(|it| it.name == other.name && it.admits(other.version.as_str()))
             };
             let all = plan.packages.iter().enumerate();
             all.filter(|(_, other)| named(other)).map(|(position, _)| position).collect()
@@ -281,7 +303,12 @@ fn layers(
     Ok(layers)
 }
 
-fn write_layer(group: Group, nodes: &[&Node], spools: &[Spool], blobs: &BlobStore) -> Result<ParentLayer, Error> {
+fn write_layer(
+    group: Group,
+    nodes: &[&Node],
+    spools: &[Spool],
+    blobs: &BlobStore,
+) -> Result<ParentLayer, Error> {
     let mut writer = LayerWriter::new(blobs.writer());
     for node in nodes {
         match (&node.entry.kind, &node.content) {
@@ -305,7 +332,11 @@ fn python_sources(tree: &Tree, spools: &[Spool]) -> Result<Vec<PythonSource>, Er
         let is_module = path.rsplit_once('.').is_some_and(|(_, extension)| extension == "py");
         if of_python && is_module && node.entry.kind == Kind::File {
             let text = node.read(spools)?;
-            sources.push(PythonSource { path: path.to_owned(), digest: Digest::of(&text), size: text.len() as u64 });
+            sources.push(PythonSource {
+                path: path.to_owned(),
+                digest: Digest::of(&text),
+                size: text.len() as u64,
+            });
         }
     }
     Ok(sources)

@@ -3,11 +3,11 @@
 //! No script is run: an image for another architecture is made like one for this one, nothing of it depends on the machine,
 //! and no root is needed. What each script does for a fresh installation was read from it; the functions below name theirs.
 
-use super::tree::Tree;
+use super::{lines, tree::Tree};
 use crate::{Error, deb::Spool};
 
 /// The packages whose scripts are done here, or need not be done in an image.
-pub(super) const SCRIPTS_DONE: [&str; 22] = [
+pub(super) const SCRIPTS_DONE: [&str; 23] = [
     "base-files",
     "base-passwd",
     "bash",
@@ -21,6 +21,7 @@ pub(super) const SCRIPTS_DONE: [&str; 22] = [
     "grep",
     "libc-bin",
     "libc6",
+    "libgssapi-krb5-2",
     "libpython3-minimal",
     "mawk",
     "media-types",
@@ -35,7 +36,12 @@ pub(super) const SCRIPTS_DONE: [&str; 22] = [
 /// Whether a package's script is done here. Those of Python's packages compile bytecode, which is a layer of its own.
 pub(super) fn script_is_done(package: &str) -> bool {
     let python = package.strip_prefix("lib").unwrap_or(package).strip_prefix("python3");
-    SCRIPTS_DONE.contains(&package) || python.is_some_and(|rest| rest.trim_start_matches(['.', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']).is_empty() || rest.ends_with("-minimal") || rest.ends_with("-stdlib"))
+    SCRIPTS_DONE.contains(&package)
+        || python.is_some_and(|rest| {
+            rest.trim_start_matches(['.', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']).is_empty()
+                || rest.ends_with("-minimal")
+                || rest.ends_with("-stdlib")
+        })
 }
 
 /// Makes everything.
@@ -61,9 +67,12 @@ fn copy(tree: &mut Tree, spools: &[Spool], from: &str, to: &str) -> Result<(), E
 fn base_files(tree: &mut Tree, spools: &[Spool]) -> Result<(), Error> {
     const MAIL: u32 = 8;
     const UTMP: u32 = 43;
-    for (template, path) in
-        [("dot.profile", "root/.profile"), ("dot.bashrc", "root/.bashrc"), ("profile", "etc/profile"), ("motd", "etc/motd")]
-    {
+    for (template, path) in [
+        ("dot.profile", "root/.profile"),
+        ("dot.bashrc", "root/.bashrc"),
+        ("profile", "etc/profile"),
+        ("motd", "etc/motd"),
+    ] {
         copy(tree, spools, &format!("usr/share/base-files/{template}"), path)?;
     }
     for vendor in ["ubuntu", "debian"] {
@@ -87,7 +96,11 @@ fn base_files(tree: &mut Tree, spools: &[Spool]) -> Result<(), Error> {
     tree.link("var/spool/mail", "../mail")?;
     for (log, mode) in [("btmp", 0o660), ("lastlog", 0o664), ("wtmp", 0o664)] {
         let path = super::tree::generated_path(&format!("var/log/{log}"))?;
-        tree.make(super::tree::Owner::System, longshore_layer::Entry::file(path, mode).owned_by(0, UTMP), Vec::new());
+        tree.make(
+            super::tree::Owner::System,
+            longshore_layer::Entry::file(path, mode).owned_by(0, UTMP),
+            Vec::new(),
+        );
     }
     Ok(())
 }
@@ -95,31 +108,29 @@ fn base_files(tree: &mut Tree, spools: &[Spool]) -> Result<(), Error> {
 /// `base-passwd`, and `passwd`'s `shadowconfig on`: accounts without passwords that open anything.
 fn accounts(tree: &mut Tree, spools: &[Spool]) -> Result<(), Error> {
     const SHADOW: u32 = 42;
-    for (master, public, secret, rest) in [
-        ("passwd.master", "passwd", "shadow", "::0:99999:7:::"),
-        ("group.master", "group", "gshadow", "::"),
-    ] {
+    for (master, public, secret, rest) in
+        [("passwd.master", "passwd", "shadow", "::0:99999:7:::"), ("group.master", "group", "gshadow", "::")]
+    {
         let source = format!("usr/share/base-passwd/{master}");
         let text = tree.read(&source, spools)?.ok_or_else(|| Error::Missing {
             package: "base-passwd".to_owned(),
             path: source.clone(),
             wanted: format!("/etc/{public}"),
         })?;
-        let (mut visible, mut hidden) = (String::new(), String::new());
+        let (mut visible, mut hidden) = (Vec::new(), Vec::new());
         for line in String::from_utf8_lossy(&text).lines() {
             let mut fields: Vec<&str> = line.split(':').collect();
             if fields.len() < 4 {
                 continue;
             }
-            hidden.push_str(&format!("{}:*{rest}\n", fields[0]));
+            hidden.push(format!("{}:*{rest}", fields[0]));
             fields[1] = "x";
-            visible.push_str(&fields.join(":"));
-            visible.push('\n');
+            visible.push(fields.join(":"));
         }
-        tree.file(&format!("etc/{public}"), 0o644, visible)?;
+        tree.file(&format!("etc/{public}"), 0o644, lines(&visible))?;
         let path = super::tree::generated_path(&format!("etc/{secret}"))?;
         let entry = longshore_layer::Entry::file(path, 0o640).owned_by(0, SHADOW);
-        tree.make(super::tree::Owner::System, entry, hidden.into_bytes());
+        tree.make(super::tree::Owner::System, entry, lines(&hidden).into_bytes());
     }
     Ok(())
 }
@@ -131,27 +142,37 @@ fn names(tree: &mut Tree, spools: &[Spool]) -> Result<(), Error> {
         copy(tree, spools, &format!("usr/share/{package}/nsswitch.conf"), "etc/nsswitch.conf")?;
     }
     if tree.has("etc/protocols") && !tree.has("etc/networks") {
-        tree.file("etc/networks", 0o644, "default\t\t0.0.0.0\nloopback\t127.0.0.0\nlink-local\t169.254.0.0\n")?;
+        tree.file(
+            "etc/networks",
+            0o644,
+            "default\t\t0.0.0.0\nloopback\t127.0.0.0\nlink-local\t169.254.0.0\n",
+        )?;
     }
     Ok(())
 }
 
 /// `debianutils`: `update-shells`. Each shell is listed by both its names of the merged `/usr`.
 fn shells(tree: &mut Tree, spools: &[Spool]) -> Result<(), Error> {
-    let Some(mut text) = tree.read("usr/share/debianutils/shells", spools)? else { return Ok(()) };
+    let folder = "usr/share/debianutils";
+    let Some(own) = tree.read(&format!("{folder}/shells"), spools)? else { return Ok(()) };
+    let own = String::from_utf8_lossy(&own).into_owned();
+    let mut listed: Vec<String> = Vec::new();
     let fragments: Vec<String> =
-        tree.below("usr/share/debianutils/shells.d").map(|node| node.entry.path.to_string()).collect();
+        tree.below(&format!("{folder}/shells.d")).map(|node| node.entry.path.to_string()).collect();
+    let mut texts = vec![own];
     for fragment in fragments {
-        for shell in String::from_utf8_lossy(&tree.read(&fragment, spools)?.unwrap_or_default()).lines() {
-            let listed = |text: &[u8], shell: &str| String::from_utf8_lossy(text).lines().any(|line| line == shell);
-            for name in [shell.to_owned(), format!("/usr{shell}")] {
-                if name.contains("/bin/") && !name.starts_with("/usr/usr/") && !listed(&text, &name) {
-                    text.extend_from_slice(format!("{name}\n").as_bytes());
-                }
+        texts.push(String::from_utf8_lossy(&tree.read(&fragment, spools)?.unwrap_or_default()).into_owned());
+    }
+    for line in texts.iter().flat_map(|text| text.lines()) {
+        for name in [line.to_owned(), format!("/usr{line}")] {
+            if (name.starts_with('#') || name.starts_with("/bin/") || name.starts_with("/usr/bin/"))
+                && !listed.contains(&name)
+            {
+                listed.push(name);
             }
         }
     }
-    tree.file("etc/shells", 0o644, text)
+    tree.file("etc/shells", 0o644, lines(&listed))
 }
 
 /// `tzdata`: UTC, as for an installation that asks no questions.

@@ -80,7 +80,12 @@ fn merged(path: &EntryPath) -> (EntryPath, bool) {
 
 impl Tree {
     /// Adds a file of the package at position `package`.
-    pub(super) fn add(&mut self, package: usize, entry: &DebEntry, precedence: &impl Precedence) -> Result<(), Error> {
+    pub(super) fn add(
+        &mut self,
+        package: usize,
+        entry: &DebEntry,
+        precedence: &impl Precedence,
+    ) -> Result<(), Error> {
         let (path, alias) = merged(&entry.path);
         if alias && matches!(entry.kind, Kind::Symlink { .. }) {
             return Ok(());
@@ -90,7 +95,9 @@ impl Tree {
             other => other.clone(),
         };
         let node = Node {
-            entry: Entry::new(path.clone(), kind, entry.mode).owned_by(entry.uid, entry.gid).changed_at(entry.mtime),
+            entry: Entry::new(path.clone(), kind, entry.mode)
+                .owned_by(entry.uid, entry.gid)
+                .changed_at(entry.mtime),
             content: Content::Spooled(entry.content),
             owner: Owner::Package(package),
         };
@@ -136,7 +143,13 @@ impl Tree {
     }
 
     /// Adds a file that is made here and belongs to a package.
-    pub(super) fn file_of(&mut self, package: usize, path: &str, mode: u32, content: impl Into<Vec<u8>>) -> Result<(), Error> {
+    pub(super) fn file_of(
+        &mut self,
+        package: usize,
+        path: &str,
+        mode: u32,
+        content: impl Into<Vec<u8>>,
+    ) -> Result<(), Error> {
         self.make(Owner::Package(package), Entry::file(generated_path(path)?, mode), content.into());
         Ok(())
     }
@@ -178,7 +191,9 @@ impl Tree {
 
     /// The nodes below a directory, in order.
     pub(super) fn below<'a>(&'a self, directory: &'a str) -> impl Iterator<Item = &'a Node> {
-        let inside = move |path: &EntryPath| path.as_str().strip_prefix(directory).is_some_and(|it| it.starts_with('/'));
+        let inside = move |path: &EntryPath| {
+            path.as_str().strip_prefix(directory).is_some_and(|it| it.starts_with('/'))
+        };
         self.nodes.iter().filter(move |(path, _)| inside(path)).map(|(_, node)| node)
     }
 
@@ -194,7 +209,10 @@ impl Tree {
         let mut links: BTreeMap<EntryPath, Vec<EntryPath>> = BTreeMap::new();
         for (path, node) in &self.nodes {
             for parent in std::iter::successors(path.parent(), EntryPath::parent) {
-                let Some(above) = self.nodes.get(&parent).filter(|above| above.entry.kind != Kind::Directory) else { continue };
+                let Some(above) = self.nodes.get(&parent).filter(|above| above.entry.kind != Kind::Directory)
+                else {
+                    continue;
+                };
                 let name = |owner| match owner {
                     Owner::Package(package) => precedence.name(package).to_owned(),
                     Owner::System => "longshore".to_owned(),
@@ -203,7 +221,9 @@ impl Tree {
                     path: parent.to_string(),
                     one: name(above.owner),
                     other: name(node.owner),
-                    why: format!("the first has it as something other than a directory, the second has `{path}`"),
+                    why: format!(
+                        "the first has it as something other than a directory, the second has `{path}`"
+                    ),
                 });
             }
             if let Kind::HardLink { target } = &node.entry.kind {
@@ -212,13 +232,17 @@ impl Tree {
         }
         for (target, mut names) in links {
             let Some(file) = self.nodes.get(&target).cloned() else {
-                return Err(Error::Deb { deb: target.to_string(), why: "a hard link leads to it, and it was left out".to_owned() });
+                return Err(Error::Deb {
+                    deb: target.to_string(),
+                    why: "a hard link leads to it, and it was left out".to_owned(),
+                });
             };
             names.push(target);
             names.sort();
             for (index, name) in names.iter().enumerate() {
                 let Some(node) = self.nodes.get_mut(name) else { continue };
-                node.entry.kind = if index == 0 { Kind::File } else { Kind::HardLink { target: names[0].clone() } };
+                node.entry.kind =
+                    if index == 0 { Kind::File } else { Kind::HardLink { target: names[0].clone() } };
                 node.content = file.content.clone();
             }
         }
@@ -238,9 +262,9 @@ impl Node {
     /// Its content.
     pub(super) fn read(&self, spools: &[Spool]) -> Result<Vec<u8>, Error> {
         match &self.content {
-            Content::Spooled(extent) => {
-                spools[extent.spool].read(*extent).map_err(crate::error::io("read", self.entry.path.as_str().as_ref()))
-            }
+            Content::Spooled(extent) => spools[extent.spool]
+                .read(*extent)
+                .map_err(crate::error::io("read", self.entry.path.as_str().as_ref())),
             Content::Bytes(bytes) => Ok(bytes.clone()),
         }
     }

@@ -97,11 +97,23 @@ pub(crate) fn open(layer: &WheelLayer, venv: &Venv, store: &BlobStore) -> OpenLa
 }
 
 /// What is at a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Found {
     Directory { mode: u32 },
-    File { mode: u32, size: u64, digest: Digest },
+    File { mode: u32, size: u64, digest: Digest, text: Option<String> },
     Symlink(String),
+}
+
+impl std::fmt::Debug for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Directory { mode } => write!(f, "folder {mode:o}"),
+            Self::File { mode, size, digest, .. } => {
+                write!(f, "file {mode:o} of {size} bytes {}", digest.short())
+            }
+            Self::Symlink(target) => write!(f, "link to {target}"),
+        }
+    }
 }
 
 /// Adds what a layer has to what the layers below have. Checks the layer while reading.
@@ -116,12 +128,19 @@ pub(crate) fn unpack(bytes: &[u8], into: &mut BTreeMap<String, Found>) {
             Kind::File => {
                 let mut content = Vec::new();
                 entry.read_to_end(&mut content).unwrap();
-                Found::File { mode: header.mode, size: content.len() as u64, digest: Digest::of(content) }
+                file(header.path.as_str(), header.mode, content)
             }
             other => panic!("{other:?}"),
         };
         into.insert(header.path.to_string(), found);
     }
+}
+
+/// A file as it is compared: the text only of RECORD, whose lines are looked at one by one.
+fn file(path: &str, mode: u32, content: Vec<u8>) -> Found {
+    let (size, digest) = (content.len() as u64, Digest::of(&content));
+    let text = path.ends_with(".dist-info/RECORD").then(|| String::from_utf8(content).unwrap());
+    Found::File { mode, size, digest, text }
 }
 
 /// The content of one file of a layer.
@@ -153,8 +172,7 @@ pub(crate) fn walk(folder: &Path) -> BTreeMap<String, Found> {
             } else if metadata.is_dir() {
                 Found::Directory { mode }
             } else {
-                let content = std::fs::read(entry.path()).unwrap();
-                Found::File { mode, size: content.len() as u64, digest: Digest::of(content) }
+                file(&path, mode, std::fs::read(entry.path()).unwrap())
             };
             (path, found)
         })

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::symlink};
 use longshore_sandbox::{Access, Error, Exit, RootFs, Streams};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, setxattr};
 
-use crate::{Bench, list, shell, text};
+use crate::{Bench, hidden, list, shell, text};
 
 crate::tests!(
     layers_stay_as_they_are,
@@ -52,13 +52,12 @@ pub(crate) fn hiding_layers(bench: &mut Bench) {
     fs::write(upper.join("o/new"), "new").unwrap();
 }
 
-pub(crate) const HIDDEN: &str = "cd /; find d o r 2>/dev/null | sort | tr '\\n' ' '";
 pub(crate) const LEFT: &str = "d d/two o o/new ";
 
 fn whiteouts_and_opaque_directories_hide_what_is_below() {
     let mut bench = Bench::new();
     hiding_layers(&mut bench);
-    assert_eq!(bench.script(HIDDEN), LEFT);
+    assert_eq!(bench.script(&hidden("d o r")), LEFT);
 }
 
 fn many_layers_fit() {

@@ -15,6 +15,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use longshore_sandbox::{Container, Output, Process, Sandbox, Streams};
 
 mod files;
+mod layers;
 mod lifetime;
 mod nested;
 mod process;
@@ -36,9 +37,9 @@ const ROLE: &str = "LONGSHORE_SANDBOX_TEST_ROLE";
 
 fn main() -> ExitCode {
     longshore_sandbox::enter_if_asked();
-    let tests = [process::TESTS, files::TESTS, lifetime::TESTS, nested::TESTS].concat();
+    let tests = [process::TESTS, files::TESTS, layers::TESTS, lifetime::TESTS, nested::TESTS].concat();
     if let Ok(role) = std::env::var(ROLE) {
-        let parts = [lifetime::PARTS, nested::PARTS].concat();
+        let parts = [layers::PARTS, lifetime::PARTS, nested::PARTS].concat();
         let found = tests.iter().chain(&parts).find(|(name, _)| *name == role);
         found.expect("a test or a part of one").1();
         return ExitCode::SUCCESS;
@@ -139,6 +140,11 @@ impl Bench {
         folder
     }
 
+    /// A path below the bench's folder.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     pub(crate) fn scratch(&self) -> PathBuf {
         self.folder.path().join("scratch")
     }
@@ -179,6 +185,14 @@ pub(crate) fn list(folder: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// The name that makes a directory of a layer opaque.
+pub(crate) const HIDE: &str = ".wh..wh..opq";
+
+/// A script that prints what there is of some paths below `/`.
+pub(crate) fn hidden(paths: &str) -> String {
+    format!("cd /; find {paths} 2>/dev/null | sort | tr '\\n' ' '")
 }
 
 /// A container that runs a shell script.

@@ -7,7 +7,7 @@ use longshore_sandbox::{
     Access, Capabilities, Container, Exit, Privilege, Process, RootFs, Sandbox, Streams,
 };
 
-use crate::{Bench, ROLE, files, shell, text};
+use crate::{Bench, ROLE, files, hidden, shell, text};
 
 crate::tests!(a_sandbox_works_in_a_sandbox);
 
@@ -43,7 +43,7 @@ fn inner() {
         assert_eq!(running.rootfs(), Some(RootFs::Copy));
         running.output().unwrap()
     };
-    assert_eq!(text(&run(shell(files::HIDDEN))), files::LEFT);
+    assert_eq!(text(&run(shell(&hidden("d o r")))), files::LEFT);
     assert_eq!(
         text(&run(shell("echo x > /etc/passwd; cat /etc/passwd; ls -ld /tmp | cut -c 1-10"))),
         "x\ndrwxrwxrwt\n"
