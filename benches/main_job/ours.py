@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from builder import Builder, Took
 from process import Server, answers, free_port, run, seconds
@@ -36,8 +36,17 @@ class Longshore:
         code.mkdir()
         (code / "main.py").write_text("import six\n")
         argv = self.build_command(str(code), "--requirement", "six==1.16.0")
-        built: dict[str, Any] = json.loads(run(argv, self.environment(self.with_parent)))
-        self.parent = built.get("parent", {}).get("name", "parent:1")
+        run(argv, self.environment(self.with_parent))
+        self.parent = self._parent()
+
+    def _parent(self) -> str:
+        """The image made from Debian packages: its name in the registry, without a host."""
+        listed = run([str(self.program), "image", "list", "--output", "json"], self.environment(self.with_parent))
+        for image in json.loads(listed):
+            _, _, path = image["repository"].partition("/")
+            if path.startswith("longshore/"):
+                return f"{path}:{image['tag']}"
+        raise LookupError(f"no parent image in the registry: {listed}")
 
     def build_command(self, *argv: str) -> list[str]:
         """The command of a build."""
