@@ -14,7 +14,7 @@ use super::quantity::{count, duration, size};
 /// The width of the labels at the left.
 const LABEL: usize = 8;
 /// The width of what a line is about, so that sizes stand in a column within 80 columns.
-const SUBJECT: usize = 34;
+const SUBJECT: usize = 38;
 
 /// Shows the events of a build on standard error.
 #[derive(Debug)]
@@ -143,7 +143,7 @@ fn row(subject: &str, bytes: Option<u64>, state: &str, took: Option<Duration>) -
     let subject = shorten(subject, SUBJECT);
     let bytes = bytes.map(size).unwrap_or_default();
     let took = took.map(duration).unwrap_or_default();
-    format!("{subject:<SUBJECT$} {bytes:>8}  {state:<14} {took:>8}").trim_end().to_owned()
+    format!("{subject:<SUBJECT$} {bytes:>8}  {state:<13} {took:>8}").trim_end().to_owned()
 }
 
 /// At most `width` characters, the middle left out.
