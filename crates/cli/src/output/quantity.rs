@@ -19,7 +19,7 @@ pub(crate) fn size(bytes: u64) -> String {
     if value < 99.95 { format!("{value:.1} {}", UNITS[unit]) } else { format!("{value:.0} {}", UNITS[unit]) }
 }
 
-/// A duration with one or two significant decimals: `35 ms`, `0.62 s`, `4.2 s`, `1 min 05 s`.
+/// A duration with one or two significant decimals: `35 ms`, `0.62 s`, `4.2 s`, `1m 05s`.
 pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     match seconds {
@@ -34,7 +34,7 @@ pub(crate) fn duration(duration: Duration) -> String {
                 reason = "rounded and not negative"
             )]
             let whole = whole as u64;
-            format!("{} min {:02} s", whole / 60, whole % 60)
+            format!("{}m {:02}s", whole / 60, whole % 60)
         }
     }
 }
@@ -73,8 +73,8 @@ mod tests {
             (35, "35 ms"),
             (620, "0.62 s"),
             (4_200, "4.2 s"),
-            (59_960, "1 min 00 s"),
-            (65_000, "1 min 05 s"),
+            (59_960, "1m 00s"),
+            (65_000, "1m 05s"),
         ];
         for (millis, text) in cases {
             assert_eq!(duration(Duration::from_millis(millis)), text);
