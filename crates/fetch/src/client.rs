@@ -250,16 +250,15 @@ fn root_cause(error: &reqwest::Error) -> String {
 
 /// The TLS error among the causes. `io::Error` hides what it wraps from `source`.
 fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        if let Some(tls) = inner.downcast_ref() {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        if let Some(tls) = cause.downcast_ref() {
             return Some(tls);
         }
-        let wrapped = inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if let Some(tls) = wrapped.and_then(|wrapped| wrapped.downcast_ref()) {
-            return Some(tls);
-        }
-        cause = inner.source();
+        next = match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => cause.source(),
+        };
     }
     None
 }

@@ -39,6 +39,9 @@ struct Shared {
 /// Where blobs lie.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
+    /// The store's folder.
+    root: PathBuf,
+    /// `sha256` in it.
     folder: PathBuf,
 }
 
@@ -47,6 +50,14 @@ impl Layout {
         let hex = digest.hex();
         self.folder.join(&hex[..2]).join(hex)
     }
+
+    /// The folders that must be on disk for the blob to have its name there.
+    pub(crate) fn folders(&self, digest: &Digest) -> Vec<PathBuf> {
+        let path = self.path(digest);
+        path.parent()
+            .map(|folder| folder::with_ancestors(folder, &self.root).map(Path::to_owned).collect())
+            .unwrap_or_default()
+    }
 }
 
 impl BlobStore {
@@ -54,7 +65,7 @@ impl BlobStore {
     /// cleared, and blobs that a power cut may have damaged are checked.
     pub fn open(root: impl AsRef<Path>) -> Result<Self> {
         let root = std::path::absolute(root.as_ref()).doing("find", root.as_ref())?;
-        let layout = Layout { folder: root.join("sha256") };
+        let layout = Layout { folder: root.join("sha256"), root: root.clone() };
         let staging = Staging::open(&root)?;
         let marks = Marks::open(&root, layout.clone())?;
         Ok(Self { shared: Arc::new(Shared { root, layout, staging, marks }), durability: Durability::Full })
@@ -207,7 +218,7 @@ impl BlobStore {
         if marks.are_kept() {
             marks.settle([&digest], Vec::new())
         } else {
-            path.parent().map_or(Ok(()), folder::sync)
+            self.shared.layout.folders(&digest).iter().try_for_each(|folder| folder::sync(folder))
         }
     }
 }

@@ -164,7 +164,7 @@ fn settle(
         let path = layout.path(digest);
         match File::open(&path) {
             Ok(file) => {
-                folders.extend(path.parent().map(Path::to_owned));
+                folders.extend(layout.folders(digest));
                 files.push((file, path));
             }
             // Removed meanwhile: nothing left to write.
@@ -173,7 +173,7 @@ fn settle(
         }
     }
     for folder in folders {
-        files.push((File::open(&folder).doing("open", &folder)?, folder));
+        files.push(folder::open(&folder)?);
     }
     sync_all(&files)?;
     for mark in marked.iter().filter_map(|digest| Some(current?.join(digest.hex()))) {
@@ -245,4 +245,69 @@ pub(crate) fn hash(path: &Path) -> Result<Option<(Digest, u64)>> {
     }
     let length = digester.length();
     Ok(Some((digester.finish(), length)))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{BlobStore, Durability};
+    use longshore_oci::Digest;
+    use std::fs;
+
+    fn marks(store: &BlobStore) -> Vec<String> {
+        let folder = store.root().join("unsynced");
+        let boots = crate::folder::names(&folder).unwrap();
+        boots.iter().flat_map(|boot| crate::folder::names(&folder.join(boot)).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_a_power_cut_damaged_is_removed_and_the_rest_is_kept() {
+        let root = tempfile::tempdir().unwrap();
+        let store = BlobStore::open(root.path()).unwrap();
+        let [whole, torn, unmarked] =
+            ["whole", "torn", "unmarked"].map(|text| store.put(text.as_bytes()).unwrap());
+        fs::write(store.path(&torn), "to\0\0").unwrap();
+        fs::write(store.path(&unmarked), "bit rot!").unwrap();
+        let earlier = root.path().join("unsynced/0b1c2d3e-earlier-boot");
+        fs::create_dir_all(&earlier).unwrap();
+        for digest in [&whole, &torn, &Digest::of("never linked")] {
+            fs::write(earlier.join(digest.hex()), "").unwrap();
+        }
+
+        let store = BlobStore::open(root.path()).unwrap();
+        assert_eq!(store.verify(&whole).unwrap(), 5);
+        assert_eq!(store.size_of(&torn).unwrap(), None);
+        assert_eq!(store.size_of(&unmarked).unwrap(), Some(8), "only marked blobs are in doubt");
+        assert!(!earlier.exists());
+    }
+
+    #[test]
+    fn nothing_stays_marked_once_it_is_on_disk() {
+        let root = tempfile::tempdir().unwrap();
+        let store = BlobStore::open(root.path()).unwrap();
+        let digest = store.put(b"full").unwrap();
+        assert_eq!(marks(&store), [""; 0]);
+
+        let deferred = store.with_durability(Durability::Deferred);
+        let digests: Vec<_> = (0..40).map(|i| deferred.put(format!("{i}").as_bytes()).unwrap()).collect();
+        deferred.sync(&digests).unwrap();
+        let ours: Vec<_> = digests.iter().map(Digest::hex).collect();
+        assert!(!marks(&store).iter().any(|mark| ours.contains(mark)));
+        assert_eq!(store.verify(&digest).unwrap(), 4);
+    }
+
+    /// What one writer left to the background, another who needs it durable must not take for durable.
+    #[test]
+    fn a_full_writer_settles_what_a_deferred_one_left() {
+        let root = tempfile::tempdir().unwrap();
+        let store = BlobStore::open(root.path()).unwrap();
+        let digest = store.put(b"x").unwrap();
+        // As a process leaves it that is killed before its background thread comes to it.
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        fs::write(root.path().join("unsynced").join(boot.trim()).join(digest.hex()), "").unwrap();
+        let store = BlobStore::open(root.path()).unwrap();
+        assert_eq!(marks(&store), [digest.hex()]);
+        store.with_durability(Durability::Deferred).put(b"x").unwrap();
+        store.put(b"x").unwrap();
+        assert_eq!(marks(&store), [""; 0]);
+    }
 }

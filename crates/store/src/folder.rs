@@ -11,13 +11,12 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{Result, error::Context};
+use crate::{Result, durability::Open, error::Context};
 
-/// Makes a folder and those above it. Each new one is written into the one above before this returns.
+/// Makes a folder and those above it. That they exist is not on disk yet: see [`with_ancestors`].
 pub(crate) fn create(path: &Path) -> Result<(), Errno> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let attempt = || rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(0o755));
-    let made = match (attempt(), parent) {
+    let made = match (attempt(), path.parent()) {
         (Err(Errno::NOENT), Some(parent)) => {
             create(parent)?;
             attempt()
@@ -25,17 +24,21 @@ pub(crate) fn create(path: &Path) -> Result<(), Errno> {
         (made, _) => made,
     };
     match made {
-        Ok(()) => parent
-            .map_or(Ok(()), |parent| rustix::fs::fsync(File::open(parent).map_err(|error| errno(&error))?)),
         // Whatever the reason given: a read-only parent refuses before it looks whether the folder is there.
         Err(_) if path.is_dir() => Ok(()),
-        Err(error) => Err(error),
+        made => made,
     }
 }
 
-/// The system's number for an error; every error of an open has one.
-fn errno(error: &io::Error) -> Errno {
-    Errno::from_io_error(error).unwrap_or(Errno::IO)
+/// A folder, those above it up to `top`, and the one above that: what must be written to disk for the folder to exist
+/// there, if all of these were made just now.
+pub(crate) fn with_ancestors<'a>(path: &'a Path, top: &'a Path) -> impl Iterator<Item = &'a Path> {
+    path.ancestors().take_while(move |folder| folder.starts_with(top)).chain(top.parent())
+}
+
+/// A folder, to be written to disk.
+pub(crate) fn open(path: &Path) -> Result<Open> {
+    Ok((File::open(path).doing("open", path)?, path.to_owned()))
 }
 
 /// Writes the names in a folder to disk.

@@ -12,7 +12,6 @@ use rustix::fs::FlockOperation;
 use crate::{
     BlobStore, Durability, ManifestInfo, RepositoryPath, Result, StoreError, StoredManifest, TagOrDigest,
     Upload, Uploads,
-    durability::Open,
     error::Context,
     folder,
     manifest::{MANIFEST_LIMIT, References},
@@ -33,6 +32,7 @@ use crate::{
 pub struct Registry {
     blobs: BlobStore,
     uploads: Uploads,
+    root: PathBuf,
     repositories: PathBuf,
 }
 
@@ -52,7 +52,7 @@ impl Registry {
         // Nothing that a manifest refers to stays deferred: see `put`.
         let blobs = BlobStore::open(root.join("blobs"))?.with_durability(Durability::Deferred);
         let uploads = Uploads::new(root.join("uploads"), blobs.clone());
-        Ok(Self { blobs, uploads, repositories: root.join("repositories") })
+        Ok(Self { blobs, uploads, repositories: root.join("repositories"), root })
     }
 
     /// The blobs of all repositories. What is written to them is durable once a manifest refers to it.
@@ -171,6 +171,7 @@ impl Registry {
         trust: Trust,
     ) -> Result<Digest> {
         let references = References::of(bytes, media_type)?;
+        let is_new = !self.folder(repository, "_manifests").exists();
         let _lock = self.lock(repository, FlockOperation::LockShared)?;
         for descriptor in references.descriptors() {
             let missing =
@@ -200,7 +201,7 @@ impl Registry {
                 linked |= self.link(repository, &blob.digest)?;
             }
             if linked {
-                to_sync.push(open_folder(self.folder(repository, "_blobs"))?);
+                to_sync.push(folder::open(&self.folder(repository, "_blobs"))?);
             }
         }
         // All files are written to disk in one go, which costs little more than one of them; then the names, in order.
@@ -218,6 +219,14 @@ impl Registry {
             }
             None => None,
         };
+        if is_new {
+            let tags = self.folder(repository, "_tags");
+            folder::create(&tags).doing("create the folder", &tags)?;
+            let made = self.repositories.join(repository.as_str());
+            for folder in folder::with_ancestors(&made, &self.root) {
+                to_sync.push(folder::open(folder)?);
+            }
+        }
         if let Some(link) = &link {
             to_sync.push(link.reopen(&link_path)?);
         }
@@ -351,10 +360,6 @@ impl Registry {
     fn blob_path(&self, repository: &RepositoryPath, digest: &Digest) -> PathBuf {
         self.folder(repository, "_blobs").join(digest.hex())
     }
-}
-
-fn open_folder(path: PathBuf) -> Result<Open> {
-    Ok((File::open(&path).doing("open", &path)?, path))
 }
 
 /// The text of one of our small files, if it is there.

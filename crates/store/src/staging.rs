@@ -194,3 +194,60 @@ fn remove_if_abandoned(path: &Path) {
         let _ = fs::remove_file(path);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn staging(nameless: bool) -> (tempfile::TempDir, Staging) {
+        let root = tempfile::tempdir().unwrap();
+        let staging = Staging::open(root.path()).unwrap();
+        staging.nameless.store(nameless, Ordering::Relaxed);
+        (root, staging)
+    }
+
+    fn names(staging: &Staging) -> usize {
+        folder::names(&staging.folder).unwrap().len()
+    }
+
+    /// Both ways to a final name, on every file system that the tests run on.
+    #[test]
+    fn a_file_appears_whole_and_leaves_nothing_behind() {
+        for nameless in [true, false] {
+            let (root, staging) = staging(nameless);
+            let target = root.path().join("a/b/c");
+            let mut staged = staging.begin().unwrap();
+            assert_eq!(names(&staging), usize::from(!nameless));
+            staged.file.write_all(b"first").unwrap();
+            assert!(!target.exists());
+            staged.place(&target).unwrap();
+            assert_eq!(fs::read(&target).unwrap(), b"first");
+
+            let mut second = staging.begin().unwrap();
+            second.file.write_all(b"second").unwrap();
+            second.place(&target).unwrap();
+            assert_eq!(fs::read(&target).unwrap(), b"first", "place does not replace");
+
+            let mut third = staging.begin().unwrap();
+            third.file.write_all(b"third").unwrap();
+            third.replace(&target).unwrap();
+            assert_eq!(fs::read(&target).unwrap(), b"third");
+
+            drop(staging.begin().unwrap());
+            assert_eq!(names(&staging), 0, "nameless: {nameless}");
+        }
+    }
+
+    #[test]
+    fn only_what_dead_writers_left_is_cleared() {
+        let (root, staging) = staging(false);
+        let mut living = staging.begin().unwrap();
+        living.file.write_all(b"alive").unwrap();
+        fs::write(staging.folder.join("left"), "half").unwrap();
+        Staging::open(root.path()).unwrap();
+        assert_eq!(names(&staging), 1);
+        let target = root.path().join("x");
+        living.place(&target).unwrap();
+        assert_eq!(fs::read(target).unwrap(), b"alive");
+    }
+}

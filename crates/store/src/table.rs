@@ -83,3 +83,86 @@ fn canonical(kind: &str, value: &impl Serialize) -> Result<String> {
     value.sort_all_objects();
     serde_json::to_string(&value).map_err(wrong)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+    use std::collections::BTreeMap;
+
+    fn table() -> (tempfile::TempDir, Table) {
+        let root = tempfile::tempdir().unwrap();
+        let table = Table::open(root.path()).unwrap();
+        (root, table)
+    }
+
+    fn only_file(table: &Table) -> PathBuf {
+        let row = Row::new("layer", &json!({ "a": 1 })).unwrap();
+        table.root.join(row.path())
+    }
+
+    #[test]
+    fn the_order_of_a_map_does_not_matter() {
+        let (_root, table) = table();
+        table.put("layer", &json!({ "b": [1, { "z": 1, "a": 2 }], "a": 1 }), &"v").unwrap();
+        let key: Value = serde_json::from_str(r#"{"a":1,"b":[1,{"a":2,"z":1}]}"#).unwrap();
+        assert_eq!(table.get::<String>("layer", &key).as_deref(), Some("v"));
+        assert_eq!(table.get::<String>("wheel", &key), None, "kinds are apart");
+        assert!(table.remove("layer", &key).unwrap());
+        assert_eq!(table.get::<String>("layer", &key), None);
+    }
+
+    #[test]
+    fn a_damaged_row_reads_as_absent_and_can_be_written_again() {
+        let (_root, table) = table();
+        let key = json!({ "a": 1 });
+        let value = json!({ "digest": "d", "size": 5 });
+        table.put("layer", &key, &value).unwrap();
+        let whole = fs::read(only_file(&table)).unwrap();
+        for length in 0..whole.len() {
+            fs::write(only_file(&table), &whole[..length]).unwrap();
+            assert_eq!(table.get::<Value>("layer", &key), None, "{length} bytes");
+            let mut torn = whole.clone();
+            torn[length..].fill(0);
+            fs::write(only_file(&table), &torn).unwrap();
+            assert_eq!(table.get::<Value>("layer", &key), None, "zeros after {length} bytes");
+        }
+        // Another row's file in this place, as after a collision or a hand that copied files.
+        let other = String::from_utf8(whole.clone()).unwrap().replace("\"a\":1", "\"a\":2");
+        fs::write(only_file(&table), other).unwrap();
+        assert_eq!(table.get::<Value>("layer", &key), None);
+        table.put("layer", &key, &value).unwrap();
+        assert_eq!(table.get("layer", &key), Some(value));
+        assert_eq!(fs::read(only_file(&table)).unwrap(), whole);
+    }
+
+    #[test]
+    fn a_value_of_another_shape_reads_as_absent() {
+        let (_root, table) = table();
+        table.put("layer", &1, &json!({ "new": true })).unwrap();
+        assert_eq!(table.get::<u32>("layer", &1), None);
+    }
+
+    #[test]
+    fn a_kind_is_a_plain_name() {
+        let (_root, table) = table();
+        for kind in ["", "..", "a/b", "A", "tmp", "a\"b"] {
+            assert!(matches!(table.put(kind, &1, &1), Err(StoreError::Kind(_))), "{kind:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+        #[test]
+        fn what_is_put_is_got(rows: BTreeMap<String, (Vec<u64>, String)>) {
+            let (_root, table) = table();
+            for (key, value) in &rows {
+                table.put("kind", key, value).unwrap();
+            }
+            for (key, value) in &rows {
+                prop_assert_eq!(&table.get::<(Vec<u64>, String)>("kind", key).unwrap(), value);
+            }
+        }
+    }
+}
