@@ -191,12 +191,12 @@ fn choose(
     owners: &[usize],
 ) -> Result<ParentPlan, Error> {
     let universe = Universe::new(indexes, request.arch);
-    let own: Vec<&str> = resolve(&universe, &request.roots)?.iter().map(|it| it.package.name).collect();
+    let own = resolve(&universe, &request.roots)?;
     let all: Vec<String> = request.roots.iter().chain(&request.packages).cloned().collect();
-    let chosen = resolve(&universe, &all)?;
+    let chosen = if request.packages.is_empty() { own.clone() } else { resolve(&universe, &all)? };
     let mut packages = Vec::new();
     for candidate in &chosen {
-        let further = !own.contains(&candidate.package.name);
+        let further = !own.iter().any(|it| it.package.name == candidate.package.name);
         packages.push(lock(candidate, owners[candidate.index], further)?);
     }
     let first = &suites[0].release;

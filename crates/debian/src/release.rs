@@ -46,8 +46,9 @@ pub(crate) struct IndexFile {
     pub(crate) size: u64,
 }
 
-/// The ways in which indexes are compressed, the smallest first.
-const COMPRESSIONS: [&str; 3] = [".xz", ".gz", ""];
+/// The ways in which indexes are compressed, in order of preference. gzip decodes in a tenth of xz's time; for Debian's main
+/// index that is half a second against 3 MB more to fetch, which pays from some 60 Mbit/s.
+const COMPRESSIONS: [&str; 3] = [".gz", ".xz", ""];
 
 impl Release {
     /// Reads a `Release` file's text, of which only the SHA-256 section counts.
@@ -179,7 +180,7 @@ mod tests {
         let files = release.index_files("updates/main", Arch::Amd64);
         assert_eq!(files.len(), 2);
         assert_eq!(files[0].path, format!("main/binary-amd64/by-hash/SHA256/{EMPTY}"));
-        assert_eq!((files[0].name.as_str(), files[1].name.as_str()), ("Packages.xz", "Packages"));
+        assert_eq!((files[0].name.as_str(), files[1].name.as_str()), ("Packages.gz", "Packages"));
         assert!(release.index_files("main", Arch::Arm64).is_empty());
     }
 

@@ -7,7 +7,7 @@ use super::{lines, tree::Tree};
 use crate::{Error, deb::Spool};
 
 /// The packages whose scripts are done here, or need not be done in an image.
-pub(super) const SCRIPTS_DONE: [&str; 23] = [
+const SCRIPTS_DONE: &[&str] = &[
     "base-files",
     "base-passwd",
     "bash",
@@ -19,29 +19,31 @@ pub(super) const SCRIPTS_DONE: [&str; 23] = [
     "dpkg",
     "gawk",
     "grep",
+    "gzip",
     "libc-bin",
     "libc6",
     "libgssapi-krb5-2",
-    "libpython3-minimal",
+    "libselinux1",
     "mawk",
     "media-types",
     "netbase",
     "openssl",
+    "perl-base",
     "python3",
     "readline-common",
     "tar",
     "tzdata",
 ];
 
-/// Whether a package's script is done here. Those of Python's packages compile bytecode, which is a layer of its own.
+/// Whether a package's script is done here. Those of OpenSSL's libraries restart services when they are upgraded; those of
+/// Python's packages compile bytecode, which is a layer of its own.
 pub(super) fn script_is_done(package: &str) -> bool {
-    let python = package.strip_prefix("lib").unwrap_or(package).strip_prefix("python3");
-    SCRIPTS_DONE.contains(&package)
-        || python.is_some_and(|rest| {
-            rest.trim_start_matches(['.', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']).is_empty()
-                || rest.ends_with("-minimal")
-                || rest.ends_with("-stdlib")
-        })
+    let of_python =
+        package.strip_prefix("lib").unwrap_or(package).strip_prefix("python3").is_some_and(|rest| {
+            let rest = rest.trim_start_matches(|c: char| c == '.' || c.is_ascii_digit());
+            matches!(rest, "" | "-minimal" | "-stdlib")
+        });
+    of_python || package.starts_with("libssl") || SCRIPTS_DONE.contains(&package)
 }
 
 /// Makes everything.
