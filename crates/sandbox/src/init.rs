@@ -124,7 +124,7 @@ fn start(
     enter_work_dir(root, &container.process.cwd)?;
 
     let (mut report, reporter) = std::io::pipe().at(Stage::Execute, "pipe")?;
-    let Some(command) = setting.single.fork().at(Stage::Execute, "fork")? else {
+    let Some(command) = sys::fork(&setting.single).at(Stage::Execute, "fork")? else {
         let Err(failure) = execute(setting, container, &identity);
         let _ = serde_json::to_writer(&reporter, &failure).map(|()| (&reporter).flush());
         std::process::exit(127);

@@ -30,7 +30,7 @@ use crate::{
     init,
     lease::Lease,
     mounts::Identifiers,
-    sys::SingleThreaded,
+    sys::{self, SingleThreaded},
     user,
     wire::{Entry, Maps, Request, ToParent, ToSandbox, Wire},
 };
@@ -78,7 +78,7 @@ fn serve(wire: &Wire) -> Result<i32, Failure> {
     let lease = Lease::take(&request.scratch).at(Stage::Folder, &folder)?;
     let (alive, life) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).at(stage, "pipe")?;
     unshare(CloneFlags::CLONE_NEWPID).at(Stage::Namespaces, "PID")?;
-    let Some(init) = single.fork().at(Stage::Namespaces, "fork")? else {
+    let Some(init) = sys::fork(&single).at(Stage::Namespaces, "fork")? else {
         drop(life);
         return Ok(init::run(&init::Setting { wire, alive, request, identifiers, lease, single }));
     };

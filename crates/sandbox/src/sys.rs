@@ -18,15 +18,15 @@ impl SingleThreaded {
             threads => Err(io::Error::other(format!("{threads} threads run before the sandbox was entered"))),
         }
     }
+}
 
-    /// Makes a child process; `None` is the answer in the child.
-    pub(crate) fn fork(&self) -> io::Result<Option<Pid>> {
-        // SAFETY: `self` proves that no other thread exists which could hold a lock (of the
-        // allocator, say) that the child would wait for in vain, so the child may run any code.
-        match unsafe { nix::unistd::fork() }? {
-            ForkResult::Parent { child } => Ok(Some(child)),
-            ForkResult::Child => Ok(None),
-        }
+/// Makes a child process; `None` is the answer in the child.
+pub(crate) fn fork(_: &SingleThreaded) -> io::Result<Option<Pid>> {
+    // SAFETY: the argument proves that no other thread exists which could hold a lock (of the
+    // allocator, say) that the child would wait for in vain, so the child may run any code.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(Some(child)),
+        ForkResult::Child => Ok(None),
     }
 }
 

@@ -65,7 +65,7 @@ fn signals_are_forwarded() {
 fn the_keyboards_signals_reach_the_whole_group() {
     let bench = Bench::new();
     // The shell waits for its child, which has no trap: only a signal to both ends this.
-    let script = "trap 'echo interrupted; exit 3' INT; echo ready; sleep 1000";
+    let script = "trap 'echo interrupted; exit 3' INT; sh -c 'echo ready; exec sleep 1000'";
     let mut running = bench.sandbox(shell(script)).spawn(Streams::captured()).unwrap();
     ready(&mut running);
     running.signals().send(Signal::INTERRUPT);
