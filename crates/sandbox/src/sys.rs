@@ -30,8 +30,9 @@ pub(crate) fn fork(_: &SingleThreaded) -> io::Result<Option<Pid>> {
     }
 }
 
-/// Sets every signal to its default action; what the caller of the parent ignored (a shell ignores
-/// SIGINT for a job in the background, Rust ignores SIGPIPE) is no business of the sandboxed process.
+/// Sets every signal to its default action. What the caller of the parent ignored (a shell ignores
+/// SIGINT for a job in the background, Rust ignores SIGPIPE) is no business of the sandboxed process,
+/// and if SIGCHLD stayed ignored, nobody here would learn of a child's end.
 pub(crate) fn reset_signals() {
     for signal in 1..=64 {
         // SAFETY: the default action is no function of ours. The call fails for SIGKILL, SIGSTOP and
@@ -46,6 +47,15 @@ pub(crate) fn close_on_exec() -> io::Result<()> {
     // owner of a descriptor is deceived.
     let result = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Leaves the session keyring of the caller, whose keys (of a login by Kerberos, say) are no business of
+/// the sandboxed process. Where keyrings are not to be had, there is nothing to leave.
+pub(crate) fn leave_keyring() {
+    // SAFETY: with a null pointer for the name, keyctl(KEYCTL_JOIN_SESSION_KEYRING) reads no memory.
+    unsafe {
+        libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>())
+    };
 }
 
 /// What `mount_setattr` sets: `struct mount_attr` of linux/mount.h, first version.
