@@ -53,13 +53,15 @@ impl EntryPath {
 
     /// Checks that `text` is a path already in its one spelling.
     pub fn new(text: &str) -> Result<Self> {
-        check(text).map(|()| Self(text.into())).map_err(|fault| Error::Path { path: text.to_owned(), fault })
+        check(text)
+            .map(|()| Self(text.into()))
+            .map_err(|fault| Error::Path { path: shown(text.as_bytes()), fault })
     }
 
     /// The path that tools which unpack layers would take `bytes` to mean: leading `/` and `./`, empty and `.` parts and
     /// a slash at the end are dropped, `..` is refused. `None` is the root.
     pub(crate) fn clean(bytes: &[u8]) -> Result<Option<Self>> {
-        let refuse = |fault| Error::Path { path: String::from_utf8_lossy(bytes).into_owned(), fault };
+        let refuse = |fault| Error::Path { path: shown(bytes), fault };
         let text = str::from_utf8(bytes).map_err(|_| refuse(PathFault::NotUtf8))?;
         if check(text).is_ok() {
             return Ok(Some(Self(text.into())));
@@ -137,6 +139,15 @@ fn check(text: &str) -> Result<(), PathFault> {
         }
     }
     Ok(())
+}
+
+/// A name for a message: as far as it is readable, and not at any length.
+pub(crate) fn shown(name: &[u8]) -> String {
+    const LONGEST: usize = 300;
+    match name.get(..LONGEST) {
+        Some(front) if name.len() > LONGEST => String::from_utf8_lossy(front).into_owned() + "…",
+        _ => String::from_utf8_lossy(name).into_owned(),
+    }
 }
 
 /// Compares by parts: `/` ranks below every byte that a part can have.
@@ -221,6 +232,13 @@ mod tests {
         assert!(matches!(EntryPath::clean(b""), Err(Error::Path { fault: PathFault::Empty, .. })));
         assert!(matches!(EntryPath::clean(b"a/../b"), Err(Error::Path { fault: PathFault::DotDot, .. })));
         assert!(matches!(EntryPath::clean(b"\xff"), Err(Error::Path { fault: PathFault::NotUtf8, .. })));
+    }
+
+    #[test]
+    fn messages_do_not_repeat_endless_names() {
+        let message = EntryPath::new(&"../".repeat(10_000)).unwrap_err().to_string();
+        assert!(message.len() < 500, "{message}");
+        assert_eq!(shown(b"a\xff"), "a\u{fffd}");
     }
 
     #[test]

@@ -1,8 +1,6 @@
 //! Headers of tar entries: ustar (POSIX.1-1988), with a PAX extended header (POSIX.1-2001, "pax Interchange
 //! Format") before it where ustar cannot say it. The bytes follow from the entry alone.
 
-use std::{fmt::Write as _, mem::take};
-
 use crate::{Entry, EntryPath, Error, Kind, Result, WriteFault};
 
 /// Everything in a tar archive comes in blocks of this size.
@@ -151,11 +149,11 @@ struct Fields<'a> {
 impl Fields<'_> {
     /// Owner's and group's name and the device numbers stay empty: unpackers of images go by number.
     fn append(&self, out: &mut Vec<u8>) {
-        let mut digits = String::with_capacity(12);
-        let mut octal = |field: &mut [u8], value: u64| {
-            // Writing to a String cannot fail.
-            let _ = write!(digits, "{value:0width$o}", width = field.len());
-            field.copy_from_slice(take(&mut digits).as_bytes());
+        let octal = |field: &mut [u8], mut value: u64| {
+            for digit in field.iter_mut().rev() {
+                *digit = b'0' + (value & 7) as u8;
+                value >>= 3;
+            }
         };
         let mut block = [0; BLOCK];
         block[..self.name.len()].copy_from_slice(self.name.as_bytes());

@@ -7,6 +7,7 @@ use tar::Header;
 use super::{Change, ReadFault, pax::Pax, stream::Stream};
 use crate::{
     Entry, EntryPath, Error, Kind, Result,
+    path::shown,
     tar::{BLOCK, padding},
     writer::{OPAQUE, WHITEOUT},
 };
@@ -92,10 +93,8 @@ pub(super) fn next<R: Read>(stream: &mut Stream<R>) -> Result<Option<(Step, u64)
             flag => {
                 let size = extended.pax.as_ref().and_then(|pax| pax.size).unwrap_or(size);
                 let path = path_of(&header, &extended);
-                let step = step(&header, flag, &path, size, extended).map_err(|fault| Error::LayerEntry {
-                    entry: String::from_utf8_lossy(&path).into_owned(),
-                    fault,
-                })?;
+                let step = step(&header, flag, &path, size, extended)
+                    .map_err(|fault| Error::LayerEntry { entry: shown(&path), fault })?;
                 return Ok(Some((step, size)));
             }
         }
@@ -138,7 +137,7 @@ fn without_nul(mut name: Vec<u8>) -> Vec<u8> {
 }
 
 fn name_of(header: &Header) -> String {
-    String::from_utf8_lossy(&header.path_bytes()).into_owned()
+    shown(&header.path_bytes())
 }
 
 fn path_of(header: &Header, extended: &Extended) -> Vec<u8> {
@@ -166,11 +165,7 @@ fn step(header: &Header, flag: u8, path: &[u8], size: u64, extended: Extended) -
     let Some(path) = checked("path", path)? else {
         return match flag {
             b'5' | 0 | b'0' => Ok(Step::Nothing),
-            _ => Err(ReadFault::Path {
-                what: "path",
-                text: String::from_utf8_lossy(path).into_owned(),
-                fault: crate::PathFault::Empty,
-            }),
+            _ => Err(ReadFault::Path { what: "path", text: shown(path), fault: crate::PathFault::Empty }),
         };
     };
     if let Some(marker) = marker(&path)? {
@@ -216,7 +211,7 @@ fn step(header: &Header, flag: u8, path: &[u8], size: u64, extended: Extended) -
 
 fn checked(what: &'static str, bytes: &[u8]) -> Result<Option<EntryPath>, ReadFault> {
     EntryPath::clean(bytes).map_err(|error| {
-        let text = String::from_utf8_lossy(bytes).into_owned();
+        let text = shown(bytes);
         match error {
             Error::Path { fault, .. } => ReadFault::Path { what, text, fault },
             _ => ReadFault::LinkTarget,

@@ -6,7 +6,7 @@ use super::{
     Method, ZipEntry, ZipFault, ZipKind, ZipLimits, layout, read_at,
     record::{Central, End, End64, Extra, Fields, Locator},
 };
-use crate::{EntryPath, Error, PathFault, Result};
+use crate::{EntryPath, Error, PathFault, Result, path::shown};
 
 /// Flags that change nothing about how an entry is read: the compressor's effort (1, 2), a data descriptor (3),
 /// a UTF-8 name (11).
@@ -172,7 +172,7 @@ fn central_directory(input: &mut (impl Read + Seek), directory: &Directory) -> R
         used += (Central::SIZE + tail.len()) as u64;
         let (name, rest) = tail.split_at(name_length);
         let entry = entry(&header, name, &rest[..usize::from(header.extra_length)])
-            .map_err(|fault| Error::ZipEntry { entry: String::from_utf8_lossy(name).into_owned(), fault })?;
+            .map_err(|fault| Error::ZipEntry { entry: shown(name), fault })?;
         entries.push(entry);
     }
     if used == directory.size {
