@@ -176,7 +176,7 @@ impl Tree {
         match &entry.kind {
             Kind::Symlink { target } => rustix::fs::symlinkat(target.as_str(), parent, name)?,
             Kind::Fifo => {
-                rustix::fs::mknodat(parent, name, FileType::Fifo, Mode::from(entry.mode & 0o777), 0)?
+                rustix::fs::mknodat(parent, name, FileType::Fifo, Mode::from(entry.mode & 0o777), 0)?;
             }
             _ => {
                 let flags =
@@ -184,7 +184,11 @@ impl Tree {
                 let file = rustix::fs::openat(parent, name, flags, Mode::from(0o600))?;
                 copy(content, &file)?;
                 if owners == Owners::Kept && (entry.uid, entry.gid) != (0, 0) {
-                    rustix::fs::fchown(&file, owner(entry.uid), group(entry.gid))?;
+                    rustix::fs::fchown(
+                        &file,
+                        Some(Uid::from_raw(entry.uid)),
+                        Some(Gid::from_raw(entry.gid)),
+                    )?;
                 }
                 // After the owner, for a change of owner takes these bits away.
                 rustix::fs::fchmod(&file, mode(entry.mode, owners))?;
@@ -193,7 +197,13 @@ impl Tree {
         }
         if owners == Owners::Kept {
             let flags = AtFlags::SYMLINK_NOFOLLOW;
-            rustix::fs::chownat(parent, name, owner(entry.uid), group(entry.gid), flags)?;
+            rustix::fs::chownat(
+                parent,
+                name,
+                Some(Uid::from_raw(entry.uid)),
+                Some(Gid::from_raw(entry.gid)),
+                flags,
+            )?;
         }
         Ok(rustix::fs::utimensat(parent, name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)?)
     }
@@ -261,7 +271,11 @@ impl Tree {
         for (path, finish) in self.directories.iter().rev() {
             let done = open_beneath(&self.root, path).and_then(|directory| {
                 if self.owners == Owners::Kept && (finish.uid, finish.gid) != (0, 0) {
-                    rustix::fs::fchown(&directory, owner(finish.uid), group(finish.gid))?;
+                    rustix::fs::fchown(
+                        &directory,
+                        Some(Uid::from_raw(finish.uid)),
+                        Some(Gid::from_raw(finish.gid)),
+                    )?;
                 }
                 rustix::fs::fchmod(&directory, mode(finish.mode, self.owners))?;
                 rustix::fs::futimens(&directory, &times(finish.mtime))
@@ -326,14 +340,6 @@ fn mode(mode: u32, owners: Owners) -> Mode {
         Owners::Kept => mode & 0o7777,
         Owners::Caller => mode & 0o1777,
     })
-}
-
-fn owner(uid: u32) -> Option<Uid> {
-    Some(Uid::from_raw(uid))
-}
-
-fn group(gid: u32) -> Option<Gid> {
-    Some(Gid::from_raw(gid))
 }
 
 fn times(mtime: u64) -> Timestamps {

@@ -16,7 +16,7 @@ use nix::{
 };
 use rustix::{
     event::{PollFd, PollFlags, poll},
-    fs::Mode,
+    fs::{FileType, Mode},
     thread::{CapabilitySet, CapabilitySets, Gid, Uid},
 };
 
@@ -124,7 +124,7 @@ fn start(
     enter_work_dir(root, &container.process.cwd)?;
 
     let (mut report, reporter) = std::io::pipe().at(Stage::Execute, "pipe")?;
-    let Some(command) = setting.single.fork().at(Stage::Execute, "fork")? else {
+    let Some(command) = sys::fork(&setting.single).at(Stage::Execute, "fork")? else {
         let Err(failure) = execute(setting, container, &identity);
         let _ = serde_json::to_writer(&reporter, &failure).map(|()| (&reporter).flush());
         std::process::exit(127);
@@ -168,9 +168,9 @@ fn execute(
     let name = process.argv.first().map_or("", String::as_str);
     rustix::process::setsid().at(Stage::Execute, "setsid")?;
     sys::close_on_exec().at(Stage::Privileges, "file descriptors")?;
+    sys::leave_keyring();
     give_up_privileges(setting, identity)?;
     rustix::process::umask(Mode::from(0o022));
-    sys::reset_signals();
     SigSet::empty().thread_set_mask().at(Stage::Execute, "signals")?;
     let error = Command::new(name)
         .args(process.argv.iter().skip(1))
@@ -194,6 +194,7 @@ fn give_up_privileges(setting: &Setting<'_>, identity: &Identity) -> Result<(), 
     } else if setting.identifiers == Identifiers::Many {
         let groups: Vec<_> = identity.groups.iter().copied().map(Gid::from_raw).collect();
         rustix::thread::set_thread_groups(&groups).at(Stage::User, &name)?;
+        give_away_pipes(uid);
     }
     for capability in CapabilitySet::all().iter().filter(|capability| !KEPT.contains(*capability)) {
         match rustix::thread::remove_capability_from_bounding_set(capability) {
@@ -208,6 +209,19 @@ fn give_up_privileges(setting: &Setting<'_>, identity: &Identity) -> Result<(), 
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, sets).at(Stage::Privileges, "capabilities")?;
     rustix::thread::set_no_new_privs(true).at(Stage::Privileges, "no_new_privs")
+}
+
+/// Gives the standard streams that are pipes to the user, who else could not open `/dev/stdout`.
+fn give_away_pipes(uid: Uid) {
+    let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    for stream in streams {
+        let is_pipe = rustix::fs::fstat(stream)
+            .is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Fifo);
+        if is_pipe {
+            // A pipe that is somebody else's stays so.
+            let _ = rustix::fs::fchown(stream, Some(uid), None);
+        }
+    }
 }
 
 /// Looks after the command until it ends, or until nobody is there to care.

@@ -55,18 +55,14 @@ pub(crate) fn make_private() -> Done {
 pub(crate) fn root_file_system(layers: &[PathBuf], folder: &Path) -> Done<(PathBuf, RootFs)> {
     let root = folder.join("root");
     make_directory(&root, Stage::RootFs)?;
-    match overlay(layers, folder) {
-        Ok(()) => Ok((root, RootFs::Overlay)),
-        // A single layer or none, a file system that cannot carry an overlay, a kernel without it:
-        // the reason does not matter, a copy always works.
-        Err(_) => {
-            crate::tree::merge(layers, &root)
-                .map_err(|(path, error)| error_at(error, Stage::RootFs, &path))?;
-            let tree = clone_tree(&root, Stage::RootFs)?;
-            attach(&tree, &open_path(&root, Stage::RootFs)?, Stage::RootFs, "root")?;
-            Ok((root, RootFs::Copy))
-        }
+    if overlay(layers, folder).is_ok() {
+        return Ok((root, RootFs::Overlay));
     }
+    // A file system that cannot carry an overlay, a kernel without it: a copy always works.
+    crate::tree::merge(layers, &root).map_err(|(path, error)| error_at(error, Stage::RootFs, &path))?;
+    let tree = clone_tree(&root, Stage::RootFs)?;
+    attach(&tree, &open_path(&root, Stage::RootFs)?, Stage::RootFs, "root")?;
+    Ok((root, RootFs::Copy))
 }
 
 /// Mounts the layers and a new, empty one on top. The layers are named by links, in digits: many long
@@ -87,7 +83,10 @@ pub(crate) fn overlay(layers: &[PathBuf], folder: &Path) -> Done {
         make_directory(Path::new("none"), stage)?;
         lower.push("none".to_owned());
     }
-    let options = format!("userxattr,lowerdir={},upperdir=../upper,workdir=../work", lower.join(":"));
+    // Volatile: what is thrown away afterwards need not reach the disk first, and without this the end of
+    // every sandbox would wait until all that anybody wrote to the same file system has.
+    let options =
+        format!("userxattr,volatile,lowerdir={},upperdir=../upper,workdir=../work", lower.join(":"));
     let options = std::ffi::CString::new(options).map_err(|_| Failure::new(stage, "", "NUL"))?;
     let flags = rustix::mount::MountFlags::NODEV | rustix::mount::MountFlags::NOSUID;
     mount("longshore", "../root", "overlay", flags, options.as_c_str()).at(stage, "overlay")

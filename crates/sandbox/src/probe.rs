@@ -126,7 +126,14 @@ impl Privilege {
             | CapabilitySet::SETGID
             | CapabilitySet::SETPCAP;
         let has = rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed));
-        if rustix::process::geteuid().is_root() && has { Self::Root } else { Self::UserNamespace }
+        // Root of a user namespace is no more than its owner, and many identifiers may not exist there.
+        let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        let everybody = map.split_whitespace().eq(["0", "0", "4294967295"]);
+        if rustix::process::geteuid().is_root() && has && everybody {
+            Self::Root
+        } else {
+            Self::UserNamespace
+        }
     }
 }
 

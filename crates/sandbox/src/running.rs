@@ -174,7 +174,8 @@ impl Running {
         let exit = match &mut self.inner {
             Inner::Sandbox { child, wire, .. } => {
                 let last = wire.receive().map_err(io())?;
-                child.wait().map_err(io())?;
+                // Fails if the caller ignores SIGCHLD, but not before the supervisor has ended.
+                let _ = child.wait();
                 match last {
                     Some(ToParent::Exited(exit)) => exit,
                     Some(ToParent::Failed(failure)) => return Err(Error::Setup(failure)),

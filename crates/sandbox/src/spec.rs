@@ -92,9 +92,12 @@ impl Container {
         if !process.cwd.is_empty() && !process.cwd.starts_with('/') {
             return Err(Error::Invalid(format!("the working directory `{}` is not absolute", process.cwd)));
         }
-        if self.hostname.is_empty() || self.hostname.len() > 63 {
-            let name = &self.hostname;
-            return Err(Error::Invalid(format!("the host name `{name}` does not have 1 to 63 characters")));
+        let name = &self.hostname;
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+        if name.is_empty() || name.len() > 63 || !name.bytes().all(allowed) {
+            return Err(Error::Invalid(format!(
+                "`{name}` is no host name: it must have 1 to 63 letters, digits, `-`, `.` or `_`"
+            )));
         }
         for mount in &self.mounts {
             let target = &mount.target;

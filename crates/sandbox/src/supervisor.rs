@@ -30,7 +30,7 @@ use crate::{
     init,
     lease::Lease,
     mounts::Identifiers,
-    sys::SingleThreaded,
+    sys::{self, SingleThreaded},
     user,
     wire::{Entry, Maps, Request, ToParent, ToSandbox, Wire},
 };
@@ -67,6 +67,7 @@ fn serve(wire: &Wire) -> Result<i32, Failure> {
     // which passes on what it wants to.
     rustix::process::setsid().at(stage, "setsid")?;
     SigSet::all().thread_block().at(stage, "signals")?;
+    sys::reset_signals();
 
     let identifiers = match request.entry {
         Entry::Root => Identifiers::Many,
@@ -78,7 +79,7 @@ fn serve(wire: &Wire) -> Result<i32, Failure> {
     let lease = Lease::take(&request.scratch).at(Stage::Folder, &folder)?;
     let (alive, life) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).at(stage, "pipe")?;
     unshare(CloneFlags::CLONE_NEWPID).at(Stage::Namespaces, "PID")?;
-    let Some(init) = single.fork().at(Stage::Namespaces, "fork")? else {
+    let Some(init) = sys::fork(&single).at(Stage::Namespaces, "fork")? else {
         drop(life);
         return Ok(init::run(&init::Setting { wire, alive, request, identifiers, lease, single }));
     };
@@ -121,6 +122,10 @@ pub(crate) fn map_one(uid: u32, caller: u32, gid: u32, callers_group: u32) -> Re
         ("/proc/self/gid_map", user::single_map(gid, callers_group)),
     ];
     for (path, text) in lines {
+        // One of two maps may have been written by the parent before the other one failed.
+        if path.ends_with("_map") && !std::fs::read(path).at(Stage::IdMap, path)?.is_empty() {
+            continue;
+        }
         let mut file = File::options().write(true).open(path).at(Stage::IdMap, path)?;
         file.write_all(text.as_bytes()).at(Stage::IdMap, path)?;
     }

@@ -18,20 +18,21 @@ impl SingleThreaded {
             threads => Err(io::Error::other(format!("{threads} threads run before the sandbox was entered"))),
         }
     }
+}
 
-    /// Makes a child process; `None` is the answer in the child.
-    pub(crate) fn fork(&self) -> io::Result<Option<Pid>> {
-        // SAFETY: `self` proves that no other thread exists which could hold a lock (of the
-        // allocator, say) that the child would wait for in vain, so the child may run any code.
-        match unsafe { nix::unistd::fork() }? {
-            ForkResult::Parent { child } => Ok(Some(child)),
-            ForkResult::Child => Ok(None),
-        }
+/// Makes a child process; `None` is the answer in the child.
+pub(crate) fn fork(_: &SingleThreaded) -> io::Result<Option<Pid>> {
+    // SAFETY: the argument proves that no other thread exists which could hold a lock (of the
+    // allocator, say) that the child would wait for in vain, so the child may run any code.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(Some(child)),
+        ForkResult::Child => Ok(None),
     }
 }
 
-/// Sets every signal to its default action; what the caller of the parent ignored (a shell ignores
-/// SIGINT for a job in the background, Rust ignores SIGPIPE) is no business of the sandboxed process.
+/// Sets every signal to its default action. What the caller of the parent ignored (a shell ignores
+/// SIGINT for a job in the background, Rust ignores SIGPIPE) is no business of the sandboxed process,
+/// and if SIGCHLD stayed ignored, nobody here would learn of a child's end.
 pub(crate) fn reset_signals() {
     for signal in 1..=64 {
         // SAFETY: the default action is no function of ours. The call fails for SIGKILL, SIGSTOP and
@@ -46,6 +47,15 @@ pub(crate) fn close_on_exec() -> io::Result<()> {
     // owner of a descriptor is deceived.
     let result = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Leaves the session keyring of the caller, whose keys (of a login by Kerberos, say) are no business of
+/// the sandboxed process. Where keyrings are not to be had, there is nothing to leave.
+pub(crate) fn leave_keyring() {
+    // SAFETY: with a null pointer for the name, keyctl(KEYCTL_JOIN_SESSION_KEYRING) reads no memory.
+    unsafe {
+        libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>())
+    };
 }
 
 /// What `mount_setattr` sets: `struct mount_attr` of linux/mount.h, first version.

@@ -31,10 +31,10 @@ impl Identity {
             let uid = uid.parse::<u32>().ok()?;
             (name == user || Some(uid) == number).then(|| (name, uid, gid.parse::<u32>().ok(), home))
         });
-        let uid = match (entry, number) {
-            (Some((_, uid, _, _)), _) | (None, Some(uid)) => uid,
-            (None, None) => return Err(format!("the image's /etc/passwd has no user `{user}`")),
-        };
+        let uid = entry
+            .map(|(_, uid, _, _)| uid)
+            .or(number)
+            .ok_or_else(|| format!("the image's /etc/passwd has no user `{user}`"))?;
         let groups_of = |line: &'_ str| -> Option<(String, u32, Vec<String>)> {
             let fields: Vec<_> = line.split(':').collect();
             let &[name, _, gid, members, ..] = fields.as_slice() else { return None };

@@ -23,6 +23,7 @@ crate::tests!(
     a_killed_parent_leaves_nothing,
     a_killed_parent_and_supervisor_leave_a_folder_until_the_next_start,
     eight_run_at_once,
+    ignored_signals_do_not_matter,
     a_deep_tree_is_cleaned_up,
 );
 
@@ -65,7 +66,7 @@ fn signals_are_forwarded() {
 fn the_keyboards_signals_reach_the_whole_group() {
     let bench = Bench::new();
     // The shell waits for its child, which has no trap: only a signal to both ends this.
-    let script = "trap 'echo interrupted; exit 3' INT; echo ready; sleep 1000";
+    let script = "trap 'echo interrupted; exit 3' INT; sh -c 'echo ready; exec sleep 1000'";
     let mut running = bench.sandbox(shell(script)).spawn(Streams::captured()).unwrap();
     ready(&mut running);
     running.signals().send(Signal::INTERRUPT);
@@ -196,6 +197,22 @@ fn a_killed_parent_and_supervisor_leave_a_folder_until_the_next_start() {
     other.signals().send(Signal::KILL);
     assert_eq!(other.wait().unwrap(), Exit::Signal(9));
     bench.assert_clean();
+}
+
+fn ignored_signals_do_not_matter() {
+    let bench = Bench::new();
+    let layers: Vec<_> = bench.layers.iter().map(|layer| layer.to_str().unwrap()).collect();
+    let status = std::process::Command::new("env")
+        .arg("--ignore-signal=CHLD,INT,TERM")
+        .arg(std::env::current_exe().unwrap())
+        .env(crate::ROLE, "parent")
+        .env("LAYERS", layers.join(":"))
+        .env("SCRATCH", bench.scratch())
+        .env("MARK", "0")
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
 }
 
 fn eight_run_at_once() {

@@ -4,14 +4,18 @@
 use std::path::PathBuf;
 
 use longshore_sandbox::{
-    Access, Capabilities, Container, Exit, Privilege, Process, RootFs, Sandbox, Streams,
+    Access, Capabilities, Container, Error, Exit, Obstacle, Privilege, Process, RootFs, Sandbox, Streams,
 };
 
 use crate::{Bench, ROLE, files, hidden, shell, text};
 
-crate::tests!(a_sandbox_works_in_a_sandbox);
+crate::tests!(
+    a_sandbox_works_in_a_sandbox,
+    root_of_a_user_namespace_is_an_ordinary_user,
+    a_refusal_says_what_to_allow,
+);
 
-pub(crate) const PARTS: &[crate::Test] = &[("inner", inner)];
+pub(crate) const PARTS: &[crate::Test] = &[("inner", inner), ("mapped", mapped), ("refused", refused)];
 
 fn a_sandbox_works_in_a_sandbox() {
     let mut bench = Bench::new();
@@ -29,6 +33,49 @@ fn a_sandbox_works_in_a_sandbox() {
     container.process.set_env(ROLE, "inner");
     let output = bench.run(container);
     assert!(output.exit.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Runs a part of a test as root of a user namespace, by a shell script that executes `"$0"`.
+fn in_user_namespace(script: &str, role: &str) {
+    let output = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "sh", "-euc", script])
+        .arg(std::env::current_exe().unwrap())
+        .env(ROLE, role)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn root_of_a_user_namespace_is_an_ordinary_user() {
+    in_user_namespace("exec \"$0\"", "mapped");
+}
+
+fn mapped() {
+    let bench = Bench::new();
+    assert_eq!(Capabilities::probe(&bench.scratch()).unwrap().privilege, Privilege::UserNamespace);
+    assert_eq!(bench.script("id -u; test -d /sys/class && echo sys"), "0\nsys\n");
+}
+
+fn a_refusal_says_what_to_allow() {
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces; \
+                  exec setpriv --bounding-set=-all --inh-caps=-all \"$0\"";
+    in_user_namespace(script, "refused");
+}
+
+fn refused() {
+    let bench = Bench::new();
+    let error = bench.sandbox(shell("true")).spawn(Streams::captured()).unwrap_err();
+    assert!(
+        matches!(&error, Error::NoPrivilege { obstacles, .. } if *obstacles == [Obstacle::Limit]),
+        "{error}"
+    );
+    let text = error.to_string();
+    assert!(
+        text.contains("sysctl -w user.max_user_namespaces=") && text.contains("--engine docker"),
+        "{text}"
+    );
+    let found = Capabilities::probe(&bench.scratch()).unwrap();
+    assert_eq!((found.privilege, found.obstacles), (Privilege::None, vec![Obstacle::Limit]));
 }
 
 fn inner() {

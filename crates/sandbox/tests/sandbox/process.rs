@@ -23,6 +23,7 @@ crate::tests!(
     signals_have_their_defaults,
     nothing_open_is_inherited,
     the_probe_tells_what_is,
+    other_owners_are_to_be_had_where_there_are_ranges,
 );
 
 fn codes_and_signals_pass_through() {
@@ -118,7 +119,8 @@ fn a_user_is_found_by_name_and_by_number() {
 
 fn the_files_of_the_image_belong_to_root_or_to_the_user() {
     let bench = Bench::new();
-    let mut container = shell("stat -c '%u %g' /etc/passwd; echo x > $HOME/file && stat -c %u $HOME/file");
+    let script = "stat -c '%u %g' /etc/passwd; echo x > $HOME/file; stat -c %u $HOME/file > /dev/stdout";
+    let mut container = shell(script);
     container.process.user = "app".into();
     if is_root() {
         std::os::unix::fs::chown(bench.layers[0].join("home/app"), Some(1000), Some(1001)).unwrap();
@@ -201,4 +203,16 @@ fn the_probe_tells_what_is() {
     assert_eq!(found.privilege, if is_root() { Privilege::Root } else { Privilege::UserNamespace });
     assert_eq!((found.rootfs, found.no_overlay, found.no_proc), (RootFs::Overlay, None, None));
     assert!(found.obstacles.is_empty());
+}
+
+fn other_owners_are_to_be_had_where_there_are_ranges() {
+    let bench = Bench::new();
+    let many = is_root() || Capabilities::probe(&bench.scratch()).unwrap().ranges.is_some();
+    let script = "mkdir /tmp/d; echo x > /tmp/d/f; chmod 700 /tmp/d; chown 5:6 /tmp/d/f /tmp/d; stat -c '%u %g' /tmp/d/f";
+    let output = bench.run(shell(script));
+    assert_eq!(output.exit.success(), many, "{}", String::from_utf8_lossy(&output.stderr));
+    if many {
+        assert_eq!(output.stdout, b"5 6\n");
+    }
+    bench.assert_clean();
 }
