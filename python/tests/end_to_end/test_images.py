@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterator, List
 
 import pytest
 
-from .conftest import PROGRAM, Machine
+from .machine import PROGRAM, Machine
 
 
 def call(*command: str, **options: Any) -> str:
@@ -27,7 +27,7 @@ def server(machine: Machine) -> Iterator[str]:
     """The embedded registry, served on a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        address = "127.0.0.1:%d" % probe.getsockname()[1]
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
     process = machine.start(str(PROGRAM), "registry", "serve", "--listen", address)
     try:
         for _ in range(600):

@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 
-from .conftest import Machine
+from .machine import Machine
 
 
 def test_the_quickstart_runs_and_then_only_what_changed_is_made_again(machine: Machine, quickstart: Path) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import PROGRAM, Machine, interrupt_when
+from .machine import PROGRAM, Machine, interrupt_when
 
-OFFLINE = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")}
+OFFLINE = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
 
 
 def still_works(machine: Machine) -> None:
@@ -89,7 +89,8 @@ def test_no_uv(machine: Machine, tmp_path: Path) -> None:
 def wheel(folder: Path, *, fault: str) -> Path:
     """A wheel with a fault."""
     path = folder / "faulty-1.0-py3-none-any.whl"
-    record = "faulty/__init__.py,,\nfaulty-1.0.dist-info/METADATA,,\nfaulty-1.0.dist-info/WHEEL,,\nfaulty-1.0.dist-info/RECORD,,\n"
+    files = ["faulty/__init__.py", *(f"faulty-1.0.dist-info/{name}" for name in ("METADATA", "WHEEL", "RECORD"))]
+    record = "".join(f"{file},,\n" for file in files)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("faulty/__init__.py", "X = 1\n" * 1000)
         archive.writestr("faulty-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: faulty\nVersion: 1.0\n")
@@ -127,13 +128,13 @@ def test_a_corrupted_wheel(machine: Machine, tmp_path: Path, fault: str) -> None
     still_works(machine)
 
 
-def test_a_full_disk(shared_home: Path, tmp_path: Path) -> None:
+def test_a_full_disk(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     project = Machine(disk / "home", tmp_path / "project")
     project.write("a.py", "")
     # Large enough to begin, too small for a parent image.
-    command = f"mount -t tmpfs -o size=12m none {disk} && cp -r {shared_home}/cache/table {disk}/ && {PROGRAM} build . --tag a"
+    command = f"mount -t tmpfs -o size=12m none {disk} && {PROGRAM} build . --tag a"
     inside = ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
     said = project.run(*inside, "sh", "-c", command).refused(1)
     assert "no space is left" in said
