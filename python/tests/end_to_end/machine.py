@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List
 
 import longshore
 
@@ -29,7 +29,7 @@ class Machine:
         self.environment = {key: value for key, value in os.environ.items() if not key.startswith("LONGSHORE_")}
         self.environment.update(LONGSHORE_HOME=str(home), LONGSHORE_BIN=str(PROGRAM), PYTHONPATH=PACKAGE_PARENT)
 
-    def start(self, *command: str, cwd: Optional[Path] = None, **environment: str) -> subprocess.Popen[str]:
+    def start(self, *command: str, cwd: Path | None = None, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             command,
             cwd=cwd or self.project,
@@ -40,15 +40,15 @@ class Machine:
             text=True,
         )
 
-    def run(self, *command: str, cwd: Optional[Path] = None, **environment: str) -> Outcome:
+    def run(self, *command: str, cwd: Path | None = None, **environment: str) -> Outcome:
         process = self.start(*command, cwd=cwd, **environment)
         stdout, stderr = process.communicate(timeout=600)
         return Outcome(process.returncode, stdout, stderr)
 
-    def longshore(self, *arguments: str, cwd: Optional[Path] = None, **environment: str) -> Outcome:
+    def longshore(self, *arguments: str, cwd: Path | None = None, **environment: str) -> Outcome:
         return self.run(str(PROGRAM), *arguments, cwd=cwd, **environment)
 
-    def python(self, script: str, cwd: Optional[Path] = None, **environment: str) -> Outcome:
+    def python(self, script: str, cwd: Path | None = None, **environment: str) -> Outcome:
         return self.run(sys.executable, script, cwd=cwd, **environment)
 
     def write(self, path: str, text: str) -> Path:
