@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,7 +42,7 @@ class Bench:
         self._root = DebianRoot(peers / "sid", work)
         self._registry = Registry(self._root, work / "registry")
         self.crane = Crane(peers / "bin")
-        self.longshore = Longshore(program, work / "longshore")
+        self.longshore = Longshore(program, work / "longshore", peers / "tools")
         self.images = self._put_images(peers)
         self.parent_layers = len(self.crane.layer_sizes(self.images.parent))
         self.engines: list[Engine] = []
@@ -191,6 +193,8 @@ def main() -> None:
     parser.add_argument("--bytecode", choices=[each.name.lower() for each in Bytecode], help="only this")
     chosen = parser.parse_args()
 
+    # Also when it is ended from outside, what it started is ended with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     work = Path(tempfile.mkdtemp(prefix="longshore-bench-", dir="/var/tmp"))
     bench = Bench(chosen.program.resolve(), Path(chosen.peers), work)
     try:

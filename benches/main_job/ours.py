@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,9 @@ class Longshore:
     That is where the peers are too, which have pulled and unpacked the parent before they are measured.
     """
 
-    def __init__(self, program: Path, work: Path) -> None:
+    def __init__(self, program: Path, work: Path, tools: Path) -> None:
         work.mkdir()
+        self._tools = tools
         self.program = program
         self.work = work
         self.version = run([str(program), "--version"]).split()[-1]
@@ -53,8 +55,9 @@ class Longshore:
         return [str(self.program), "build", "--tag", IMAGE, "--output", "json", *argv]
 
     def environment(self, home: Path) -> dict[str, str]:
-        """Everything is kept in `home`, also what uv keeps."""
-        return {"LONGSHORE_HOME": str(home), "UV_CACHE_DIR": str(home / "uv")}
+        """Everything is kept in `home`, also what uv keeps; uv is the one that the peers run."""
+        path = f"{self._tools}:{os.environ['PATH']}"
+        return {"LONGSHORE_HOME": str(home), "UV_CACHE_DIR": str(home / "uv"), "PATH": path}
 
     def serve(self, home: Path) -> tuple[Server, str]:
         """Serves the registry in `home`; returns the server and its host."""

@@ -32,6 +32,6 @@ class Project:
         (self.code / "part_00.py").write_text(f"EDITION = {next(_edits)}\n")
 
     def pin_requests(self, version: str) -> None:
-        """Changes the pin of the smallest requirement."""
+        """Changes the pin of the smallest requirement, in a file as it never was before."""
         pins = [f"requests=={version}" if pin.startswith("requests==") else pin for pin in REQUIREMENTS]
-        self.requirements.write_text("".join(f"{pin}\n" for pin in pins))
+        self.requirements.write_text("\n".join([f"# edition {next(_edits)}", *pins, ""]))

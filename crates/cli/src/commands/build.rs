@@ -1,5 +1,7 @@
 //! `longshore build`: an image from a folder of code and requirements.
 
+use std::{env, fs::File, io::Read as _, path::PathBuf};
+
 use longshore_build::{Built, Request, Upgrade};
 use longshore_oci::{Reference, Tag};
 use longshore_pipeline::{DockerSettings, Requirements};
@@ -64,9 +66,19 @@ fn request(arguments: &BuildArguments) -> Result<Request, Failure> {
             compile_bytecode: Some(!arguments.no_bytecode),
             ..DockerSettings::default()
         },
-        host_python: None,
+        host_python: python_here(),
         upgrade: if arguments.upgrade { Upgrade::Yes } else { Upgrade::No },
     })
+}
+
+/// A Python of this machine: without one, uv asks every one that it finds for its version, which takes seconds where there
+/// are many. Scripts in its place (version managers' shims) are slow to start, so it is a program.
+fn python_here() -> Option<PathBuf> {
+    let is_program = |path: &PathBuf| {
+        let mut magic = [0; 4];
+        File::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok() && magic == *b"\x7fELF")
+    };
+    env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join("python3")).find(is_program)
 }
 
 /// The tag of an image that is given none: the UTC time.
