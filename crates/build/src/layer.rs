@@ -42,7 +42,7 @@ pub(crate) enum Lane {
 
 /// So many layers of bytecode are written at once: while one waits for the interpreters' last files, another keeps them
 /// busy. Each holds some megabytes.
-const COMPILED_AT_ONCE: usize = 2;
+const COMPILED_AT_ONCE: usize = 4;
 
 /// How many processors there are.
 pub(crate) fn processors() -> NonZeroUsize {
