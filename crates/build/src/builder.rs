@@ -317,6 +317,7 @@ impl Work<'_> {
                             size: parent.size(),
                             origin: Origin::Reused,
                             took: Duration::ZERO,
+                            scripts_not_run: Vec::new(),
                         }));
                         Ok((**parent).clone())
                     }

@@ -10,6 +10,7 @@ use std::{
 use longshore_debian::{
     Event as Making, LAYOUT_VERSION, Parent as Assembled, ParentPlan, ParentRequest, Sources,
 };
+use longshore_fetch::Fetcher;
 use longshore_layer::EntryPath;
 use longshore_oci::{Arch, Descriptor, Digest, ImageConfig, Manifest, MediaType, Reference, Repository, Tag};
 use longshore_python::bytecode::{self, Compiler};
@@ -89,11 +90,11 @@ impl Builder {
             Some(plan) if upgrade == Upgrade::No => plan,
             _ => {
                 observer(Event::ParentStarted);
+                let fetcher = Fetcher::new(sources.network.fetch_config());
                 let mut request = ParentRequest::python(arch, sources);
                 request.packages = packages.to_vec();
                 let plan =
-                    longshore_debian::plan(&request, &self.fetcher, &self.downloads, &self.table, &|_| {})
-                        .await?;
+                    longshore_debian::plan(&request, &fetcher, &self.downloads, &self.table, &|_| {}).await?;
                 self.table.put(PLAN, &key, &plan)?;
                 plan
             }
@@ -156,14 +157,15 @@ impl Builder {
         observer: Observer<'_>,
     ) -> Result<Parent, BuildError> {
         let started = Instant::now();
-        let fetched = crate::wheels::Meter::new(observer);
+        let meter = crate::wheels::Meter::new(observer);
         observer(Event::FetchStarted { bytes: debian.plan.download_size() });
         let progress = |event: Making| {
             if let Making::Fetching { package, bytes, .. } = event {
-                fetched.at(&package, bytes);
+                meter.at(&package, bytes);
             }
         };
-        longshore_debian::fetch(&debian.plan, &self.fetcher, &self.downloads, &progress).await?;
+        let fetcher = Fetcher::new(Sources::from_system()?.network.fetch_config());
+        longshore_debian::fetch(&debian.plan, &fetcher, &self.downloads, &progress).await?;
         let (builder, plan) = (self.clone(), debian.plan.clone());
         let assemble =
             move || longshore_debian::assemble(&plan, &builder.downloads, builder.registry.blobs(), &|_| {});
@@ -192,6 +194,7 @@ impl Builder {
             size: parent.size(),
             origin: Origin::New,
             took: started.elapsed(),
+            scripts_not_run: assembled.scripts_not_run,
         }));
         Ok(parent)
     }

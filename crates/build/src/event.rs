@@ -77,6 +77,8 @@ pub struct ParentReport {
     pub origin: Origin,
     /// How long that took.
     pub took: Duration,
+    /// Debian packages that bring an installation script whose work was not done: no script is run.
+    pub scripts_not_run: Vec<String>,
 }
 
 /// What became of a layer.

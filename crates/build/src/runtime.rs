@@ -8,6 +8,7 @@ use longshore_python::{
     bytecode::{self, Compiler},
     install::Venv,
     layers::write_venv,
+    plan::VenvLayerKey,
     target::PythonVersion,
 };
 use serde::Serialize;
@@ -21,17 +22,14 @@ static SDK: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/sdk.rs"));
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RuntimeKey {
-    Venv { layout: u32, venv: u32, python: PythonFacts },
+    Venv(VenvLayerKey),
     Sdk { layout: u32, minor: u8, sdk: Digest },
     SdkBytecode { layout: u32, bytecode: u32, python: PythonVersion, sdk: Digest },
 }
 
-/// Raised when the same interpreter is to get another frame.
-const VENV_VERSION: u32 = 1;
-
 impl RuntimeKey {
     pub(crate) fn venv(python: &PythonFacts) -> Self {
-        Self::Venv { layout: LAYOUT_VERSION, venv: VENV_VERSION, python: python.clone() }
+        Self::Venv(VenvLayerKey::new(&Venv::in_image(python.version), &python.executable))
     }
 
     pub(crate) fn sdk(python: &PythonFacts) -> Self {

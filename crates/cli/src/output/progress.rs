@@ -82,6 +82,10 @@ impl Progress {
             Origin::Reused => "already there",
         };
         self.line("parent", &row(&parent.title, Some(parent.size), state, took(parent.origin, parent.took)));
+        if !parent.scripts_not_run.is_empty() {
+            let packages = parent.scripts_not_run.join(", ");
+            self.line("parent", &format!("installation scripts were not run: {packages}"));
+        }
     }
 
     fn lock(&self, packages: usize, time: Duration, origin: Origin) {
