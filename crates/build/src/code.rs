@@ -35,9 +35,13 @@ pub(crate) fn write<W: Write>(tree: &SourceTree, out: W) -> Result<(W, LayerSumm
         match &entry.kind {
             SourceKind::Directory => layer.add(&Entry::directory(path))?,
             SourceKind::Symlink { target } => layer.add(&Entry::symlink(path, target))?,
-            SourceKind::File { executable, .. } => {
+            SourceKind::File { executable, size, .. } => {
                 let mode = if *executable { 0o755 } else { 0o644 };
-                layer.file(&Entry::file(path, mode), &tree.read(entry)?)?;
+                let mut content = tree.open(entry)?;
+                let written = layer.file_from(&Entry::file(path, mode), *size, &mut content);
+                // That the file changed is why it could not be written, if it did.
+                content.check()?;
+                written?;
             }
         }
     }

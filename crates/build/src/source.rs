@@ -178,14 +178,55 @@ impl SourceTree {
         Digest::of(serde_json::to_vec(&self.entries).unwrap_or_default())
     }
 
-    /// The content of a file, checked against what [`scan`](Self::scan) saw.
-    pub fn read(&self, entry: &SourceEntry) -> Result<Vec<u8>, SourceError> {
+    /// A file's content, to be checked against what [`scan`](Self::scan) saw once it is read.
+    pub fn open(&self, entry: &SourceEntry) -> Result<SourceFile, SourceError> {
         let path = self.root.join(&entry.path);
-        let content = fs::read(&path).map_err(|source| SourceError::Read { path: path.clone(), source })?;
-        match &entry.kind {
-            SourceKind::File { digest, .. } if Digest::of(&content) == *digest => Ok(content),
-            _ => Err(SourceError::Changed(path)),
+        let SourceKind::File { size, digest, .. } = entry.kind else {
+            return Err(SourceError::Changed(path));
+        };
+        let file = File::open(&path).map_err(|source| SourceError::Read { path: path.clone(), source })?;
+        Ok(SourceFile { path, file, size, digest, read: Digester::new(), end: End::Ahead })
+    }
+}
+
+/// A file of the tree being read.
+#[derive(Debug)]
+pub struct SourceFile {
+    path: PathBuf,
+    file: File,
+    size: u64,
+    digest: Digest,
+    read: Digester,
+    end: End,
+}
+
+/// Whether a file's end has been seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Ahead,
+    Seen,
+}
+
+impl SourceFile {
+    /// Says so if what has been read is not what was hashed before.
+    pub fn check(&self) -> Result<(), SourceError> {
+        let grown = self.read.length() > self.size;
+        let whole = self.read.length() == self.size || self.end == End::Seen;
+        if grown || (whole && self.read.clone().finish() != self.digest) {
+            return Err(SourceError::Changed(self.path.clone()));
         }
+        Ok(())
+    }
+}
+
+impl Read for SourceFile {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        if count == 0 && !buffer.is_empty() {
+            self.end = End::Seen;
+        }
+        self.read.update(&buffer[..count]);
+        Ok(count)
     }
 }
 
@@ -306,7 +347,15 @@ mod tests {
     fn a_file_that_changes_is_noticed() {
         let root = tree(&[("a.py", "x")]);
         let tree = SourceTree::scan(root.path()).unwrap();
-        fs::write(root.path().join("a.py"), "y").unwrap();
-        assert!(matches!(tree.read(&tree.entries[0]), Err(SourceError::Changed(_))));
+        let read = || {
+            let mut file = tree.open(&tree.entries[0]).unwrap();
+            io::copy(&mut file, &mut io::sink()).unwrap();
+            file.check()
+        };
+        read().unwrap();
+        for content in ["y", "", "xx"] {
+            fs::write(root.path().join("a.py"), content).unwrap();
+            assert!(matches!(read(), Err(SourceError::Changed(_))), "{content}");
+        }
     }
 }
