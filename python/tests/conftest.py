@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 import pytest
 
 import longshore
+
+# Where the tests run in the background, SIGINT is ignored, and would be in every process that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PACKAGE_PARENT = str(Path(longshore.__file__).parent.parent)
 STAND_IN = Path(__file__).with_name("stand_in.py")
