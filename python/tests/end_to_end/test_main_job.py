@@ -102,7 +102,7 @@ def test_settings_reach_the_container(machine: Machine) -> None:
     assert "result 40\n" in outcome.stdout
 
 
-def test_nothing_of_the_images_user_owned_files_needs_root(machine: Machine) -> None:
-    listed = machine.longshore("image", "run", "first:1", "--", "python", "-c", "import os, idna; print(os.getuid())")
-    assert listed.done().stdout == "0\n"
+def test_a_command_runs_in_an_image_as_its_root(machine: Machine) -> None:
+    outcome = machine.longshore("image", "run", "first:1", "--", "python", "-c", "import os, idna; print(os.getuid())")
+    assert outcome.done().stdout == "0\n"
     assert machine.home.stat().st_uid == os.getuid()
