@@ -1,0 +1,48 @@
+//! What is sent to a registry to say who asks.
+
+use jiff::Timestamp;
+
+use crate::Secret;
+
+/// What a registry is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// Nothing: what is open to everyone.
+    Anonymous,
+    /// A name and a password: sent as `Basic` to the registry, or to the token service that its challenge names.
+    Basic {
+        /// The name.
+        username: String,
+        /// The password.
+        password: Secret,
+    },
+    /// A refresh token (docker's `identitytoken`): sent to the token service that the registry's challenge names, as
+    /// `grant_type=refresh_token` (the distribution project's "OAuth2 token authentication").
+    IdentityToken {
+        /// The name to show and to write beside it; token services ignore it.
+        username: String,
+        /// The refresh token.
+        token: Secret,
+    },
+    /// A token that is sent as it is, as `Bearer` (docker's `registrytoken`).
+    RegistryToken(Secret),
+}
+
+/// A credential, for as long as it is good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The credential.
+    pub credential: Credential,
+    /// When it stops being accepted, if that is known.
+    pub expires: Option<Timestamp>,
+    /// Where it comes from, as messages name it: `service connector gcp_connector`,
+    /// `~/.docker/config.json (credential helper docker-credential-pass)`, `no credentials`.
+    pub origin: String,
+}
+
+impl Lease {
+    /// No credential.
+    pub fn anonymous() -> Self {
+        Self { credential: Credential::Anonymous, expires: None, origin: "no credentials".to_owned() }
+    }
+}

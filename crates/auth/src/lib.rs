@@ -1,0 +1,15 @@
+//! Credentials for a host: the docker configuration and its helpers, and the connectors of clouds.
+//!
+//! A [`CredentialSource`] answers the question "what credential does this host take?" with a [`Lease`]: the credential,
+//! when it expires and where it comes from. Whoever asks sends the credential to that host only.
+#![forbid(unsafe_code)]
+
+mod credential;
+mod host;
+mod secret;
+mod source;
+
+pub use credential::{Credential, Lease};
+pub use host::HostPattern;
+pub use secret::Secret;
+pub use source::{AuthError, CredentialSource, Found, Problem, Sources, Target};
