@@ -4,12 +4,16 @@
 //! when it expires and where it comes from. Whoever asks sends the credential to that host only.
 #![forbid(unsafe_code)]
 
+pub mod connector;
 mod credential;
+mod environment;
+pub mod gcp;
 mod host;
 mod secret;
 mod source;
 
 pub use credential::{Credential, Lease};
+pub use environment::Environment;
 pub use host::HostPattern;
 pub use secret::Secret;
 pub use source::{AuthError, CredentialSource, Found, Problem, Sources, Target};

@@ -1,0 +1,15 @@
+//! Service connectors: stored credentials of a type, that yield short-lived ones for registries.
+//!
+//! [`ConnectorType`], [`Method`] and [`Field`] are a table: what there is, for checks and help texts. [`Config`] is a
+//! checked set of values.
+
+mod config;
+mod form;
+mod kind;
+mod table;
+
+pub use config::{Config, ConfigError};
+pub use form::Hint;
+pub use kind::{ConnectorType, Field, Form, Kind, Method, Need};
+
+pub(crate) use form::url as check_url;
