@@ -45,9 +45,9 @@ pub(crate) struct RunArguments {
     /// The pipeline specification: a JSON file, or - for standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) spec: PathBuf,
-    /// The stack to run on
-    #[arg(long, env = "LONGSHORE_STACK", default_value = "default", value_name = "NAME")]
-    pub(crate) stack: String,
+    /// The stack to run on [default: the active one]
+    #[arg(long, env = "LONGSHORE_STACK", value_name = "NAME")]
+    pub(crate) stack: Option<String>,
     /// What runs the containers
     #[arg(long, env = "LONGSHORE_ENGINE", value_enum, default_value_t)]
     pub(crate) engine: Engine,

@@ -12,7 +12,7 @@ use longshore_store::{BlobStore, Registry, Table};
 use crate::failure::Failure;
 
 /// What the names of images in the embedded registry begin with.
-pub(crate) const URI: &str = ContainerRegistry::Embedded.uri();
+pub(crate) const URI: &str = ContainerRegistry::EMBEDDED_URI;
 
 /// The folders of this machine.
 #[derive(Clone, Debug)]

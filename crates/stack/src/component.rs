@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    ComponentKind, Configuration, EcrRepositories, Flavor, Name, RegistryFlavor, RegistryUri, UriError, Values,
+    ComponentKind, Configuration, EcrRepositories, Flavor, Name, RegistryFlavor, RegistryUri, UriError,
+    Values,
 };
 
 /// A registered component.

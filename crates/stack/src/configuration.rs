@@ -255,7 +255,9 @@ mod tests {
             "container registry flavor default has no option `urii`; did you mean `uri`?; it takes: uri, \
              default_repository"
         );
-        assert!(said(RegistryFlavor::Gcp, &[("uri", "gcr.io/p"), ("zone", "x")]).contains("`zone`; it takes"));
+        assert!(
+            said(RegistryFlavor::Gcp, &[("uri", "gcr.io/p"), ("zone", "x")]).contains("`zone`; it takes")
+        );
     }
 
     #[test]

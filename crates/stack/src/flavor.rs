@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use longshore_auth::connector::ConnectorType;
 use serde::{Serialize, Serializer};
 
 use crate::{
@@ -200,9 +201,6 @@ const AWS_FIELDS: [Field; 7] = [
     },
 ];
 
-/// The types of service connectors; a test of the program holds them against those that exist.
-const ANY_CONNECTOR: &[&str] = &["docker", "gcp", "azure", "aws"];
-
 impl Flavor {
     /// All flavors.
     pub const ALL: [Self; 11] = [
@@ -290,13 +288,14 @@ impl Flavor {
 
     /// The types of service connectors that its components can be connected to: any registry takes names and passwords,
     /// and a cloud's registries take credentials of that cloud.
-    pub const fn connectors(self) -> &'static [&'static str] {
+    pub const fn connectors(self) -> &'static [ConnectorType] {
+        use ConnectorType::{Aws, Azure, Docker, Gcp};
         match self {
-            Self::Registry(RegistryFlavor::Default) => ANY_CONNECTOR,
-            Self::Registry(RegistryFlavor::Dockerhub | RegistryFlavor::Github) => &["docker"],
-            Self::Registry(RegistryFlavor::Gcp) => &["gcp", "docker"],
-            Self::Registry(RegistryFlavor::Azure) => &["azure", "docker"],
-            Self::Registry(RegistryFlavor::Aws) => &["aws", "docker"],
+            Self::Registry(RegistryFlavor::Default) => &ConnectorType::ALL,
+            Self::Registry(RegistryFlavor::Dockerhub | RegistryFlavor::Github) => &[Docker],
+            Self::Registry(RegistryFlavor::Gcp) => &[Gcp, Docker],
+            Self::Registry(RegistryFlavor::Azure) => &[Azure, Docker],
+            Self::Registry(RegistryFlavor::Aws) => &[Aws, Docker],
             _ => &[],
         }
     }

@@ -63,7 +63,9 @@ impl Provider {
         if let Some(location) = host.strip_suffix(ARTIFACT_REGISTRY).filter(|location| is_label(location)) {
             return Some(Self::ArtifactRegistry { location: location.to_owned() });
         }
-        if let Some(registry) = AZURE.iter().find_map(|end| host.strip_suffix(end)).filter(|name| is_label(name)) {
+        if let Some(registry) =
+            AZURE.iter().find_map(|end| host.strip_suffix(end)).filter(|name| is_label(name))
+        {
             return Some(Self::Azure { registry: registry.to_owned() });
         }
         match host {

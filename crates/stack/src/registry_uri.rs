@@ -144,7 +144,8 @@ impl FromStr for RegistryUri {
                 let remedy = if format!("{host}/{lower}/x").parse::<Repository>().is_ok() {
                     format!("write {host}/{lower}")
                 } else {
-                    "it has lower-case letters and digits, separated by single `.`, one or two `_`, or dashes".to_owned()
+                    "it has lower-case letters and digits, separated by single `.`, one or two `_`, or dashes"
+                        .to_owned()
                 };
                 Err(malformed(format!("`{namespace}` is not a namespace: {remedy}")))
             }
@@ -168,17 +169,17 @@ impl RegistryFlavor {
             None => return refuse(self.whose_host_it_is_not(uri)),
         };
         let parts = uri.namespace().map_or(0, |namespace| namespace.split('/').count());
-        let missing = |what: &str, example: &str| refuse(format!("{what} is missing; write {}/{example}", uri.host));
+        let missing =
+            |what: &str, example: &str| refuse(format!("{what} is missing; write {}/{example}", uri.host));
         match provider {
             Provider::DockerHub if parts == 0 => missing("your user name or organisation", "<user>"),
             Provider::Gcr if parts == 0 => missing("the project", "<project>"),
             Provider::ArtifactRegistry { .. } if parts == 0 => {
                 missing("the project and the repository", "<project>/<repository>")
             }
-            Provider::ArtifactRegistry { .. } if parts == 1 => missing(
-                "the repository",
-                &format!("{}/<repository>", uri.namespace().unwrap_or("<project>")),
-            ),
+            Provider::ArtifactRegistry { .. } if parts == 1 => {
+                missing("the repository", &format!("{}/<repository>", uri.namespace().unwrap_or("<project>")))
+            }
             Provider::EcrPublic if parts == 0 => missing("your registry's alias", "<alias>"),
             Provider::Github if parts == 0 => missing("the user or organisation", "<owner>"),
             _ => Ok(()),
@@ -338,9 +339,12 @@ mod tests {
     #[test]
     fn a_registry_holds_what_is_below_it() {
         let uri: RegistryUri = "gcr.io/proj".parse().unwrap();
-        for (image, inside) in
-            [("gcr.io/proj/x", true), ("gcr.io/project-evil/x", false), ("eu.gcr.io/proj/x", false), ("gcr.io/proj", false)]
-        {
+        for (image, inside) in [
+            ("gcr.io/proj/x", true),
+            ("gcr.io/project-evil/x", false),
+            ("eu.gcr.io/proj/x", false),
+            ("gcr.io/proj", false),
+        ] {
             assert_eq!(uri.contains(&image.parse().unwrap()), inside, "{image}");
         }
         assert_eq!(uri.repository("a/b").unwrap().to_string(), "gcr.io/proj/a/b");

@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 
-use crate::{ArtifactStore, ComponentKind, ContainerRegistry, Flavor, ImageBuilder, Name, Orchestrator, Origin};
+use crate::{
+    ArtifactStore, ComponentKind, ContainerRegistry, Flavor, ImageBuilder, Name, Orchestrator, Origin,
+};
 
 /// A stack with what its components are: all that a run needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +64,9 @@ impl Parts {
 /// The kinds that a stack must have because of its orchestrator, besides the artifact store.
 pub(crate) const fn needed_by(orchestrator: Flavor) -> &'static [ComponentKind] {
     match orchestrator {
-        Flavor::LocalContainerOrchestrator => &[ComponentKind::ContainerRegistry, ComponentKind::ImageBuilder],
+        Flavor::LocalContainerOrchestrator => {
+            &[ComponentKind::ContainerRegistry, ComponentKind::ImageBuilder]
+        }
         _ => &[],
     }
 }

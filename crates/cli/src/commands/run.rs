@@ -35,7 +35,12 @@ const LARGEST_SPEC: u64 = 64 << 20;
 /// Runs the pipeline, or says what would be built and run.
 pub(crate) fn run(context: &Context, arguments: &RunArguments) -> Result<(), Failure> {
     let spec = read_spec(&arguments.spec)?;
-    let stack = Stack::named(&arguments.stack).map_err(|error| Failure::Usage(error.to_string()))?;
+    let state = context.state()?;
+    let stack = match &arguments.stack {
+        Some(name) => state.stack(name)?,
+        None => state.active_stack()?,
+    };
+    drop(state);
     match stack.orchestrator {
         Orchestrator::LocalContainer => in_containers(context, arguments, &spec, &stack),
         Orchestrator::Local => in_process(context, arguments, spec, &stack),
@@ -65,7 +70,7 @@ fn in_process(
         return Ok(output::json(&plan.job(&plan.steps))?);
     }
     let state = context.state()?;
-    state.begin_run(plan.id, &spec.name, stack.name, None)?;
+    state.begin_run(plan.id, &spec.name, stack.name.as_str(), None)?;
     let interrupt = Interrupt::new();
     let (asked, of_steps, id) = (interrupt.clone(), plan.clone(), plan.id);
     let work = move || {
@@ -125,7 +130,7 @@ fn in_containers(
     };
     let plan = RunPlan::new(spec, RunId::new(), &context.home.artifacts(), ArtifactView::Container, image_of);
     let first = built.first().map(|image| image.image.at(image.digest));
-    state.begin_run(plan.id, &spec.name, stack.name, first.as_ref())?;
+    state.begin_run(plan.id, &spec.name, stack.name.as_str(), first.as_ref())?;
 
     let interrupt = Interrupt::new();
     let steps = Arc::new(Steps::new(spec.steps.iter().map(|step| step.name.as_str())));
