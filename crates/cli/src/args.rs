@@ -10,9 +10,13 @@ use longshore_oci::Reference;
 #[command(name = "longshore", version, propagate_version = true, arg_required_else_help = true)]
 #[command(
     after_help = "Data is kept in $LONGSHORE_HOME, or else in the XDG folders (~/.local/share/longshore and \
-~/.cache/longshore).\nExit codes: 0 done, 1 failed, 2 wrong usage."
+~/.cache/longshore).\nLONGSHORE_LOG=debug, or --verbose, tells what is asked of registries and clouds.\n\
+Exit codes: 0 done, 1 failed, 2 wrong usage."
 )]
 pub(crate) struct Arguments {
+    /// Tell in detail what is done; $LONGSHORE_LOG chooses more finely (warn, info, debug, longshore_client=trace, …)
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -5,6 +5,7 @@ mod args;
 mod commands;
 mod context;
 mod failure;
+mod log;
 mod output;
 mod runtime;
 
@@ -22,6 +23,9 @@ fn main() -> ExitCode {
     // A container is this very program, started again; see the function.
     longshore_sandbox::enter_if_asked();
     let arguments = Arguments::parse();
+    if let Err(failure) = log::start(arguments.verbose) {
+        return failure.report();
+    }
     match dispatch(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),

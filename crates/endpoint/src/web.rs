@@ -176,7 +176,11 @@ fn read_certificates(path: &Path) -> Result<Vec<reqwest::Certificate>, Fault> {
     let pem = fs::read(path).map_err(|error| fault(error.to_string()))?;
     let certificates =
         reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| fault(root_cause(&error)))?;
-    if certificates.is_empty() { Err(fault("it has none in PEM format".to_owned())) } else { Ok(certificates) }
+    if certificates.is_empty() {
+        Err(fault("it has none in PEM format".to_owned()))
+    } else {
+        Ok(certificates)
+    }
 }
 
 /// The innermost cause, which says most: `Connection refused`, not `error sending request`.
