@@ -53,7 +53,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Registry(RegistryCommand::Serve { listen, insecure_anyone }) => {
             commands::registry::serve(context.registry()?, listen, insecure_anyone)
         }
-        Command::Stack(StackCommand::List { output }) => commands::stack::list(output),
+        Command::Stack(StackCommand::List { output }) => commands::stack::list(&context.state()?, output),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "longshore", &mut io::stdout());
             Ok(())

@@ -1,7 +1,7 @@
 //! `longshore stack`
 
-use longshore_stack::Stack;
-use serde_json::Value;
+use longshore_stack::{Name, State};
+use serde_json::json;
 
 use crate::{
     args::OutputFormat,
@@ -13,9 +13,10 @@ use crate::{
 };
 
 /// `longshore stack list`
-pub(crate) fn list(format: OutputFormat) -> Result<(), Failure> {
-    let stacks = Stack::all();
+pub(crate) fn list(state: &State, format: OutputFormat) -> Result<(), Failure> {
+    let stacks = state.stacks()?;
     if format == OutputFormat::Json {
+        let stacks: Vec<_> = stacks.iter().map(|stack| json!({"name": stack.name})).collect();
         return Ok(output::json(&stacks)?);
     }
     let mut table = Table::new([
@@ -25,22 +26,16 @@ pub(crate) fn list(format: OutputFormat) -> Result<(), Failure> {
         ("IMAGE BUILDER", Align::Left),
         ("ARTIFACT STORE", Align::Left),
     ]);
+    let shown = |name: Option<&Name>| name.map_or("-", Name::as_str).to_owned();
     for stack in stacks {
+        let parts = &stack.parts;
         table.row([
-            stack.name.to_owned(),
-            flavor(&stack.orchestrator)?,
-            flavor(&stack.container_registry)?,
-            flavor(&stack.image_builder)?,
-            flavor(&stack.artifact_store)?,
+            stack.name.to_string(),
+            parts.orchestrator.to_string(),
+            shown(parts.container_registry.as_ref()),
+            shown(parts.image_builder.as_ref()),
+            parts.artifact_store.to_string(),
         ]);
     }
     Ok(table.print()?)
-}
-
-/// A flavor as JSON spells it; `-` for none.
-fn flavor(component: &impl serde::Serialize) -> Result<String, Failure> {
-    match serde_json::to_value(component)? {
-        Value::String(name) => Ok(name),
-        _ => Ok("-".to_owned()),
-    }
 }
