@@ -11,7 +11,7 @@ use std::{
 use crate::TokenServer;
 
 /// How the registry knows who asks.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Login<'a> {
     /// It does not.
     None,

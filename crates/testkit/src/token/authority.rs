@@ -213,7 +213,9 @@ fn base32(bytes: &[u8]) -> String {
             padded[3..3 + chunk.len()].copy_from_slice(chunk);
             let value = u64::from_be_bytes(padded);
             let digits = (chunk.len() * 8).div_ceil(5);
-            (0..digits).map(move |i| char::from(ALPHABET[usize::from((value >> (35 - 5 * i)) as u8 & 31)]))
+            (0..digits).map(move |i| {
+                char::from(ALPHABET[usize::from((value >> (35 - 5 * i)).to_be_bytes()[7] & 31)])
+            })
         })
         .collect()
 }

@@ -37,13 +37,6 @@ impl Scope {
         allowed.actions.retain(|action| grants.iter().any(|grant| covers(grant, action)));
         (!allowed.actions.is_empty()).then_some(allowed)
     }
-
-    /// Whether this, as a token has it, allows an action on something.
-    pub fn allows(&self, kind: &str, name: &str, action: &str) -> bool {
-        self.kind == kind
-            && self.name == name
-            && self.actions.iter().any(|allowed| allowed == action || allowed == "*")
-    }
 }
 
 impl FromStr for Scope {
