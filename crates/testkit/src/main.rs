@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use longshore_testkit::{TokenConfig, TokenServer};
+use longshore_testkit::{HostileConfig, HostileRegistry, TokenConfig, TokenServer};
 use serde_json::{Value, json};
 
 #[derive(Debug, Parser)]
@@ -26,6 +26,8 @@ enum Standin {
         #[arg(long)]
         config: PathBuf,
     },
+    /// The hostile registry, with nothing in it and nothing to go wrong. Prints `host`.
+    HostileRegistry,
 }
 
 fn main() -> io::Result<()> {
@@ -40,6 +42,10 @@ fn main() -> io::Result<()> {
                 "issuer": authority.issuer(),
                 "certificate": authority.certificate(),
             }))
+        }
+        Standin::HostileRegistry => {
+            let registry = HostileRegistry::start(HostileConfig::default())?;
+            until_input_ends(&json!({ "host": registry.host() }))
         }
     }
 }

@@ -76,7 +76,7 @@ impl Content {
         let content = self.repositories.get(repository).unwrap_or(&nothing);
         let mut lacks = Vec::new();
         for blob in manifest["layers"].as_array().into_iter().flatten().chain(manifest.get("config")) {
-            let Some(digest) = digest(blob) else { continue };
+            let Some(digest) = digest(blob).filter(|_| is_distributed(blob)) else { continue };
             match content.blobs.get(&digest) {
                 None => lacks.push(format!("blob {digest} is missing")),
                 Some(bytes) if Digest::of(bytes) != digest => {
@@ -128,6 +128,12 @@ impl Content {
             "manifests": entries,
         })
     }
+}
+
+/// Layers that may not be distributed are not asked for (image specification, "Non-Distributable Layers").
+fn is_distributed(descriptor: &Value) -> bool {
+    let kind = descriptor["mediaType"].as_str().unwrap_or_default();
+    !kind.contains(".nondistributable.") && !kind.contains(".rootfs.foreign.")
 }
 
 /// The digest of a descriptor.
