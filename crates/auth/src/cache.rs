@@ -140,16 +140,15 @@ mod tests {
     #[tokio::test]
     async fn one_at_a_time_and_until_it_expires() {
         let (cache, made) = (Cache::<Number, &str>::default(), AtomicUsize::new(0));
-        let get = |expires| {
-            cache.get("a", async move {
+        let get = async |expires| {
+            let make = async {
                 tokio::task::yield_now().await;
-                Ok(Number(made_next(&made), expires))
-            })
+                Ok(Number(made.fetch_add(1, Ordering::SeqCst), expires))
+            };
+            cache.get("a", make).await
         };
-        fn made_next(made: &AtomicUsize) -> usize {
-            made.fetch_add(1, Ordering::SeqCst)
-        }
-        let got = futures::future::join_all((0..20).map(|_| get(after(3600)))).await;
+        let hour = after(3600);
+        let got = futures::future::join_all((0..20).map(|_| get(hour))).await;
         assert!(got.into_iter().all(|got| got.unwrap().0 == 0));
         cache.forget(&"a");
         assert_eq!(get(after(-1)).await.unwrap().0, 1, "what was forgotten is got anew");
