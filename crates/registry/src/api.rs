@@ -15,7 +15,7 @@ use longshore_store::{Registry, RepositoryPath};
 use crate::{
     blobs,
     error::{ApiError, ApiResult},
-    listing, manifests,
+    listing, manifests, referrers,
     route::Route,
     sessions::Sessions,
     uploads,
@@ -70,6 +70,9 @@ async fn dispatch(api: Arc<Api>, route: Route, request: &Parts, body: Body) -> A
         }
         (Route::Manifest(repository, reference), &Method::DELETE) => {
             manifests::delete(&api, repository, reference).await
+        }
+        (Route::Referrers(repository, subject), &Method::GET) => {
+            referrers::list(&api, repository, subject, request).await
         }
         (Route::Blob(repository, digest), _) if reads => blobs::get(&api, repository, digest, request).await,
         (Route::Blob(repository, digest), &Method::DELETE) => blobs::delete(&api, repository, digest).await,

@@ -10,6 +10,7 @@ mod error;
 mod listing;
 mod manifests;
 mod range;
+mod referrers;
 mod route;
 mod server;
 mod sessions;

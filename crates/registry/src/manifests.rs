@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 use longshore_oci::{Digest, MediaType};
-use longshore_store::{MANIFEST_LIMIT, RepositoryPath, StoreError, TagOrDigest};
+use longshore_store::{MANIFEST_LIMIT, RepositoryPath, StoreError, TagOrDigest, subject_of};
 use serde::Deserialize;
 
 use crate::{
@@ -46,6 +46,7 @@ pub(crate) async fn put(
     };
     let media_type = media_type(headers, &bytes)?;
     let name = repository.clone();
+    let subject = subject_of(&bytes);
     let digest = blocking(api, move |api| {
         let tag = match &reference {
             TagOrDigest::Tag(tag) => Some(tag),
@@ -57,7 +58,12 @@ pub(crate) async fn put(
         api.registry.put_foreign_manifest(&repository, &bytes, &media_type, tag)
     })
     .await?;
-    Ok(Answer::created(&name, "manifests", &digest).empty())
+    let answer = Answer::created(&name, "manifests", &digest);
+    Ok(match subject {
+        // The client need not keep a list of its own ("Pushing Manifests with Subject").
+        Some(subject) => answer.header(HeaderName::from_static("oci-subject"), &subject).empty(),
+        None => answer.empty(),
+    })
 }
 
 /// The type that a manifest is put with: the header's, else the one in the manifest.

@@ -19,6 +19,8 @@ pub(crate) enum Route {
     Manifest(RepositoryPath, TagOrDigest),
     /// `/v2/<name>/blobs/<digest>`
     Blob(RepositoryPath, Digest),
+    /// `/v2/<name>/referrers/<digest>`
+    Referrers(RepositoryPath, Digest),
     /// `/v2/<name>/blobs/uploads/`
     Uploads(RepositoryPath),
     /// `/v2/<name>/blobs/uploads/<id>`
@@ -61,6 +63,10 @@ impl Route {
             let digest = last.parse().map_err(|error| ApiError::digest_invalid(&error))?;
             return Ok(Self::Blob(name(repository)?, digest));
         }
+        if let Some(repository) = rest.strip_suffix("/referrers") {
+            let digest = last.parse().map_err(|error| ApiError::digest_invalid(&error))?;
+            return Ok(Self::Referrers(name(repository)?, digest));
+        }
         Err(ApiError::no_such_page())
     }
 }
@@ -91,6 +97,10 @@ mod tests {
             (format!("/v2/a/manifests/{digest}"), Route::Manifest(repository("a"), digest.into())),
             (format!("/v2/a/blobs/{digest}"), Route::Blob(repository("a"), digest)),
             (format!("/v2/a/blobs/sha256%3a{}", digest.hex()), Route::Blob(repository("a"), digest)),
+            (
+                format!("/v2/a/referrers/referrers/{digest}"),
+                Route::Referrers(repository("a/referrers"), digest),
+            ),
             ("/v2/blobs/uploads/blobs/uploads/".to_owned(), Route::Uploads(repository("blobs/uploads"))),
             ("/v2/a/blobs/uploads".to_owned(), Route::Uploads(repository("a"))),
             (format!("/v2/a/blobs/uploads/{id}"), Route::Upload(repository("a"), id.parse().unwrap())),

@@ -31,16 +31,20 @@ pub(crate) async fn begin(
         .await?;
         return Ok(Answer::created(&name, "blobs", &digest).empty());
     }
-    if let (Some(mount), Some(from)) = (query(request, "mount"), query(request, "from")) {
+    if let Some(mount) = query(request, "mount") {
         let digest: Digest = mount.parse().map_err(|error| ApiError::digest_invalid(&error))?;
-        let from: RepositoryPath = from.parse()?;
+        let from = query(request, "from").map(|from| from.parse::<RepositoryPath>()).transpose()?;
         let name = repository.clone();
         let mounted = blocking(api, move |api| {
-            let is_there = api.registry.blob_size(&from, &digest)?.is_some();
-            if is_there {
+            let size = match &from {
+                Some(from) => api.registry.blob_size(from, &digest)?,
+                // From wherever it is: nobody is authenticated here, so all can be pulled by whoever asks.
+                None => api.registry.blobs().size_of(&digest)?,
+            };
+            if size.is_some() {
                 api.registry.link_blob(&name, &digest)?;
             }
-            Ok(is_there)
+            Ok(size.is_some())
         })
         .await?;
         if mounted {

@@ -270,6 +270,103 @@ async fn a_blob_is_mounted_from_where_it_is_and_only_from_there() {
 }
 
 #[tokio::test]
+async fn a_blob_is_mounted_from_wherever_it_is() {
+    let test = Test::start().await;
+    let digest = test.blob("a", b"shared").await;
+    let mounted = test.send(Method::POST, &format!("/v2/b/blobs/uploads/?mount={digest}")).await;
+    assert_eq!(mounted.status(), StatusCode::CREATED);
+    assert_eq!(header_of(&mounted, "location"), format!("/v2/b/blobs/{digest}"));
+    assert_eq!(test.get(&format!("/v2/b/blobs/{digest}")).await.text().await.unwrap(), "shared");
+    let nowhere = Digest::of(b"nowhere");
+    let begun = test.send(Method::POST, &format!("/v2/b/blobs/uploads/?mount={nowhere}")).await;
+    assert_eq!(begun.status(), StatusCode::ACCEPTED, "an upload is begun instead");
+}
+
+#[tokio::test]
+async fn what_is_said_about_a_manifest_is_listed() {
+    let test = Test::start().await;
+    let image = test.image("a", b"layer").await;
+    let subject = Descriptor::of(MediaType::Manifest, &image.to_bytes());
+    let list = async |query: &str| -> Value {
+        let response = test.get(&format!("/v2/a/referrers/{}{query}", subject.digest)).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(header_of(&response, "content-type"), MediaType::Index.as_str());
+        let is_filtered = response.headers().get("oci-filters-applied").map(|value| value.to_str().unwrap());
+        assert_eq!(is_filtered, query.starts_with("?artifactType=").then_some("artifactType"));
+        response.json().await.unwrap()
+    };
+    assert_eq!(list("").await["manifests"], json!([]), "not yet");
+
+    let mut digests = Vec::new();
+    for kind in ["application/vnd.sbom+json", "application/vnd.signature"] {
+        let mut referrer = image.clone();
+        referrer.subject = Some(subject.clone());
+        referrer.artifact_type = Some(kind.to_owned());
+        referrer.annotations.insert("kind".to_owned(), kind.to_owned());
+        let bytes = referrer.to_bytes();
+        let digest = Digest::of(&bytes);
+        let put = test.manifest("a", &digest.to_string(), bytes.clone(), &MediaType::Manifest).await;
+        assert_eq!(header_of(&put, "oci-subject"), subject.digest.to_string());
+        digests.push((digest, kind, bytes.len()));
+    }
+    let put = test.manifest("a", "v1", image.to_bytes(), &MediaType::Manifest).await;
+    assert!(put.headers().get("oci-subject").is_none());
+
+    assert_eq!(list("").await["manifests"].as_array().unwrap().len(), 2);
+    let (digest, kind, size) = &digests[0];
+    let filtered = list("?artifactType=application%2Fvnd.sbom%2Bjson").await;
+    let expected = json!([{
+        "mediaType": MediaType::Manifest.as_str(),
+        "digest": digest.to_string(),
+        "size": size,
+        "artifactType": kind,
+        "annotations": { "kind": kind },
+    }]);
+    assert_eq!(filtered["manifests"], expected);
+    assert_eq!(list("?artifactType=none").await["manifests"], json!([]));
+    let deleted = test.send(Method::DELETE, &format!("/v2/a/manifests/{digest}")).await;
+    assert_eq!(deleted.status(), StatusCode::ACCEPTED);
+    assert_eq!(list("?artifactType=application%2Fvnd.sbom%2Bjson").await["manifests"], json!([]));
+    assert_eq!(list("").await["manifests"].as_array().unwrap().len(), 1);
+    refused(test.get("/v2/a/referrers/sha256:0").await, 400, "DIGEST_INVALID").await;
+}
+
+#[tokio::test]
+async fn a_long_list_of_referrers_comes_in_pages() {
+    let test = Test::start().await;
+    let image = test.image("a", b"layer").await;
+    let subject = Descriptor::of(MediaType::Manifest, b"subject");
+    let mut left = std::collections::BTreeSet::new();
+    for i in 0..5 {
+        let mut referrer = image.clone();
+        referrer.subject = Some(subject.clone());
+        // Two of these fit into the 4 MiB that a client reads, and not three.
+        referrer.annotations.insert(i.to_string(), "x".repeat(1_500_000));
+        let bytes = referrer.to_bytes();
+        left.insert(Digest::of(&bytes).to_string());
+        let put = test.manifest("a", &i.to_string(), bytes, &MediaType::Manifest).await;
+        assert_eq!(put.status(), StatusCode::CREATED);
+    }
+    let mut next = Some(format!("/v2/a/referrers/{}?artifactType={}", subject.digest, MediaType::Config));
+    let mut pages = 0;
+    while let Some(path) = next {
+        let response = test.get(&path).await;
+        next = response.headers().get(header::LINK).map(|link| {
+            let link = link.to_str().unwrap();
+            link.strip_prefix('<').unwrap().strip_suffix(">; rel=\"next\"").unwrap().to_owned()
+        });
+        let body = response.bytes().await.unwrap();
+        assert!(body.len() <= 4 << 20);
+        let index: Index = Index::parse(&body).unwrap();
+        pages += 1;
+        for manifest in index.manifests {
+            assert!(left.remove(&manifest.digest.to_string()), "each once");
+        }
+    }
+    assert_eq!((pages, left.len()), (3, 0));
+}
+
+#[tokio::test]
 async fn manifests_come_back_as_they_were_put() {
     let test = Test::start().await;
     let manifest = test.image("a", b"layer").await.to_bytes();

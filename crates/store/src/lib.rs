@@ -17,6 +17,7 @@ mod manifest;
 mod name;
 #[cfg(feature = "async")]
 mod pump;
+mod referrers;
 mod registry;
 mod staging;
 mod table;
@@ -31,6 +32,7 @@ pub use manifest::{MANIFEST_LIMIT, ManifestInfo, StoredManifest};
 pub use name::{RepositoryPath, TagOrDigest};
 #[cfg(feature = "async")]
 pub use pump::{Pump, Sink};
+pub use referrers::subject_of;
 pub use registry::Registry;
 pub use table::Table;
 pub use upload::{Upload, UploadId, Uploads};

@@ -25,6 +25,7 @@ use crate::{
 /// repositories/<path>/_manifests/<hex>   a manifest of the repository; the file has its media type
 /// repositories/<path>/_tags/<tag>        a tag; the file has the manifest's digest
 /// repositories/<path>/_blobs/<hex>       a blob that may be pulled from the repository; empty
+/// repositories/<path>/_referrers/<hex of the subject>/<hex>   a manifest that says something about another; empty
 /// ```
 ///
 /// (No part of a repository's path begins with `_`.) Any number of processes may use it at once.
@@ -212,6 +213,9 @@ impl Registry {
         } else {
             Some(staging.write(&link_path, media_type.as_str().as_bytes())?)
         };
+        if link.is_some() {
+            to_sync.extend(self.note_referrer(repository, bytes, &digest)?);
+        }
         let tagging = match tag {
             Some(tag) => {
                 let path = self.tag_path(repository, tag);
@@ -276,7 +280,12 @@ impl Registry {
                 self.delete_tag(repository, &tag)?;
             }
         }
-        folder::remove_file(&self.manifest_path(repository, digest))
+        let was_there = folder::remove_file(&self.manifest_path(repository, digest))?;
+        // What cannot be read is left in the index of referrers, where it does not count.
+        if let Ok(bytes) = self.blobs.read(digest, MANIFEST_LIMIT) {
+            self.forget_referrer(repository, &bytes, digest)?;
+        }
+        Ok(was_there)
     }
 
     /// The length of a blob that may be pulled from the repository.
@@ -326,7 +335,11 @@ impl Registry {
     }
 
     /// The media type of a manifest, if the repository has it.
-    fn linked_manifest(&self, repository: &RepositoryPath, digest: &Digest) -> Result<Option<MediaType>> {
+    pub(crate) fn linked_manifest(
+        &self,
+        repository: &RepositoryPath,
+        digest: &Digest,
+    ) -> Result<Option<MediaType>> {
         Ok(read_small(&self.manifest_path(repository, digest))?.map(|text| MediaType::from(text.trim())))
     }
 
@@ -345,7 +358,7 @@ impl Registry {
         Ok(folder)
     }
 
-    fn folder(&self, repository: &RepositoryPath, name: &str) -> PathBuf {
+    pub(crate) fn folder(&self, repository: &RepositoryPath, name: &str) -> PathBuf {
         self.repositories.join(repository.as_str()).join(name)
     }
 

@@ -98,6 +98,43 @@ fn tags_move_and_go() {
 }
 
 #[test]
+fn referrers_are_what_there_is() {
+    let (_root, registry) = registry();
+    let (app, subject) = (path("app"), Digest::of("subject"));
+    let refer = |text: &str, repository: &str| {
+        let mut manifest = image(&registry, text);
+        manifest.subject = Some(Descriptor::of(MediaType::Manifest, b"subject"));
+        manifest.artifact_type = Some(format!("application/vnd.{text}"));
+        manifest.annotations.insert("about".to_owned(), text.to_owned());
+        let bytes = manifest.to_bytes();
+        registry.put_manifest(&path(repository), &bytes, &MediaType::Manifest, Some(&tag(text))).unwrap()
+    };
+    let listed = || -> Vec<Digest> {
+        registry.referrers(&app, &subject).unwrap().iter().map(|found| found.digest).collect()
+    };
+    assert!(listed().is_empty(), "neither subject nor repository are there");
+    let (one, two) = (refer("one", "app"), refer("two", "app"));
+    refer("three", "other");
+    put(&registry, "app", "about nothing", None);
+    let mut both = [one, two];
+    both.sort_unstable();
+    assert_eq!(listed(), both);
+    let found = registry.referrers(&app, &subject).unwrap().into_iter().find(|found| found.digest == one);
+    let found = found.unwrap();
+    assert_eq!(found.artifact_type.as_deref(), Some("application/vnd.one"));
+    assert_eq!(found.annotations["about"], "one");
+    assert_eq!(found.size, registry.manifest(&app, one).unwrap().bytes.len() as u64);
+    registry.delete_tag(&app, &tag("two")).unwrap();
+    assert_eq!(listed(), both, "a tag is not the manifest");
+    registry.delete_manifest(&app, &one).unwrap();
+    assert_eq!(listed(), [two]);
+    assert_eq!(refer("one", "app"), one);
+    assert_eq!(listed(), both, "back again");
+    let names: Vec<_> = registry.repositories().unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["app", "other"]);
+}
+
+#[test]
 fn a_manifest_needs_all_that_it_refers_to() {
     let (_root, registry) = registry();
     let app = path("app");

@@ -1,2 +1,20 @@
 //! For tests: a hostile registry, token servers and stand-ins for the clouds' token services.
 #![forbid(unsafe_code)]
+
+mod docker_registry;
+mod hostile;
+mod seeded;
+mod serving;
+mod token;
+
+pub use docker_registry::{DockerRegistry, Login};
+pub use hostile::{
+    Chance, Fault, HostileConfig, HostileRegistry, MissingBlobs, Mounts, Operation, RangeLie, Referrers,
+    Rule, Seen, Side, SinglePost, TokenAuth, WrongLocation,
+};
+pub use seeded::Seeded;
+pub use serving::Serving;
+pub use token::{
+    Access, Authority, Claims, Flow, OAuth, Refusal, Scope, TokenConfig, TokenField, TokenRequest,
+    TokenServer, User,
+};

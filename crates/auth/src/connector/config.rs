@@ -212,19 +212,24 @@ impl Value {
 mod tests {
     use super::*;
 
-    fn config(connector: ConnectorType, method: &str, values: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    fn config(
+        connector: ConnectorType,
+        method: &str,
+        values: &[(&str, &str)],
+    ) -> Result<Config, ConfigError> {
         let values = values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Config::new(connector, method, values)
     }
 
     #[test]
     fn secrets_are_apart_and_never_shown() {
-        let made =
-            config(ConnectorType::Docker, "password", &[("username", "me"), ("password", "hunter2")]).unwrap();
+        let made = config(ConnectorType::Docker, "password", &[("username", "me"), ("password", "hunter2")])
+            .unwrap();
         assert_eq!(made.plain(), BTreeMap::from([("username", "me")]));
         assert_eq!(made.secrets()["password"].expose(), "hunter2");
         assert!(!format!("{made:?}").contains("hunter2"));
-        let plain = made.plain().into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let plain =
+            made.plain().into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let secrets =
             made.secrets().into_iter().map(|(name, value)| (name.to_owned(), value.clone())).collect();
         assert_eq!(Config::restore(ConnectorType::Docker, "password", plain, secrets).unwrap(), made);
@@ -242,7 +247,10 @@ mod tests {
         let error = config(ConnectorType::Aws, "secret-key", &[("aws_acces_key_id", "AKIA")]).unwrap_err();
         assert!(error.to_string().contains("did you mean 'aws_access_key_id'?"), "{error}");
         let error = config(ConnectorType::Aws, "secret-key", &[("zzz", "1")]).unwrap_err().to_string();
-        assert!(error.contains("There are: aws_access_key_id, ") && !error.contains("did you mean"), "{error}");
+        assert!(
+            error.contains("There are: aws_access_key_id, ") && !error.contains("did you mean"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -275,7 +283,11 @@ mod tests {
                         "{}",
                         field.name
                     );
-                    assert!(method.fields[..index].iter().all(|other| other.name != field.name), "{}", field.name);
+                    assert!(
+                        method.fields[..index].iter().all(|other| other.name != field.name),
+                        "{}",
+                        field.name
+                    );
                     assert!(!field.help.is_empty() && !field.help.ends_with('.'), "{}", field.help);
                     if let Some(default) = field.default {
                         assert_eq!(field.need, Need::Optional);

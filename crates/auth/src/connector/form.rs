@@ -84,11 +84,17 @@ pub(super) fn check(field: &Field, value: &str) -> Result<(), String> {
         ),
         Form::List => fine(value.split(',').all(|item| !item.trim().is_empty()), "has an empty item"),
         Form::Path => fine(value.starts_with('/'), "is not an absolute path"),
-        Form::ServiceAccountKey => gcp::ServiceAccountKey::parse(value).map(drop).map_err(|error| error.to_string()),
-        Form::ExternalAccount => gcp::ExternalAccount::parse(value).map(drop).map_err(|error| error.to_string()),
+        Form::ServiceAccountKey => {
+            gcp::ServiceAccountKey::parse(value).map(drop).map_err(|error| error.to_string())
+        }
+        Form::ExternalAccount => {
+            gcp::ExternalAccount::parse(value).map(drop).map_err(|error| error.to_string())
+        }
         Form::Json => match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(value) {
             Ok(_) => Ok(()),
-            Err(error) => Err(format!("is not a JSON object (line {}, column {})", error.line(), error.column())),
+            Err(error) => {
+                Err(format!("is not a JSON object (line {}, column {})", error.line(), error.column()))
+            }
         },
     }
 }
@@ -100,9 +106,16 @@ fn host(value: &str) -> Result<(), String> {
     if value.contains('/') {
         return Err("must be a host without a path, such as ghcr.io".to_owned());
     }
-    let name = value.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(value, |(name, _)| name);
+    let name = value
+        .rsplit_once(':')
+        .filter(|(_, port)| port.parse::<u16>().is_ok())
+        .map_or(value, |(name, _)| name);
     let plain = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).map_or_else(
-        || name.split('.').all(|label| !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')),
+        || {
+            name.split('.').all(|label| {
+                !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+            })
+        },
         |address| address.parse::<std::net::Ipv6Addr>().is_ok(),
     );
     if plain { Ok(()) } else { Err("is not a host, such as ghcr.io or registry.example.com:5000".to_owned()) }
@@ -145,7 +158,10 @@ mod tests {
     use crate::connector::{Kind, Need};
 
     fn judge(form: Form, value: &str) -> Result<(), String> {
-        check(&Field { name: "x", help: "x", need: Need::Optional, kind: Kind::Plain, form, default: None }, value)
+        check(
+            &Field { name: "x", help: "x", need: Need::Optional, kind: Kind::Plain, form, default: None },
+            value,
+        )
     }
 
     #[test]

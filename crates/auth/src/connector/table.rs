@@ -34,8 +34,11 @@ pub(super) const DOCKER: &[Method] = &[Method {
     ],
 }];
 
-const PROJECT: Field =
-    optional("project_id", Form::Text, "The project whose registries are listed; a key's own project by default");
+const PROJECT: Field = optional(
+    "project_id",
+    Form::Text,
+    "The project whose registries are listed; a key's own project by default",
+);
 const ARTIFACT_REGISTRY: Field =
     optional("artifact_registry_endpoint", Form::Url, "Where the Artifact Registry API is served")
         .or("https://artifactregistry.googleapis.com");
@@ -45,8 +48,12 @@ pub(super) const GCP: &[Method] = &[
         name: "service-account",
         summary: "A service account's key file; it signs requests for access tokens that are good for an hour.",
         fields: &[
-            required("service_account_json", Form::ServiceAccountKey, "The key file's content (@/path/to/key.json)")
-                .secret(),
+            required(
+                "service_account_json",
+                Form::ServiceAccountKey,
+                "The key file's content (@/path/to/key.json)",
+            )
+            .secret(),
             PROJECT,
             ARTIFACT_REGISTRY,
         ],
@@ -71,7 +78,11 @@ pub(super) const GCP: &[Method] = &[
         name: "impersonation",
         summary: "Tokens of another service account, which the key's (or this machine's) identity may impersonate.",
         fields: &[
-            required("target_principal", Form::Email, "The email address of the service account to impersonate"),
+            required(
+                "target_principal",
+                Form::Email,
+                "The email address of the service account to impersonate",
+            ),
             optional(
                 "service_account_json",
                 Form::ServiceAccountKey,
@@ -80,8 +91,12 @@ pub(super) const GCP: &[Method] = &[
             .secret(),
             optional("delegates", Form::List, "The accounts in between, in order, separated by commas"),
             optional("lifetime_seconds", Form::Seconds(600, 43_200), "How long a token is good").or("3600"),
-            optional("iam_credentials_endpoint", Form::Url, "Where the IAM Service Account Credentials API is served")
-                .or("https://iamcredentials.googleapis.com"),
+            optional(
+                "iam_credentials_endpoint",
+                Form::Url,
+                "Where the IAM Service Account Credentials API is served",
+            )
+            .or("https://iamcredentials.googleapis.com"),
             PROJECT,
             ARTIFACT_REGISTRY,
         ],
@@ -90,8 +105,12 @@ pub(super) const GCP: &[Method] = &[
         name: "external-account",
         summary: "Workload identity federation: another provider's token is exchanged for one of Google's.",
         fields: &[
-            required("external_account_json", Form::ExternalAccount, "The credential configuration file's content")
-                .secret(),
+            required(
+                "external_account_json",
+                Form::ExternalAccount,
+                "The credential configuration file's content",
+            )
+            .secret(),
             PROJECT,
             ARTIFACT_REGISTRY,
         ],
@@ -110,9 +129,12 @@ const RESOURCE_MANAGER: Field = optional(
     Form::Url,
     "Where Azure Resource Manager is served; by default that of the cloud, such as https://management.azure.com",
 );
-const CLOUD: Field =
-    optional("cloud", Form::Text, "public, china or us-government; read from the registry's host where there is one")
-        .or("public");
+const CLOUD: Field = optional(
+    "cloud",
+    Form::Text,
+    "public, china or us-government; read from the registry's host where there is one",
+)
+.or("public");
 
 pub(super) const AZURE: &[Method] = &[
     Method {
@@ -192,7 +214,11 @@ pub(super) const AWS: &[Method] = &[
         summary: "What this machine has: environment, shared configuration files (profiles, SSO), web identity, \
                   container or instance role.",
         fields: &[
-            optional("profile_name", Form::Text, "The profile of the shared configuration files; AWS_PROFILE by default"),
+            optional(
+                "profile_name",
+                Form::Text,
+                "The profile of the shared configuration files; AWS_PROFILE by default",
+            ),
             optional("role_arn", Form::RoleArn, "A role to assume with what this machine has"),
             REGION,
             ENDPOINT,
@@ -230,7 +256,8 @@ pub(super) const AWS: &[Method] = &[
         fields: &[
             KEY_ID,
             KEY,
-            optional("duration_seconds", Form::Seconds(900, 129_600), "How long a session is good").or("43200"),
+            optional("duration_seconds", Form::Seconds(900, 129_600), "How long a session is good")
+                .or("43200"),
             REGION,
             ENDPOINT,
         ],
@@ -242,7 +269,8 @@ pub(super) const AWS: &[Method] = &[
             KEY_ID,
             KEY,
             optional("session_name", Form::Text, "The session's name in audit logs").or("longshore"),
-            optional("duration_seconds", Form::Seconds(900, 129_600), "How long a session is good").or("43200"),
+            optional("duration_seconds", Form::Seconds(900, 129_600), "How long a session is good")
+                .or("43200"),
             POLICY,
             REGION,
             ENDPOINT,

@@ -101,9 +101,12 @@ impl ExternalAccount {
         };
         let source = file.credential_source.ok_or_else(|| missing("credential_source"))?;
         let format = match source.format {
-            Some(Format { kind: Some(kind), subject_token_field_name }) if kind == "json" => SubjectFormat::Json(
-                subject_token_field_name.ok_or_else(|| missing("credential_source.format.subject_token_field_name"))?,
-            ),
+            Some(Format { kind: Some(kind), subject_token_field_name }) if kind == "json" => {
+                SubjectFormat::Json(
+                    subject_token_field_name
+                        .ok_or_else(|| missing("credential_source.format.subject_token_field_name"))?,
+                )
+            }
             _ => SubjectFormat::Text,
         };
         let source = match (source.file, source.url) {

@@ -54,7 +54,11 @@ struct Claims<'a> {
 /// Reads a JSON file of Google's, whose text may have secrets that errors of the parser could show.
 pub(crate) fn parse_json<'a, T: Deserialize<'a>>(text: &'a str, what: &str) -> Result<T, KeyError> {
     serde_json::from_str(text).map_err(|error| {
-        KeyError(format!("is not {what}: it is not valid JSON at line {}, column {}", error.line(), error.column()))
+        KeyError(format!(
+            "is not {what}: it is not valid JSON at line {}, column {}",
+            error.line(),
+            error.column()
+        ))
     })
 }
 
@@ -70,7 +74,9 @@ impl ServiceAccountKey {
             )));
         }
         let missing = |name: &str| {
-            KeyError(format!("is not {WHAT}: it has no {name:?}; give the file that Google Cloud made, unchanged"))
+            KeyError(format!(
+                "is not {WHAT}: it has no {name:?}; give the file that Google Cloud made, unchanged"
+            ))
         };
         let private_key = file.private_key.ok_or_else(|| missing("private_key"))?;
         let token_uri = file.token_uri.as_deref().unwrap_or("https://oauth2.googleapis.com/token");
