@@ -1,9 +1,20 @@
 //! The command line.
 
+pub(crate) mod component;
+pub(crate) mod connector;
+pub(crate) mod stack;
+mod values;
+
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use longshore_oci::Reference;
+
+use self::{
+    component::{Builders, ContainerRegistryCommand, Orchestrators, PlainComponentCommand, Stores},
+    connector::ConnectorCommand,
+    stack::{IntegrationCommand, StackCommand},
+};
 
 /// From a Python pipeline to a running container.
 #[derive(Debug, Parser)]
@@ -34,9 +45,27 @@ pub(crate) enum Command {
     /// Serve the embedded registry to docker, skopeo, clusters, …
     #[command(subcommand)]
     Registry(RegistryCommand),
-    /// Look at stacks: what runs pipelines and where their images and outputs go
+    /// Register and choose stacks: what runs pipelines and where their images and outputs go
     #[command(subcommand)]
     Stack(StackCommand),
+    /// Register container registries: where images are kept
+    #[command(subcommand)]
+    ContainerRegistry(ContainerRegistryCommand),
+    /// Register service connectors: the credentials of registries and clouds
+    #[command(subcommand)]
+    ServiceConnector(ConnectorCommand),
+    /// Register orchestrators: what runs the steps
+    #[command(subcommand)]
+    Orchestrator(PlainComponentCommand<Orchestrators>),
+    /// Register image builders
+    #[command(subcommand)]
+    ImageBuilder(PlainComponentCommand<Builders>),
+    /// Register artifact stores: where the steps' outputs are kept
+    #[command(subcommand)]
+    ArtifactStore(PlainComponentCommand<Stores>),
+    /// Look at integrations and what they need from outside
+    #[command(subcommand)]
+    Integration(IntegrationCommand),
     /// Print a completion script for a shell
     Completion {
         /// The shell
@@ -181,16 +210,6 @@ pub(crate) enum RegistryCommand {
     },
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum StackCommand {
-    /// List the stacks
-    List {
-        /// How to print them
-        #[arg(short, long, value_enum, default_value_t)]
-        output: OutputFormat,
-    },
-}
-
 /// How a command prints its result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OutputFormat {
@@ -199,4 +218,26 @@ pub(crate) enum OutputFormat {
     Table,
     /// For programs
     Json,
+    /// For programs, and people who prefer it
+    Yaml,
+}
+
+/// How a command prints its result for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DataFormat {
+    /// Indented JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+impl OutputFormat {
+    /// The format for programs, if it is one.
+    pub(crate) const fn data(self) -> Option<DataFormat> {
+        match self {
+            Self::Table => None,
+            Self::Json => Some(DataFormat::Json),
+            Self::Yaml => Some(DataFormat::Yaml),
+        }
+    }
 }

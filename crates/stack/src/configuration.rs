@@ -148,10 +148,11 @@ impl Configuration {
         &self.values
     }
 
-    /// The same with some values given anew.
+    /// The same with some values given anew; an empty one is taken away.
     pub fn with(&self, changes: &Values) -> Result<Self, ConfigurationError> {
         let mut values = self.values.clone();
         values.extend(changes.clone());
+        values.retain(|name, value| !value.is_empty() || self.flavor.field(name).is_none());
         Self::new(self.flavor, &values)
     }
 

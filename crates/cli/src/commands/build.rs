@@ -8,7 +8,7 @@ use longshore_pipeline::{DockerSettings, Requirements};
 use serde_json::json;
 
 use crate::{
-    args::{BuildArguments, OutputFormat},
+    args::BuildArguments,
     context::{Context, URI},
     failure::Failure,
     output::{self, progress::Progress},
@@ -31,11 +31,10 @@ pub(crate) fn build(context: &Context, arguments: &BuildArguments) -> Result<(),
     });
     progress.clear();
     let Some(Built { image, digest, .. }) = built? else { return Ok(()) };
-    match arguments.output {
-        OutputFormat::Json => {
-            Ok(output::json(&json!({"image": image, "digest": digest, "reference": image.at(digest)}))?)
-        }
-        OutputFormat::Table => Ok(()),
+    let reference = json!({"image": image, "digest": digest, "reference": image.at(digest)});
+    match arguments.output.data() {
+        Some(format) => Ok(output::data(format, &reference)?),
+        None => Ok(()),
     }
 }
 

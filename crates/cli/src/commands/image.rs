@@ -34,17 +34,17 @@ pub(crate) fn list(registry: &Registry, uri: &str, format: OutputFormat) -> Resu
             images.push((format!("{uri}/{repository}"), tag, stored.digest, bytes));
         }
     }
-    match format {
-        OutputFormat::Json => {
+    match format.data() {
+        Some(format) => {
             let images: Vec<_> = images
                 .iter()
                 .map(|(repository, tag, digest, bytes)| {
                     json!({"repository": repository, "tag": tag, "digest": digest, "size": bytes})
                 })
                 .collect();
-            output::json(&images)?;
+            output::data(format, &images)?;
         }
-        OutputFormat::Table => {
+        None => {
             let mut table = Table::new([
                 ("REPOSITORY", Align::Left),
                 ("TAG", Align::Left),
@@ -93,10 +93,9 @@ pub(crate) fn find(registry: &Registry, uri: &str, image: &Reference) -> Result<
 /// `longshore image inspect`
 pub(crate) fn inspect(found: &Found, image: &Reference, format: OutputFormat) -> Result<(), Failure> {
     let Found { stored, manifest, config, .. } = found;
-    if format == OutputFormat::Json {
-        return Ok(output::json(&json!({
-            "name": image, "digest": stored.digest, "manifest": manifest, "config": config,
-        }))?);
+    if let Some(format) = format.data() {
+        let all = json!({"name": image, "digest": stored.digest, "manifest": manifest, "config": config});
+        return Ok(output::data(format, &all)?);
     }
     let process = &config.config;
     let list = |list: &Option<Vec<String>>| list.as_deref().unwrap_or_default().join(" ");

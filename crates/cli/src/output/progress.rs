@@ -9,7 +9,10 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use longshore_build::{Event, ImageReport, LayerReport, Origin, ParentReport};
 
-use super::quantity::{count, duration, size};
+use super::{
+    quantity::{count, duration, size},
+    table::shorten,
+};
 
 /// The width of the labels at the left.
 const LABEL: usize = 8;
@@ -150,19 +153,6 @@ fn row(subject: &str, bytes: Option<u64>, state: &str, took: Option<Duration>) -
     format!("{subject:<SUBJECT$} {bytes:>8}  {state:<13} {took:>8}").trim_end().to_owned()
 }
 
-/// At most `width` characters, the middle left out.
-fn shorten(text: &str, width: usize) -> String {
-    let length = text.chars().count();
-    if length <= width {
-        return text.to_owned();
-    }
-    let head = (width - 1) * 2 / 3;
-    let tail = width - 1 - head;
-    let start: String = text.chars().take(head).collect();
-    let end: String = text.chars().skip(length - tail).collect();
-    format!("{start}…{end}")
-}
-
 #[expect(clippy::expect_used, reason = "the templates are constants, each drawn by a test")]
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("a valid template")
@@ -176,11 +166,5 @@ mod tests {
     fn a_line_fits_80_columns() {
         let text = row(&"x".repeat(100), Some(999_999_999), "already there", Some(Duration::from_secs(3599)));
         assert!(LABEL + 1 + text.chars().count() <= 80, "{} columns", LABEL + 1 + text.chars().count());
-    }
-
-    #[test]
-    fn long_names_keep_both_ends() {
-        assert_eq!(shorten("abcdefghij", 7), "abcd…ij");
-        assert_eq!(shorten("abc", 7), "abc");
     }
 }

@@ -177,13 +177,6 @@ impl State {
         }
     }
 
-    /// The component of that identity, which another row refers to.
-    pub(super) fn component_by_id(&self, id: &str) -> Result<Component, StateError> {
-        let mut rows = self.component_rows(&format!("{SELECT} WHERE c.id = ?1"), [id])?;
-        let row = rows.pop().ok_or_else(|| self.damaged(&format!("there is no component {id}")))?;
-        Ok(row.component)
-    }
-
     pub(super) fn component_names(&self, kind: ComponentKind) -> Result<Vec<Name>, StateError> {
         Ok(self.components(kind)?.into_iter().map(|component| component.name).collect())
     }
