@@ -225,7 +225,8 @@ async fn token(State(shared): Shares, headers: HeaderMap, Form(form): Form<HashM
                 );
             }
             let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-            if claims.aud != format!("http://{host}/token") {
+            // Google's SDKs differ: some sign for the address in the key's file, some for this one always.
+            if claims.aud != "https://oauth2.googleapis.com/token" && claims.aud != format!("http://{host}/token") {
                 return bad("invalid_grant", "Invalid JWT: Failed audience check.");
             }
             if claims.iss != ACCOUNT {
@@ -278,8 +279,8 @@ async fn exchange(State(shared): Shares, Form(form): Form<HashMap<String, String
 
 #[derive(Deserialize)]
 struct Generate {
-    #[serde(default)]
-    delegates: Vec<String>,
+    /// Google's own SDK says `null` for none.
+    delegates: Option<Vec<String>>,
     scope: Vec<String>,
     #[serde(default)]
     lifetime: Option<String>,
@@ -297,7 +298,7 @@ async fn generate(
     let Some((principal, "generateAccessToken")) = call.split_once(':') else {
         return api_error(StatusCode::NOT_FOUND, "NOT_FOUND", "Method not found.");
     };
-    if principal != TARGET || !body.delegates.iter().all(|name| name.starts_with("projects/-/serviceAccounts/")) {
+    if principal != TARGET || !body.delegates.iter().flatten().all(|name| name.starts_with("projects/-/serviceAccounts/")) {
         return api_error(
             StatusCode::FORBIDDEN,
             "PERMISSION_DENIED",
