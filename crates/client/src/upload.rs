@@ -53,8 +53,9 @@ struct Session {
     prefix: Prefix,
     /// The least that it takes as a chunk (`OCI-Chunk-Min-Length`).
     least: u64,
-    /// Whether it was sent in more than one request.
-    in_parts: bool,
+    /// Whether the blob is looked at afterwards: it was sent in more than one request, or its end was answered by
+    /// something else than 201, which is what a login page does.
+    in_doubt: bool,
 }
 
 /// How a try ended that did not bring the blob.
@@ -184,6 +185,7 @@ impl Upload<'_> {
         let (answer, read) = self.part(Method::PUT, &to, None, Prefix::default(), 0, self.blob.size).await?;
         match answer.status() {
             StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT => {
+                session.in_doubt |= answer.status() != StatusCode::CREATED;
                 self.compare(read.as_ref())?;
                 Ok(())
             }
@@ -192,7 +194,7 @@ impl Upload<'_> {
     }
 
     async fn send_chunks(&self, session: &mut Session, most: u64) -> Result<(), Ended> {
-        session.in_parts = true;
+        session.in_doubt = true;
         while session.received < self.blob.size {
             let start = session.received;
             let end = start.saturating_add(most.max(session.least)).min(self.blob.size);
@@ -367,16 +369,16 @@ impl Upload<'_> {
             session.prefix = Prefix::default();
         }
         session.received = received;
-        session.in_parts |= received > 0;
+        session.in_doubt |= received > 0;
         self.next(session, &answer).is_ok()
     }
 
-    /// A blob that came in parts is looked at afterwards: there are registries that keep only the last part.
+    /// There are registries that keep only the last of several parts.
     async fn verify(&self, session: &Session) -> Result<(), Ended> {
-        if !session.in_parts || self.is_there(Some(session)).await? {
+        if !session.in_doubt || self.is_there(Some(session)).await? {
             return Ok(());
         }
-        Err(self.lost("accepted the blob in parts and does not have it now"))
+        Err(self.lost("accepted the blob and does not have it now"))
     }
 
     async fn is_there(&self, after: Option<&Session>) -> Result<bool> {
@@ -394,7 +396,7 @@ impl Upload<'_> {
 
 impl Session {
     fn new(to: Destination) -> Self {
-        Self { to, received: 0, prefix: Prefix::default(), least: 0, in_parts: false }
+        Self { to, received: 0, prefix: Prefix::default(), least: 0, in_doubt: false }
     }
 }
 

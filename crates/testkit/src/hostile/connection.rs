@@ -69,7 +69,7 @@ async fn exchange(shared: &Shared, wire: &mut Wire, head: &Head, side: Side) -> 
         shared.see(Seen::new(head, None, None, side, Some(404)));
         return write(wire, head, &error(404, "UNSUPPORTED", "no such end point")).await;
     };
-    let fault = shared.fault(operation, &target);
+    let fault = shared.fault(operation, &target, side);
     let seen = |status| Seen::new(head, Some(operation), fault.clone(), side, status);
 
     if let Some(fault) = &fault
