@@ -59,8 +59,10 @@ struct Session {
 
 /// How a try ended that did not bring the blob.
 enum Ended {
-    /// The registry wants it in chunks.
+    /// The registry takes no request as large as this.
     TooLarge,
+    /// The registry takes no chunks, or does not put them together.
+    NoChunks(Failure),
     /// The upload has gone wrong, and only a new one can bring the blob.
     Lost(Failure),
     /// Something that may pass; the upload may go on where it was cut.
@@ -92,6 +94,7 @@ impl Upload<'_> {
         };
         let mut session = started.map(Session::new);
         let mut furthest = 0;
+        let mut is_resumable = true;
         loop {
             let mut current = match session.take() {
                 Some(session) => session,
@@ -107,16 +110,29 @@ impl Upload<'_> {
             let (failure, may_go_on) = match ended {
                 Ended::Final(error) => return Err(error),
                 Ended::TooLarge => {
-                    shape = match shape {
-                        Shape::Whole => {
+                    match shape {
+                        Shape::Whole if !current.in_parts => {
                             self.client.capabilities().note(self.site, Lack::WholeUploads);
-                            Shape::Chunks(quirks::CHUNK)
                         }
-                        Shape::Chunks(length) if length > quirks::CHUNK => Shape::Chunks(quirks::CHUNK),
-                        Shape::Chunks(length) => return Err(self.too_small_a_chunk(length)),
-                    };
+                        // The rest of a blob that was cut, in one piece: what has come is not lost.
+                        Shape::Whole => session = self.ask(&mut current).await.then_some(current),
+                        Shape::Chunks(length) => {
+                            let tried = format!(
+                                "takes the blob neither in one request nor in chunks of {length} bytes"
+                            );
+                            return Err(self.protocol(&tried));
+                        }
+                    }
+                    shape = Shape::Chunks(quirks::CHUNK);
                     continue;
                 }
+                Ended::NoChunks(failure) => match shape {
+                    Shape::Whole => {
+                        is_resumable = false;
+                        (failure, false)
+                    }
+                    Shape::Chunks(_) => return Err(failure.error),
+                },
                 Ended::Lost(failure) => (failure, false),
                 Ended::Cut(failure) => (failure, true),
             };
@@ -135,7 +151,7 @@ impl Upload<'_> {
             if self.is_there(None).await? {
                 return Ok(());
             }
-            if may_go_on && self.ask(&mut current).await {
+            if may_go_on && is_resumable && self.ask(&mut current).await {
                 session = Some(current);
             }
         }
@@ -152,10 +168,6 @@ impl Upload<'_> {
     fn protocol(&self, reason: &str) -> ClientError {
         let (what, host) = (self.what.to_owned(), self.site.shown());
         ClientError::Protocol { what, host, reason: reason.to_owned() }
-    }
-
-    fn too_small_a_chunk(&self, length: u64) -> ClientError {
-        self.protocol(&format!("takes the blob neither in one request nor in chunks of {length} bytes"))
     }
 
     /// Starts an upload.
@@ -201,7 +213,11 @@ impl Upload<'_> {
             let (answer, read) =
                 self.part(Method::PATCH, &session.to, Some(&range), prefix, start, end).await?;
             if !quirks::is_chunk_taken(answer.status()) {
-                return Err(self.refused(answer.refusal().await, None));
+                let refusal = answer.refusal().await;
+                if quirks::takes_no_chunks(refusal.status, refusal.said.as_ref()) {
+                    return Err(Ended::NoChunks(refusal.failure(self.what)));
+                }
+                return Err(self.refused(refusal, None));
             }
             let grown = quirks::received(answer.header(&header::RANGE), start, end);
             self.next(session, &answer)?;
@@ -216,6 +232,7 @@ impl Upload<'_> {
                 (Grown::Nonsense, _) => return Err(self.lost("has received what it was not sent (Range)")),
             }
         }
+        self.hash_rest(session).await?;
         let to = with_digest(&session.to, &self.blob.digest);
         let hoped = [StatusCode::CREATED, StatusCode::OK, StatusCode::NO_CONTENT];
         let call = self.call(Method::PUT, to);
@@ -233,6 +250,24 @@ impl Upload<'_> {
                 Err(Ended::Lost(error.into()))
             }
             Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// Of what came in a request whose answer was lost, only the length is known.
+    async fn hash_rest(&self, session: &mut Session) -> Result<(), Ended> {
+        let size = self.blob.size;
+        if session.prefix.length() == size {
+            return Ok(());
+        }
+        let (source, blob) = (Arc::clone(&self.source), self.blob.clone());
+        let (prefix, buffers) = (session.prefix.clone(), self.client.buffers().clone());
+        let (_, _, reading) = reader::send(source, blob, prefix, size..size, buffers, |_| ()).split();
+        match Sending::hashed(reading).await {
+            Ok(read) => {
+                session.prefix = read.unwrap_or_default();
+                Ok(())
+            }
+            Err(source) => Err(self.unreadable(source)),
         }
     }
 
@@ -321,6 +356,11 @@ impl Upload<'_> {
                 pass = Some(authorizer.meet(&refusal.headers, refusal.said, sent, &mut scopes).await?);
                 continue;
             }
+            if answer.status() == StatusCode::FORBIDDEN
+                && let Some(sent) = &pass
+            {
+                return Err(Ended::Final(authorizer.denied(sent, answer.refusal().await.said)));
+            }
             // Who says no before everything is sent may leave the rest unread.
             if !answer.status().is_success() && !reading.is_finished() {
                 return Ok((answer, None));
@@ -338,7 +378,7 @@ impl Upload<'_> {
 
     /// What a refusal of a part means for the upload.
     fn refused(&self, refusal: Refusal, read: Option<&Prefix>) -> Ended {
-        if quirks::wants_chunks(refusal.status, refusal.said.as_ref()) {
+        if quirks::is_too_large(refusal.status, refusal.said.as_ref()) {
             return Ended::TooLarge;
         }
         let is_lost = refusal.status == StatusCode::NOT_FOUND
@@ -373,10 +413,18 @@ impl Upload<'_> {
 
     /// A blob that came in parts is looked at afterwards: there are registries that keep only the last part.
     async fn verify(&self, session: &Session) -> Result<(), Ended> {
-        if !session.in_parts || self.is_there(Some(session)).await? {
+        if !session.in_parts {
             return Ok(());
         }
-        Err(self.lost("accepted the blob in parts and does not have it now"))
+        match self.is_there(Some(session)).await {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let error = self.protocol("accepted the blob in parts and does not have it now");
+                Err(Ended::NoChunks(error.into()))
+            }
+            Err(error @ ClientError::WrongSize { .. }) => Err(Ended::NoChunks(error.into())),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn is_there(&self, after: Option<&Session>) -> Result<bool> {
