@@ -204,8 +204,8 @@ fn spoil(
                         format!("http://{}{}", shared.address(Side::Elsewhere), path.unwrap_or_default());
                     set(answer, "location", &there);
                 }
-                // RFC 5737: for documentation. RFC 2606: never resolves.
-                WrongLocation::Nobody => set(answer, "location", "http://registry.invalid/v2/upload"),
+                // The discard port.
+                WrongLocation::Nobody => set(answer, "location", "http://127.0.0.1:9/v2/upload"),
             }
         }
         Fault::CreatedToPatch => answer.status = StatusCode::CREATED,

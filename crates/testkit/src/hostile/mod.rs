@@ -381,7 +381,7 @@ impl Shared {
     fn challenge(&self, target: &Target, action: &str, problem: Option<&str>) -> Answer {
         let (realm, service) = match &self.config.tokens {
             Some(tokens) => (tokens.realm.clone(), tokens.authority.service().to_owned()),
-            None => (format!("http://{}/token", self.elsewhere), "nobody".to_owned()),
+            None => (format!("http://{}/token", self.registry), "nobody".to_owned()),
         };
         let actions = if action == "push" { "pull,push" } else { action };
         let scope = match target.repository() {
