@@ -256,7 +256,7 @@ mod refusals {
         for operation in [Operation::UploadBegin, Operation::UploadPut, Operation::ManifestPut] {
             fails!(
                 push(10, [Fault::NeverAuthorized.always_on(operation)]).await,
-                ClientError::Unauthorized { .. }
+                ClientError::Unauthorized { .. } | ClientError::Denied { .. }
             );
         }
     }
@@ -389,18 +389,19 @@ mod uploads {
 
     #[tokio::test]
     async fn only_the_last_chunk_is_kept() {
-        let lost = || {
-            [
-                Fault::BodyCap { most: 4 << 20 }.always_on(Operation::UploadPut),
-                Fault::LastChunkOnly.always_on(Operation::UploadPut),
-            ]
-        };
-        let (desk, outcome) = push(9 << 20, lost()).await;
-        assert!(outcome.is_err() && desk.registry.tags("team/app").is_empty(), "{outcome:?}");
-        // Not even when nobody says how long the blob is.
-        let unsaid = Fault::NoLength.always_on(Operation::BlobHead);
-        let (desk, outcome) = push(9 << 20, lost().into_iter().chain([unsaid])).await;
-        assert!(outcome.is_err() && desk.registry.tags("team/app").is_empty(), "{outcome:?}");
+        let cap = || Fault::BodyCap { most: 4 << 20 }.always_on(Operation::UploadPut);
+        let lost = || Fault::LastChunkOnly.always_on(Operation::UploadPut);
+        // Also when nobody says how long the blob is.
+        let unsaid = || Fault::NoLength.always_on(Operation::BlobHead);
+        for rules in [vec![cap(), lost()], vec![cap(), lost(), unsaid()]] {
+            let (desk, outcome) = push(9 << 20, rules).await;
+            assert!(outcome.is_err() && desk.registry.tags("team/app").is_empty(), "{}", desk.story());
+        }
+        // A blob that came in parts because it was cut can be sent whole.
+        let cut = || Fault::ResetWhileReading { after: 50_000 }.once_on(Operation::UploadPut);
+        for rules in [vec![cut(), lost()], vec![cut(), lost(), unsaid()]] {
+            pushes(200_000, rules).await;
+        }
     }
 
     #[tokio::test]

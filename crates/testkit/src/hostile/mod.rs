@@ -333,13 +333,13 @@ impl Shared {
         self.state().seen.push(seen);
     }
 
-    fn fault(&self, operation: Operation, target: &Target, side: Side) -> Option<Fault> {
+    fn fault(&self, operation: Operation, target: &Target, side: Side, length: Option<u64>) -> Option<Fault> {
         let about = match target {
             Target::Base | Target::Catalog => "",
             Target::Upload(name, _) => name,
             target => &format!("{target:?}"),
         };
-        let fault = self.state().schedule.next(operation, about);
+        let fault = self.state().schedule.next(operation, about, length);
         // Whoever is sent elsewhere is there then.
         fault.filter(|fault| side == Side::Registry || *fault != Fault::Redirect)
     }
