@@ -59,8 +59,15 @@ pub struct Web {
 #[derive(Debug)]
 struct Shared {
     config: WebConfig,
-    /// By the file of further authorities; `None` for hosts without one.
-    clients: Mutex<HashMap<Option<PathBuf>, Result<Client, Fault>>>,
+    /// By the file of further authorities, `None` for hosts without one.
+    clients: Mutex<HashMap<(Option<PathBuf>, Watch), Result<Client, Fault>>>,
+}
+
+/// Who notices that a server sends nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Watch {
+    Client,
+    Caller,
 }
 
 impl Web {
@@ -76,22 +83,29 @@ impl Web {
 
     /// The client for hosts that `hosts.toml` says nothing about. It follows no redirects and retries nothing.
     pub fn client(&self) -> Result<Client, Fault> {
-        self.client_trusting(None)
+        self.client_trusting(None, Watch::Client)
     }
 
     /// The client for an endpoint: one that trusts its certificate authorities too.
     pub fn client_for(&self, endpoint: &Endpoint) -> Result<Client, Fault> {
-        self.client_trusting(endpoint.authorities.as_deref())
+        self.client_trusting(endpoint.authorities.as_deref(), Watch::Client)
     }
 
-    fn client_trusting(&self, authorities: Option<&Path>) -> Result<Client, Fault> {
+    /// The client for an endpoint that large bodies are sent to. Its caller watches for silence: reqwest counts the
+    /// time that sending takes as silence of the server.
+    pub fn unwatched_client_for(&self, endpoint: &Endpoint) -> Result<Client, Fault> {
+        self.client_trusting(endpoint.authorities.as_deref(), Watch::Caller)
+    }
+
+    fn client_trusting(&self, authorities: Option<&Path>, watch: Watch) -> Result<Client, Fault> {
         // A panic while a client is made leaves nothing half written in the map.
         let mut clients = self.shared.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(made) = clients.get(&authorities.map(Path::to_owned)) {
+        let key = (authorities.map(Path::to_owned), watch);
+        if let Some(made) = clients.get(&key) {
             return made.clone();
         }
-        let made = build(&self.shared.config, authorities);
-        clients.insert(authorities.map(Path::to_owned), made.clone());
+        let made = build(&self.shared.config, authorities, watch);
+        clients.insert(key, made.clone());
         made
     }
 
@@ -145,15 +159,17 @@ fn host(url: &Url) -> String {
     }
 }
 
-fn build(config: &WebConfig, authorities: Option<&Path>) -> Result<Client, Fault> {
+fn build(config: &WebConfig, authorities: Option<&Path>, watch: Watch) -> Result<Client, Fault> {
     let extra = authorities.map(read_certificates).transpose()?;
     let builder = || {
-        let builder = Client::builder()
+        let mut builder = Client::builder()
             .user_agent(&config.user_agent)
             .connect_timeout(config.connect_timeout)
-            .read_timeout(config.idle_timeout)
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never());
+        if watch == Watch::Client {
+            builder = builder.read_timeout(config.idle_timeout);
+        }
         match &config.proxy {
             ProxySource::Environment => Ok(builder),
             ProxySource::Direct => Ok(builder.no_proxy()),
@@ -176,7 +192,11 @@ fn read_certificates(path: &Path) -> Result<Vec<reqwest::Certificate>, Fault> {
     let pem = fs::read(path).map_err(|error| fault(error.to_string()))?;
     let certificates =
         reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| fault(root_cause(&error)))?;
-    if certificates.is_empty() { Err(fault("it has none in PEM format".to_owned())) } else { Ok(certificates) }
+    if certificates.is_empty() {
+        Err(fault("it has none in PEM format".to_owned()))
+    } else {
+        Ok(certificates)
+    }
 }
 
 /// The innermost cause, which says most: `Connection refused`, not `error sending request`.
