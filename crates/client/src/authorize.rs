@@ -50,33 +50,38 @@ enum Scheme {
 pub(crate) struct Pass {
     pub(crate) header: Option<HeaderValue>,
     secret: Option<Secret>,
+    kind: Kind,
     /// The lease that it comes from, as far as it is known.
     lease: Lease,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Nothing, or the credential itself.
+    Credential,
+    /// What a token service gave for it.
+    Token,
+}
+
 impl Pass {
     fn nothing(lease: Lease) -> Self {
-        Self { header: None, secret: None, lease }
+        Self { header: None, secret: None, kind: Kind::Credential, lease }
     }
 
-    /// Where the credential comes from.
-    pub(crate) fn origin(&self) -> &str {
-        &self.lease.origin
-    }
-
-    pub(crate) fn is_anonymous(&self) -> bool {
+    fn is_anonymous(&self) -> bool {
         self.lease.credential == Credential::Anonymous
     }
 
     fn basic(username: &str, password: &Secret, lease: &Lease) -> Self {
         let pair = Secret::new(format!("{username}:{}", password.expose()));
         let text = Secret::new(format!("Basic {}", STANDARD.encode(pair.expose())));
-        Self { header: sensitive(&text), secret: Some(password.clone()), lease: lease.clone() }
+        let header = sensitive(&text);
+        Self { header, secret: Some(password.clone()), kind: Kind::Credential, lease: lease.clone() }
     }
 
-    fn bearer(token: &Secret, lease: &Lease) -> Self {
+    fn bearer(token: &Secret, kind: Kind, lease: &Lease) -> Self {
         let text = Secret::new(format!("Bearer {}", token.expose()));
-        Self { header: sensitive(&text), secret: Some(token.clone()), lease: lease.clone() }
+        Self { header: sensitive(&text), secret: Some(token.clone()), kind, lease: lease.clone() }
     }
 }
 
@@ -204,23 +209,30 @@ impl Authorizer<'_> {
     ) -> Result<Pass> {
         let lease = self.lease().await?;
         if let Credential::RegistryToken(token) = &lease.credential {
-            return Ok(Pass::bearer(token, &lease));
+            return Ok(Pass::bearer(token, Kind::Credential, &lease));
         }
         if let Some(token) = login.tokens.find(wanted, Instant::now()) {
-            return Ok(Pass::bearer(&token.secret, &lease));
+            return Ok(Pass::bearer(&token.secret, Kind::Token, &lease));
         }
-        let (token, lease) = match self.fetch(realm, service, wanted, &lease).await {
-            Ok(token) => (token, lease),
-            Err(ClientError::Unauthorized { what, host, origin, reason, remedy }) => {
+        let fetched = match self.fetch(realm, service, wanted, &lease).await {
+            Ok(token) => Ok((token, lease)),
+            Err(error @ ClientError::Unauthorized { .. }) => {
                 login.tokens.clear();
                 match self.lease_anew(&lease).await? {
-                    Some(lease) => (self.fetch(realm, service, wanted, &lease).await?, lease),
-                    None => return Err(ClientError::Unauthorized { what, host, origin, reason, remedy }),
+                    Some(lease) => {
+                        self.fetch(realm, service, wanted, &lease).await.map(|token| (token, lease))
+                    }
+                    None => Err(error),
                 }
             }
-            Err(error) => return Err(error),
+            Err(error) => Err(error),
         };
-        let pass = Pass::bearer(&token.secret, &lease);
+        if fetched.is_err() {
+            // A challenge that leads nowhere is not remembered: the next request asks the registry again.
+            login.scheme = Scheme::Unknown;
+        }
+        let (token, lease) = fetched?;
+        let pass = Pass::bearer(&token.secret, Kind::Token, &lease);
         login.tokens.keep(token);
         Ok(pass)
     }
@@ -378,7 +390,29 @@ impl Authorizer<'_> {
 
     /// The error for an answer of 401 to what should have been accepted.
     pub(crate) fn refused(&self, pass: &Pass, said: Option<RegistryError>) -> ClientError {
-        self.unauthorized(&self.site.shown(), &pass.lease, said)
+        let accepted = pass.kind == Kind::Token && !pass.is_anonymous();
+        if !accepted {
+            return self.unauthorized(&self.site.shown(), &pass.lease, said);
+        }
+        // The token service took the credential and gave a token: one that does not allow this.
+        self.denied(pass, said)
+    }
+
+    /// The error for what the credential does not allow.
+    pub(crate) fn denied(&self, pass: &Pass, said: Option<RegistryError>) -> ClientError {
+        let remedy = if pass.is_anonymous() {
+            let name = &self.site.place.name;
+            format!("log in (docker login {name}) or connect a service connector to the registry")
+        } else {
+            "check that the repository exists and that this account may do this there".to_owned()
+        };
+        ClientError::Denied {
+            what: self.what.to_owned(),
+            host: self.site.shown(),
+            origin: described(&pass.lease),
+            reason: said.map(|said| said.message),
+            remedy,
+        }
     }
 }
 

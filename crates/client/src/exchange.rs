@@ -139,7 +139,6 @@ impl Wire<'_> {
             what: self.what.to_owned(),
             client: self.client.clone(),
             endpoint: self.endpoint.clone(),
-            pass: None,
             window: Window { since: Instant::now(), bytes: 0 },
         })
     }
@@ -176,8 +175,6 @@ pub(crate) struct Answer {
     what: String,
     client: Client,
     endpoint: Endpoint,
-    /// What the request was sent with, if it went to a registry.
-    pass: Option<Pass>,
     window: Window,
 }
 
@@ -273,7 +270,6 @@ impl Answer {
             retry_after,
             host: Endpoint { url: self.url.clone(), authorities: None }.name(),
             url: self.url,
-            pass: self.pass,
         }
     }
 }
@@ -289,10 +285,14 @@ pub(crate) struct Refusal {
     retry_after: Option<Duration>,
     host: String,
     url: Url,
-    pass: Option<Pass>,
 }
 
 impl Refusal {
+    /// Whether the registry knows who asks, and says no.
+    pub(crate) fn is_denial(&self) -> bool {
+        self.status == StatusCode::FORBIDDEN && !self.is_web_page
+    }
+
     /// What it means to the user.
     pub(crate) fn failure(self, what: &str) -> Failure {
         let (what, host) = (what.to_owned(), self.host);
@@ -302,19 +302,6 @@ impl Refusal {
             _ if self.wants_tls => ClientError::NotPlain { what, host },
             _ if self.is_web_page && !is_retryable => {
                 ClientError::NotRegistry { what, url: redacted(&self.url) }
-            }
-            403 => {
-                let anonymous = self.pass.as_ref().is_none_or(Pass::is_anonymous);
-                let origin = match &self.pass {
-                    Some(pass) if !anonymous => format!("the credentials from {}", pass.origin()),
-                    _ => "a request without credentials".to_owned(),
-                };
-                let remedy = if anonymous {
-                    format!("log in (docker login {host}) or connect a service connector to the registry")
-                } else {
-                    "check that the repository exists and that this account may do this there".to_owned()
-                };
-                ClientError::Denied { what, host, origin, reason, remedy }
             }
             404 | 410 => ClientError::NotFound { what, host, reason },
             429 => ClientError::RateLimited { what, host, reason },
@@ -377,9 +364,8 @@ impl Client {
             let answer = self.once(site, call, hoped).await;
             let whole = match answer {
                 Ok(answer) => {
-                    let (status, headers, url) =
-                        (answer.status(), answer.headers().clone(), answer.url.clone());
-                    answer.bytes(limit).await.map(|bytes| Whole { status, headers, url, bytes })
+                    let (headers, url) = (answer.headers().clone(), answer.url.clone());
+                    answer.bytes(limit).await.map(|bytes| Whole { headers, url, bytes })
                 }
                 Err(failure) => Err(failure),
             };
@@ -427,6 +413,9 @@ impl Client {
                     }
                     challenges += 1;
                     pass = Some(authorizer.meet(&refusal.headers, refusal.said, sent, &mut scopes).await?);
+                }
+                Some(sent) if refusal.is_denial() && is_registry => {
+                    return Err(authorizer.denied(sent, refusal.said).into());
                 }
                 _ => return Err(refusal.failure(call.what)),
             }
@@ -499,8 +488,7 @@ impl Client {
             site.metronome.beat().await;
         }
         let wire = Wire { client: self, what: call.what, endpoint: &site.place.endpoint };
-        let mut answer = wire.send(call.method.clone(), &to.url, headers, body).await?;
-        answer.pass = pass.filter(|_| to.is_registry).cloned();
+        let answer = wire.send(call.method.clone(), &to.url, headers, body).await?;
         if let Some(quota) = Quota::read(answer.headers()) {
             site.note_quota(quota);
         }
@@ -511,7 +499,6 @@ impl Client {
 /// An answer with its body.
 #[derive(Debug)]
 pub(crate) struct Whole {
-    pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) url: Url,
     pub(crate) bytes: Bytes,

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_registry_behind_tls_is_gone_to_by_tls() {
+    fn location_without_tls() {
         assert_eq!(go("https://r.io/", "http://r.io/v2/x").unwrap(), ("https://r.io/v2/x".to_owned(), true));
         assert_eq!(go("https://r.io:8443/", "http://r.io:8443/v2/x").unwrap().0, "https://r.io:8443/v2/x");
         assert_eq!(go("https://r.io:8443/", "http://r.io/v2/x").unwrap().0, "https://r.io:8443/v2/x");

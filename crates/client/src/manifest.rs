@@ -190,29 +190,40 @@ impl Client {
             Access::Pull,
         )?;
         call.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let mut spoilt = None;
-        for _ in 0..2 {
-            let whole = self.exchange_whole(site, &call, &[StatusCode::OK], LARGEST_RECEIVED).await?;
-            if is_web_page(whole.content_type(), &whole.bytes) {
-                let url = longshore_endpoint::redacted(&whole.url);
-                return Err(ClientError::NotRegistry { what: what.to_owned(), url });
+        match self.get_once(site, what, &call, reference).await {
+            Err(ClientError::WrongDigest { .. }) => {
+                // Perhaps only a cache on the way is damaged.
+                call.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+                self.get_once(site, what, &call, reference).await
             }
-            let found = Digest::of(&whole.bytes);
-            let named = whole.named("docker-content-digest").and_then(|digest| digest.parse::<Digest>().ok());
-            match reference.digest.or(named).filter(|expected| *expected != found) {
-                None => return self.read(site, what, whole, found),
-                Some(expected) => {
-                    let (what, host) = (what.to_owned(), site.shown());
-                    spoilt = Some(ClientError::WrongDigest { what, host, expected, found });
-                }
-            }
-            // Perhaps only a cache on the way is damaged.
-            call.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+            got => got,
         }
-        Err(spoilt.unwrap_or_else(|| ClientError::Usage { what: what.to_owned(), reason: String::new() }))
     }
 
-    fn read(&self, site: &Site, what: &str, whole: Whole, digest: Digest) -> Result<FetchedManifest> {
+    async fn get_once(
+        &self,
+        site: &Arc<Site>,
+        what: &str,
+        call: &Call<'_>,
+        reference: &Reference,
+    ) -> Result<FetchedManifest> {
+        let whole = self.exchange_whole(site, call, &[StatusCode::OK], LARGEST_RECEIVED).await?;
+        if is_web_page(whole.content_type(), &whole.bytes) {
+            let url = longshore_endpoint::redacted(&whole.url);
+            return Err(ClientError::NotRegistry { what: what.to_owned(), url });
+        }
+        let found = Digest::of(&whole.bytes);
+        let named = whole.named("docker-content-digest").and_then(|digest| digest.parse::<Digest>().ok());
+        match reference.digest.or(named).filter(|expected| *expected != found) {
+            None => Self::read(site, what, whole, found),
+            Some(expected) => {
+                let (what, host) = (what.to_owned(), site.shown());
+                Err(ClientError::WrongDigest { what, host, expected, found })
+            }
+        }
+    }
+
+    fn read(site: &Site, what: &str, whole: Whole, digest: Digest) -> Result<FetchedManifest> {
         let protocol = |reason: &str| ClientError::Protocol {
             what: what.to_owned(),
             host: site.shown(),
@@ -310,8 +321,9 @@ impl Client {
         let named = answer.named("docker-content-digest").map(str::parse::<Digest>);
         let indexed =
             if answer.named("oci-subject").is_some() { Indexed::ByRegistry } else { Indexed::ByNobody };
-        if named.is_some_and(|named| named.as_ref() != Ok(&manifest.digest)) {
-            // What it says is wrong; what it has counts.
+        let is_denied = named.is_some_and(|named| named.as_ref() != Ok(&manifest.digest));
+        if is_denied || answer.status() != StatusCode::CREATED {
+            // What it says is wrong, or not what a registry says; what it has counts.
             let reference = Reference {
                 repository: repository.clone(),
                 tag: name.parse().ok(),

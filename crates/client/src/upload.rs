@@ -10,7 +10,6 @@ use url::Url;
 use crate::{
     BlobSource, Client, ClientError, Event, Observer, Result,
     authorize::{Authorizer, Pass},
-    blob::Presence,
     capability::Lack,
     client::path,
     exchange::{Answer, Body, Call, Failure, Refusal},
@@ -55,12 +54,16 @@ struct Session {
     least: u64,
     /// Whether it was sent in more than one request.
     in_parts: bool,
+    /// Whether its end was answered by something else than 201, as a login page does it.
+    in_doubt: bool,
 }
 
 /// How a try ended that did not bring the blob.
 enum Ended {
-    /// The registry wants it in chunks.
+    /// The registry takes no request as large as this.
     TooLarge,
+    /// The registry takes no chunks, or does not put them together.
+    NoChunks(Failure),
     /// The upload has gone wrong, and only a new one can bring the blob.
     Lost(Failure),
     /// Something that may pass; the upload may go on where it was cut.
@@ -92,6 +95,7 @@ impl Upload<'_> {
         };
         let mut session = started.map(Session::new);
         let mut furthest = 0;
+        let mut is_resumable = true;
         loop {
             let mut current = match session.take() {
                 Some(session) => session,
@@ -107,16 +111,29 @@ impl Upload<'_> {
             let (failure, may_go_on) = match ended {
                 Ended::Final(error) => return Err(error),
                 Ended::TooLarge => {
-                    shape = match shape {
-                        Shape::Whole => {
+                    match shape {
+                        Shape::Whole if !current.in_parts => {
                             self.client.capabilities().note(self.site, Lack::WholeUploads);
-                            Shape::Chunks(quirks::CHUNK)
                         }
-                        Shape::Chunks(length) if length > quirks::CHUNK => Shape::Chunks(quirks::CHUNK),
-                        Shape::Chunks(length) => return Err(self.too_small_a_chunk(length)),
-                    };
+                        // The rest of a blob that was cut, in one piece: what has come is not lost.
+                        Shape::Whole => session = self.ask(&mut current).await.then_some(current),
+                        Shape::Chunks(length) => {
+                            let tried = format!(
+                                "takes the blob neither in one request nor in chunks of {length} bytes"
+                            );
+                            return Err(self.protocol(&tried));
+                        }
+                    }
+                    shape = Shape::Chunks(quirks::CHUNK);
                     continue;
                 }
+                Ended::NoChunks(failure) => match shape {
+                    Shape::Whole => {
+                        is_resumable = false;
+                        (failure, false)
+                    }
+                    Shape::Chunks(_) => return Err(failure.error),
+                },
                 Ended::Lost(failure) => (failure, false),
                 Ended::Cut(failure) => (failure, true),
             };
@@ -132,10 +149,10 @@ impl Upload<'_> {
             (self.observer)(Event::Retry { what, reason, pause });
             tokio::time::sleep(pause).await;
             // The answer to an upload that came about may have been lost.
-            if self.is_there(None).await? {
+            if self.is_there().await? {
                 return Ok(());
             }
-            if may_go_on && self.ask(&mut current).await {
+            if may_go_on && is_resumable && self.ask(&mut current).await {
                 session = Some(current);
             }
         }
@@ -152,10 +169,6 @@ impl Upload<'_> {
     fn protocol(&self, reason: &str) -> ClientError {
         let (what, host) = (self.what.to_owned(), self.site.shown());
         ClientError::Protocol { what, host, reason: reason.to_owned() }
-    }
-
-    fn too_small_a_chunk(&self, length: u64) -> ClientError {
-        self.protocol(&format!("takes the blob neither in one request nor in chunks of {length} bytes"))
     }
 
     /// Starts an upload.
@@ -184,6 +197,7 @@ impl Upload<'_> {
         let (answer, read) = self.part(Method::PUT, &to, None, Prefix::default(), 0, self.blob.size).await?;
         match answer.status() {
             StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT => {
+                session.in_doubt |= answer.status() != StatusCode::CREATED;
                 self.compare(read.as_ref())?;
                 Ok(())
             }
@@ -201,7 +215,15 @@ impl Upload<'_> {
             let (answer, read) =
                 self.part(Method::PATCH, &session.to, Some(&range), prefix, start, end).await?;
             if !quirks::is_chunk_taken(answer.status()) {
-                return Err(self.refused(answer.refusal().await, None));
+                let refusal = answer.refusal().await;
+                if quirks::takes_no_chunks(refusal.status, refusal.said.as_ref()) {
+                    return Err(Ended::NoChunks(refusal.failure(self.what)));
+                }
+                let has = refusal.headers.get(header::RANGE).and_then(|range| range.to_str().ok());
+                if quirks::is_out_of_step(refusal.status, has, start, self.blob.size) {
+                    return Err(Ended::Cut(refusal.failure(self.what)));
+                }
+                return Err(self.refused(refusal, None));
             }
             let grown = quirks::received(answer.header(&header::RANGE), start, end);
             self.next(session, &answer)?;
@@ -216,6 +238,7 @@ impl Upload<'_> {
                 (Grown::Nonsense, _) => return Err(self.lost("has received what it was not sent (Range)")),
             }
         }
+        self.hash_rest(session).await?;
         let to = with_digest(&session.to, &self.blob.digest);
         let hoped = [StatusCode::CREATED, StatusCode::OK, StatusCode::NO_CONTENT];
         let call = self.call(Method::PUT, to);
@@ -233,6 +256,24 @@ impl Upload<'_> {
                 Err(Ended::Lost(error.into()))
             }
             Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// Of what came in a request whose answer was lost, only the length is known.
+    async fn hash_rest(&self, session: &mut Session) -> Result<(), Ended> {
+        let size = self.blob.size;
+        if session.prefix.length() == size {
+            return Ok(());
+        }
+        let (source, blob) = (Arc::clone(&self.source), self.blob.clone());
+        let (prefix, buffers) = (session.prefix.clone(), self.client.buffers().clone());
+        let (_, _, reading) = reader::send(source, blob, prefix, size..size, buffers, |_| ()).split();
+        match Sending::hashed(reading).await {
+            Ok(read) => {
+                session.prefix = read.unwrap_or_default();
+                Ok(())
+            }
+            Err(source) => Err(self.unreadable(source)),
         }
     }
 
@@ -321,6 +362,11 @@ impl Upload<'_> {
                 pass = Some(authorizer.meet(&refusal.headers, refusal.said, sent, &mut scopes).await?);
                 continue;
             }
+            if answer.status() == StatusCode::FORBIDDEN
+                && let Some(sent) = &pass
+            {
+                return Err(Ended::Final(authorizer.denied(sent, answer.refusal().await.said)));
+            }
             // Who says no before everything is sent may leave the rest unread.
             if !answer.status().is_success() && !reading.is_finished() {
                 return Ok((answer, None));
@@ -338,7 +384,7 @@ impl Upload<'_> {
 
     /// What a refusal of a part means for the upload.
     fn refused(&self, refusal: Refusal, read: Option<&Prefix>) -> Ended {
-        if quirks::wants_chunks(refusal.status, refusal.said.as_ref()) {
+        if quirks::is_too_large(refusal.status, refusal.said.as_ref()) {
             return Ended::TooLarge;
         }
         let is_lost = refusal.status == StatusCode::NOT_FOUND
@@ -373,28 +419,49 @@ impl Upload<'_> {
 
     /// A blob that came in parts is looked at afterwards: there are registries that keep only the last part.
     async fn verify(&self, session: &Session) -> Result<(), Ended> {
-        if !session.in_parts || self.is_there(Some(session)).await? {
+        if !session.in_parts && !session.in_doubt {
             return Ok(());
         }
-        Err(self.lost("accepted the blob in parts and does not have it now"))
+        let error = match self.measure().await? {
+            Some(found) if found == self.blob.size => return Ok(()),
+            Some(found) => {
+                let (what, host) = (self.what.to_owned(), self.site.shown());
+                ClientError::WrongSize { what, host, expected: self.blob.size, found }
+            }
+            None => self.protocol("accepted the blob and does not have it now"),
+        };
+        Err(Ended::NoChunks(error.into()))
     }
 
-    async fn is_there(&self, after: Option<&Session>) -> Result<bool> {
+    async fn is_there(&self) -> Result<bool> {
+        Ok(self.measure().await? == Some(self.blob.size))
+    }
+
+    /// The length of the blob that the registry has, if it has one and says how long it is: to `HEAD`, or to a request
+    /// for its first byte.
+    async fn measure(&self) -> Result<Option<u64>> {
         let look = self.client.look(self.site, self.what, self.repository, &self.blob.digest, Access::Push);
-        match (look.await?, after) {
-            (Some(Presence { size: Some(found) }), Some(_)) if found != self.blob.size => {
-                let (what, host) = (self.what.to_owned(), self.site.shown());
-                Err(ClientError::WrongSize { what, host, expected: self.blob.size, found })
-            }
-            (Some(presence), _) => Ok(presence.size.is_none_or(|size| size == self.blob.size)),
-            (None, _) => Ok(false),
+        let Some(presence) = look.await? else { return Ok(None) };
+        if presence.size.is_some() {
+            return Ok(presence.size);
+        }
+        let blob = path(self.repository, &format!("blobs/{}", self.blob.digest));
+        let mut call = self.call(Method::GET, self.client.api(self.site, self.what, &blob)?);
+        call.headers.insert(header::RANGE, HeaderValue::from_static("bytes=0-0"));
+        let hoped = [StatusCode::OK, StatusCode::PARTIAL_CONTENT];
+        let answer = self.client.exchange(self.site, &call, &hoped).await?;
+        let total = answer.header(&header::CONTENT_RANGE).and_then(|range| range.rsplit_once('/'));
+        match total {
+            Some((_, total)) => Ok(total.trim().parse().ok()),
+            None if answer.status() == StatusCode::OK => Ok(answer.length()),
+            None => Ok(None),
         }
     }
 }
 
 impl Session {
     fn new(to: Destination) -> Self {
-        Self { to, received: 0, prefix: Prefix::default(), least: 0, in_parts: false }
+        Self { to, received: 0, prefix: Prefix::default(), least: 0, in_parts: false, in_doubt: false }
     }
 }
 

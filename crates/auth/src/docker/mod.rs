@@ -117,7 +117,11 @@ impl DockerConfig {
         let path = self.written()?;
         self.forget(Target { host, repository: None });
         if let (Some(helper), _) = self.helper(path, host)? {
-            helper.erase(&key::written(host)).await?;
+            let server = key::written(host);
+            // Some helpers fail when there is nothing to erase.
+            if helper.get(&server).await?.is_some() {
+                helper.erase(&server).await?;
+            }
         }
         file::change(path, host, &Change::Remove)
     }
