@@ -111,7 +111,10 @@ impl Authorizer<'_> {
 
     async fn lease(&self) -> Result<Lease> {
         let lease = self.sources().lease(self.target()).await;
-        lease.map_err(|source| ClientError::Credentials { what: self.what.to_owned(), source })
+        lease.map_err(|source| ClientError::Credentials {
+            what: self.what.to_owned(),
+            source: Box::new(source),
+        })
     }
 
     /// The credential was refused: another one, if there is.

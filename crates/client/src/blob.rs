@@ -51,7 +51,7 @@ impl Client {
         let site = self.server(repository.host());
         match self.look(&site, &what, repository, digest, Access::Pull).await? {
             None => Ok(None),
-            Some(Presence { size: Some(size) }) => Ok(Some(size)),
+            Some(Presence { size: Some(found) }) => Ok(Some(found)),
             Some(Presence { size: None }) => Err(ClientError::Protocol {
                 what,
                 host: site.shown(),
@@ -69,7 +69,7 @@ impl Client {
         digest: &Digest,
         access: Access,
     ) -> Result<Option<Presence>> {
-        let to = self.api(site, what, &path(repository, &format!("blobs/{digest}")))?;
+        let to = site.api(what, &path(repository, &format!("blobs/{digest}")))?;
         let call = Call::new(what, Method::HEAD, to, Scopes::repository(repository.path(), access));
         let answer = self.exchange(site, &call.of(repository.path()), &[StatusCode::OK]).await;
         match answer {
@@ -93,7 +93,7 @@ impl Client {
         }
         let what = what.as_str();
         self.reading(repository.host(), |site| async move {
-            let to = self.api(&site, what, &path(repository, &format!("blobs/{}", blob.digest)))?;
+            let to = site.api(what, &path(repository, &format!("blobs/{}", blob.digest)))?;
             let mut call =
                 Call::new(what, Method::GET, to, Scopes::repository(repository.path(), Access::Pull));
             let identity = header::HeaderValue::from_static("identity");
@@ -168,7 +168,7 @@ impl Client {
         if self.capabilities().lacks(site, Lack::Mounts) {
             return Ok(Mounting::Refused);
         }
-        let mut to = self.api(site, what, &path(repository, "blobs/uploads/"))?;
+        let mut to = site.api(what, &path(repository, "blobs/uploads/"))?;
         to.url
             .query_pairs_mut()
             .append_pair("mount", &blob.digest.to_string())
@@ -180,9 +180,7 @@ impl Client {
         match self.exchange(site, &call, &[StatusCode::CREATED, StatusCode::ACCEPTED]).await {
             Ok(answer) if answer.status() == StatusCode::CREATED => Ok(Mounting::Mounted),
             Ok(answer) => match answer.header(&header::LOCATION) {
-                Some(location) => {
-                    Ok(Mounting::Upload(self.destination(site, what, &answer.url, location)?))
-                }
+                Some(location) => Ok(Mounting::Upload(site.destination(what, &answer.url, location)?)),
                 None => Ok(Mounting::Refused),
             },
             Err(ClientError::Refused { status, .. }) if status.is_client_error() => {

@@ -13,7 +13,6 @@ use crate::{
     ClientConfig, ClientError, Quota, Result,
     capability::Capabilities,
     exchange::Call,
-    location::Destination,
     pace::Metronome,
     reader::Buffers,
     refusal::is_web_page,
@@ -104,19 +103,11 @@ impl Client {
         ask(self.server(host)).await
     }
 
-    /// The URL of a path of a registry's API.
-    pub(crate) fn api(&self, site: &Site, what: &str, path: &str) -> Result<Destination> {
-        let url = site.place.endpoint.at(path);
-        let url =
-            url.map_err(|error| ClientError::Usage { what: what.to_owned(), reason: error.to_string() })?;
-        Ok(Destination { url, is_registry: true })
-    }
-
     /// Asks whether a registry is there and accepts the credentials for it.
     pub async fn ping(&self, host: &str) -> Result<()> {
         let what = format!("reach the registry {host}");
         let site = self.server(host);
-        let call = Call::new(&what, Method::GET, self.api(&site, &what, "v2/")?, Scopes::none());
+        let call = Call::new(&what, Method::GET, site.api(&what, "v2/")?, Scopes::none());
         let answer = self.exchange_whole(&site, &call, &[StatusCode::OK], LARGEST_PING).await?;
         if is_web_page(answer.content_type(), &answer.bytes) {
             let url = longshore_endpoint::redacted(&answer.url);

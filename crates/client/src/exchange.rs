@@ -19,7 +19,7 @@ use crate::{
     ClientError, Quota, RegistryError, Result,
     authorize::{Authorizer, Pass},
     client::Client,
-    location::{Destination, follow},
+    location::Destination,
     refusal::{is_web_page, wants_tls},
     scope::Scopes,
     site::Site,
@@ -449,27 +449,11 @@ impl Client {
                 return Ok(answer);
             }
             let Some(location) = answer.header(&header::LOCATION) else { return Ok(answer) };
-            let next = self.destination(site, call.what, &answer.url, location)?;
+            let next = site.destination(call.what, &answer.url, location)?;
             answer = self.request(site, call, &next, pass, Body::None).await?;
         }
         let reason = "redirects more than ten times".to_owned();
         Err(ClientError::Protocol { what: call.what.to_owned(), host: site.shown(), reason }.into())
-    }
-
-    /// Where a `Location` leads.
-    pub(crate) fn destination(
-        &self,
-        site: &Site,
-        what: &str,
-        from: &Url,
-        location: &str,
-    ) -> Result<Destination> {
-        follow(&site.place.endpoint.url, from, location).map_err(|(url, reason)| ClientError::Elsewhere {
-            what: what.to_owned(),
-            host: site.shown(),
-            url,
-            reason: reason.to_owned(),
-        })
     }
 
     async fn request(

@@ -1,4 +1,5 @@
 //! Against Debian's `docker-registry`, with `skopeo` on the other side.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test may panic")]
 
 mod support;
 

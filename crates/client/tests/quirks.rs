@@ -1,4 +1,5 @@
 //! One test for each row of the table of quirks, by its name.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test may panic")]
 
 mod support;
 
@@ -111,7 +112,7 @@ async fn mount_without_from_is_refused() {
     assert_eq!(how, BlobPushed::Mounted);
     // Nobody is known to have it: nothing is asked for.
     let third = repository(&host, "third");
-    client.push_blob(&third, &image.layer(), source, &[third.clone()], &nobody()).await.unwrap();
+    client.push_blob(&third, &image.layer(), source, std::slice::from_ref(&third), &nobody()).await.unwrap();
     let mounts = of(&registry, Operation::Mount);
     assert_eq!(mounts.len(), 1);
     assert!(mounts[0].query.as_deref().unwrap().contains("from=app"), "{:?}", mounts[0].query);
@@ -310,9 +311,11 @@ async fn an_upload_whose_location_is_missing_is_not_guessed() {
 /// A server that answers as a function says, which is told the requests before.
 struct Scripted {
     serving: Serving,
-    asked: Arc<Mutex<Vec<String>>>,
+    asked: Asked,
 }
 
+/// Method and path of each request.
+type Asked = Arc<Mutex<Vec<String>>>;
 type Script = dyn Fn(&[String], &Method, &str) -> Response + Send + Sync;
 
 impl Scripted {
@@ -333,10 +336,7 @@ impl Scripted {
     }
 }
 
-async fn answer(
-    State((script, asked)): State<(Arc<Script>, Arc<Mutex<Vec<String>>>)>,
-    request: Request,
-) -> Response {
+async fn answer(State((script, asked)): State<(Arc<Script>, Asked)>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     // Everything is read before anything is answered.
     axum::body::to_bytes(body, usize::MAX).await.unwrap();
