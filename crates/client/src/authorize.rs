@@ -68,6 +68,11 @@ impl Pass {
         Self { header: None, secret: None, kind: Kind::Credential, lease }
     }
 
+    /// Before a registry has asked for anything.
+    fn unasked() -> Self {
+        Self::nothing(Lease::anonymous())
+    }
+
     fn is_anonymous(&self) -> bool {
         self.lease.credential == Credential::Anonymous
     }
@@ -128,10 +133,7 @@ impl Authorizer<'_> {
     pub(crate) async fn prepare(&self, wanted: &Scopes) -> Result<Pass> {
         let mut login = self.site.login.lock().await;
         match login.scheme.clone() {
-            Scheme::Unknown => Ok(Pass::nothing(Lease {
-                origin: "a request without credentials".to_owned(),
-                ..Lease::anonymous()
-            })),
+            Scheme::Unknown => Ok(Pass::unasked()),
             Scheme::Basic => {
                 let lease = self.lease().await?;
                 Ok(match &lease.credential {
@@ -140,7 +142,14 @@ impl Authorizer<'_> {
                 })
             }
             Scheme::Bearer { realm, service } => {
-                self.token(&mut login, &realm, service.as_deref(), wanted).await
+                match self.token(&mut login, &realm, service.as_deref(), wanted).await {
+                    // The registry may name another token service by now.
+                    Err(ClientError::Protocol { .. } | ClientError::Elsewhere { .. }) => {
+                        login.scheme = Scheme::Unknown;
+                        Ok(Pass::unasked())
+                    }
+                    token => token,
+                }
             }
         }
     }
@@ -173,7 +182,6 @@ impl Authorizer<'_> {
                 if let Some(secret) = &sent.secret {
                     login.tokens.drop_token(secret);
                 }
-                login.scheme = Scheme::Bearer { realm: realm.clone(), service: service.clone() };
                 if let Credential::RegistryToken(token) = &sent.lease.credential
                     && sent.secret.as_ref() == Some(token)
                 {
@@ -183,7 +191,10 @@ impl Authorizer<'_> {
                     };
                     drop(lease);
                 }
-                self.token(&mut login, &realm, service.as_deref(), wanted).await
+                let pass = self.token(&mut login, &realm, service.as_deref(), wanted).await?;
+                // What nobody could get a token from is not worth remembering.
+                login.scheme = Scheme::Bearer { realm, service };
+                Ok(pass)
             }
         }
     }
@@ -336,7 +347,12 @@ impl Authorizer<'_> {
             let host = wire.endpoint.name();
             return Err(self.unauthorized(&host, lease, refusal.said).into());
         }
-        Err(refusal.failure(self.what))
+        let failure = refusal.failure(self.what);
+        // What the token service does not have is not what was asked of the registry.
+        if failure.error.is_not_found() {
+            return Err(self.protocol("names a token service that is not there (404)").into());
+        }
+        Err(failure)
     }
 
     /// A token service is trusted by what `hosts.toml` says of its own host, and a registry's own one like it.

@@ -12,6 +12,7 @@ use crate::{
     client::path,
     exchange::Call,
     location::Destination,
+    refusal::is_web_page,
     scope::{Access, Scopes},
     site::Site,
     upload::Upload,
@@ -75,7 +76,8 @@ impl Client {
         match answer {
             Ok(answer) => {
                 let named = answer.named("docker-content-digest").map(str::parse::<Digest>);
-                if named.is_some_and(|named| named.as_ref() != Ok(digest)) {
+                let is_page = named.is_none() && is_web_page(answer.content_type(), b"");
+                if is_page || named.is_some_and(|named| named.as_ref() != Ok(digest)) {
                     return Ok(None);
                 }
                 Ok(Some(Presence { size: answer.length() }))

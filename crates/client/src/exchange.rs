@@ -20,6 +20,7 @@ use crate::{
     authorize::{Authorizer, Pass},
     client::Client,
     location::Destination,
+    quirks,
     refusal::{is_web_page, wants_tls},
     scope::Scopes,
     site::Site,
@@ -473,6 +474,12 @@ impl Client {
         }
         let wire = Wire { client: self, what: call.what, endpoint: &site.place.endpoint };
         let answer = wire.send(call.method.clone(), &to.url, headers, body).await?;
+        // Nothing was done where a login page came. Answers that are read are looked at by whoever reads them.
+        let changes = !matches!(call.method, Method::GET | Method::HEAD);
+        if changes && answer.status().is_success() && quirks::is_page(&answer) {
+            let url = redacted(&answer.url);
+            return Err(ClientError::NotRegistry { what: call.what.to_owned(), url }.into());
+        }
         if let Some(quota) = Quota::read(answer.headers()) {
             site.note_quota(quota);
         }

@@ -301,6 +301,35 @@ async fn head_is_not_supported() {
 }
 
 #[tokio::test]
+async fn empty_answers_are_html() {
+    let image = Memory::image(18, &[10]);
+    let app = |registry: &Scripted| repository(&registry.host(), "app");
+    let html = |status, text: &'static str| {
+        let headers = [
+            (header::LOCATION, "/v2/app/blobs/uploads/x"),
+            (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        ];
+        (status, headers, text).into_response()
+    };
+    let registry = Scripted::start(move |_, method, _| match *method {
+        Method::POST => html(StatusCode::ACCEPTED, ""),
+        Method::PUT => html(StatusCode::CREATED, ""),
+        _ => StatusCode::NOT_FOUND.into_response(),
+    });
+    client()
+        .push_blob(&app(&registry), &image.layer(), Arc::new(image.clone()), &[], &nobody())
+        .await
+        .unwrap();
+    let login = Scripted::start(move |_, method, _| match *method {
+        Method::HEAD => StatusCode::NOT_FOUND.into_response(),
+        _ => html(StatusCode::ACCEPTED, "<html>log in"),
+    });
+    let error =
+        client().push_blob(&app(&login), &image.layer(), Arc::new(image.clone()), &[], &nobody()).await;
+    assert!(matches!(error, Err(ClientError::NotRegistry { .. })));
+}
+
+#[tokio::test]
 async fn an_upload_whose_location_is_missing_is_not_guessed() {
     let (registry, image) = (hostile(), Memory::image(17, &[10]));
     registry.plan(Fault::Location(WrongLocation::Missing).always_on(Operation::UploadBegin));
