@@ -18,6 +18,9 @@ use crate::{
     upload::Upload,
 };
 
+/// In as many repositories a blob is looked for.
+const MOST_SOURCES: usize = 4;
+
 /// How a blob came into a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlobPushed {
@@ -155,6 +158,22 @@ impl Client {
         Ok(BlobPushed::Uploaded)
     }
 
+    /// The first of several repositories that has a blob, as far as that can be found out.
+    async fn holder<'a>(
+        &self,
+        site: &Arc<Site>,
+        what: &str,
+        blob: &Descriptor,
+        others: &[&'a Repository],
+    ) -> Option<&'a Repository> {
+        for other in others {
+            if let Ok(Some(_)) = self.look(site, what, other, &blob.digest, Access::Pull).await {
+                return Some(other);
+            }
+        }
+        None
+    }
+
     /// Asks for a blob of another repository of the same registry.
     async fn mount(
         &self,
@@ -164,12 +183,19 @@ impl Client {
         blob: &Descriptor,
         mount_from: &[Repository],
     ) -> Result<Mounting> {
-        let mut others =
-            mount_from.iter().filter(|other| other.host() == repository.host() && *other != repository);
-        let Some(other) = others.next() else { return Ok(Mounting::Refused) };
         if self.capabilities().lacks(site, Lack::Mounts) {
             return Ok(Mounting::Refused);
         }
+        let others =
+            mount_from.iter().filter(|other| other.host() == repository.host() && *other != repository);
+        let others: Vec<_> = others.take(MOST_SOURCES).collect();
+        let other = match others[..] {
+            [] => None,
+            // Asking costs as much as trying.
+            [only] => Some(only),
+            _ => self.holder(site, what, blob, &others).await,
+        };
+        let Some(other) = other else { return Ok(Mounting::Refused) };
         let mut to = site.api(what, &path(repository, "blobs/uploads/"))?;
         to.url
             .query_pairs_mut()

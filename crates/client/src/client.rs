@@ -7,6 +7,7 @@ use std::{
 };
 
 use http::{Method, StatusCode};
+use jiff::Timestamp;
 use longshore_oci::Repository;
 
 use crate::{
@@ -22,6 +23,13 @@ use crate::{
 
 /// The largest answer to a ping.
 const LARGEST_PING: u64 = 1 << 20;
+
+/// What a registry answers to a ping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pong {
+    /// What its clock says, to the second.
+    pub date: Option<Timestamp>,
+}
 
 /// Speaks with registries. Clones share connections, tokens and what is known of registries.
 #[derive(Clone, Debug)]
@@ -104,7 +112,7 @@ impl Client {
     }
 
     /// Asks whether a registry is there and accepts the credentials for it.
-    pub async fn ping(&self, host: &str) -> Result<()> {
+    pub async fn ping(&self, host: &str) -> Result<Pong> {
         let what = format!("reach the registry {host}");
         let site = self.server(host);
         let call = Call::new(&what, Method::GET, site.api(&what, "v2/")?, Scopes::none());
@@ -113,7 +121,8 @@ impl Client {
             let url = longshore_endpoint::redacted(&answer.url);
             return Err(ClientError::NotRegistry { what, url });
         }
-        Ok(())
+        let date = answer.named("date").and_then(|date| httpdate::parse_http_date(date).ok());
+        Ok(Pong { date: date.and_then(|date| date.try_into().ok()) })
     }
 
     /// What a registry last said of its limit on pulls, if it says anything (Docker Hub does).
