@@ -119,7 +119,7 @@ def test_every_flavor_is_registered_connected_and_deleted(user: User, flavor: st
         ("aws", "foo", "does not begin with a host"),
         ("aws", "12.dkr.ecr.us-east-1.amazonaws.com", "is not 12 digits"),
         ("azure", "evilazurecr.io", "<registry>.azurecr.io"),
-        ("quay", "quay.io/me", "there are: embedded, default, dockerhub, gcp, azure, aws, github"),
+        ("quay", "quay.io/me", "there are: default, dockerhub, gcp, azure, aws, github"),
     ],
 )
 def test_a_wrong_uri_is_refused_with_the_reason(user: User, flavor: str, uri: str, remedy: str) -> None:
