@@ -284,7 +284,7 @@ impl Answer {
             Ok(ahead) => (ahead, "fast"),
             Err(behind) => (behind.duration(), "slow"),
         };
-        (off.as_secs() > CLOCK_TOLERANCE_SECONDS).then(|| format!("{} minutes {way}", off.as_secs() / 60))
+        (off.as_secs() > CLOCK_TOLERANCE_SECONDS).then(|| format!("{} minutes {way}", (off.as_secs() + 30) / 60))
     }
 }
 

@@ -102,6 +102,7 @@ impl ServiceAccountKey {
         let claims = Claims {
             iss: &self.client_email,
             scope: CLOUD_PLATFORM,
+            // Not Google's own address whatever the file says: nobody can take an assertion to another service.
             aud: self.token_uri.as_str(),
             iat,
             exp: iat + LIFETIME_SECONDS,
