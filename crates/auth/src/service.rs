@@ -246,10 +246,10 @@ impl Answer {
 
     /// What the service says, in whichever of the usual forms.
     pub(crate) fn refusal(&self) -> Refusal {
-        let page = self.is_page();
-        let mut refusal = if page { None } else { Refusal::read(&self.body) }.unwrap_or_else(|| Refusal {
+        // What is typed as a page need not be one.
+        let mut refusal = Refusal::read(&self.body).unwrap_or_else(|| Refusal {
             code: String::new(),
-            message: if page {
+            message: if self.is_page() {
                 format!("{} answered {} with a web page", self.host(), self.status)
             } else {
                 format!("{} answered {}", self.host(), self.status)
@@ -284,7 +284,8 @@ impl Answer {
             Ok(ahead) => (ahead, "fast"),
             Err(behind) => (behind.duration(), "slow"),
         };
-        (off.as_secs() > CLOCK_TOLERANCE_SECONDS).then(|| format!("{} minutes {way}", (off.as_secs() + 30) / 60))
+        (off.as_secs() > CLOCK_TOLERANCE_SECONDS)
+            .then(|| format!("{} minutes {way}", (off.as_secs() + 30) / 60))
     }
 }
 

@@ -23,7 +23,14 @@ fn keyed(cloud: &GoogleCloud) -> Connector {
 }
 
 /// The connector's token and the SDK's are the same, and are what they should be.
-async fn agree(cloud: &GoogleCloud, connector: &Connector, variables: &[(&str, &str)], asked: &Value, grant: &str, account: &str) {
+async fn agree(
+    cloud: &GoogleCloud,
+    connector: &Connector,
+    variables: &[(&str, &str)],
+    asked: &Value,
+    grant: &str,
+    account: &str,
+) {
     let ours = lease(connector, HOST).await.unwrap();
     let (username, token) = parts(&ours);
     assert_eq!(username, "oauth2accesstoken");
@@ -140,7 +147,11 @@ async fn refusals_say_what_to_do() {
     let refused = async || lease(&connector, HOST).await.unwrap_err().to_string();
     cloud.set_key(KeyState::Deleted);
     let error = refused().await;
-    assert!(error.contains("Invalid JWT Signature (invalid_grant)") && error.contains("gcloud iam service-accounts keys create"), "{error}");
+    assert!(
+        error.contains("Invalid JWT Signature (invalid_grant)")
+            && error.contains("gcloud iam service-accounts keys create"),
+        "{error}"
+    );
     assert!(error.starts_with("service connector test: cannot get a token for builder@"), "{error}");
     cloud.set_key(KeyState::AccountDeleted);
     let error = refused().await;
@@ -162,7 +173,11 @@ async fn a_machine_without_credentials_says_so() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let connector = gcp("implicit", &[], environment([("GCE_METADATA_HOST", &free)]));
     let error = lease(&connector, HOST).await.unwrap_err().to_string();
-    assert!(error.contains("no application default credentials") && error.contains("gcloud auth application-default login"), "{error}");
+    assert!(
+        error.contains("no application default credentials")
+            && error.contains("gcloud auth application-default login"),
+        "{error}"
+    );
     // Another cloud's metadata service, at the same address.
     let amazon = longshore_testkit::cloud::AmazonMachine::start().unwrap();
     let host = amazon.url().replace("http://", "");
@@ -184,10 +199,17 @@ async fn registries_and_repositories_are_listed() {
         let connector = gcp("service-account", &values, environment([]));
         async move { connector.resources().await }
     };
-    let found: Vec<_> =
-        listed("test-project").await.unwrap().into_iter().map(|found| (found.registry, found.repositories)).collect();
+    let found: Vec<_> = listed("test-project")
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|found| (found.registry, found.repositories))
+        .collect();
     let of = |registry: &str, repository: &str| (registry.to_owned(), vec![repository.to_owned()]);
     assert_eq!(found, [of("gcr.io", "test-project"), of(HOST, "test-project/images")]);
     let error = listed("someone-elses").await.unwrap_err().to_string();
-    assert!(error.contains("PERMISSION_DENIED") && error.contains("roles/artifactregistry.reader"), "{error}");
+    assert!(
+        error.contains("PERMISSION_DENIED") && error.contains("roles/artifactregistry.reader"),
+        "{error}"
+    );
 }

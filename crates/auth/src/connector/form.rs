@@ -82,6 +82,11 @@ pub(super) fn check(field: &Field, value: &str) -> Result<(), String> {
                 && !value.contains(['/', ' ']),
             "is not an email address, such as name@project.iam.gserviceaccount.com",
         ),
+        Form::SessionName => fine(
+            (2..=64).contains(&value.len())
+                && value.chars().all(|c| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c)),
+            "must have 2 to 64 letters, digits or _+=,.@-",
+        ),
         Form::List => fine(value.split(',').all(|item| !item.trim().is_empty()), "has an empty item"),
         Form::Path => fine(value.starts_with('/'), "is not an absolute path"),
         Form::ServiceAccountKey => {
@@ -203,6 +208,7 @@ mod tests {
             (Form::RoleArn, "arn:aws:iam::123456789012:user/me", "ARN of a role"),
             (Form::Seconds(900, 3600), "60", "from 900 to 3600"),
             (Form::Email, "me", "email"),
+            (Form::SessionName, "a", "2 to 64"),
             (Form::Path, "token", "absolute"),
             (Form::Json, "[]", "JSON object"),
         ] {

@@ -85,6 +85,8 @@ pub enum Form {
     Seconds(u32, u32),
     /// A service account's email address.
     Email,
+    /// The name of a session of AWS's.
+    SessionName,
     /// Names, separated by commas.
     List,
     /// An absolute path of a file.

@@ -243,7 +243,7 @@ pub(super) const AWS: &[Method] = &[
             KEY,
             required("role_arn", Form::RoleArn, "The role to assume"),
             optional("external_id", Form::Text, "The external ID that the role's trust policy asks for"),
-            optional("session_name", Form::Text, "The session's name in audit logs").or("longshore"),
+            optional("session_name", Form::SessionName, "The session's name in audit logs").or("longshore"),
             optional("duration_seconds", Form::Seconds(900, 43_200), "How long a session is good").or("3600"),
             POLICY,
             REGION,
@@ -268,7 +268,7 @@ pub(super) const AWS: &[Method] = &[
         fields: &[
             KEY_ID,
             KEY,
-            optional("session_name", Form::Text, "The session's name in audit logs").or("longshore"),
+            optional("session_name", Form::SessionName, "The session's name in audit logs").or("longshore"),
             optional("duration_seconds", Form::Seconds(900, 129_600), "How long a session is good")
                 .or("43200"),
             POLICY,

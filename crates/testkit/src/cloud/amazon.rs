@@ -1,5 +1,5 @@
 //! What AWS's machines answer to the programs on them: the instance metadata service (IMDSv2), the containers' credential
-//! service, and the portal of IAM Identity Center.
+//! service, and the portal of IAM Identity Center. Its `sts:GetCallerIdentity` says with which key a request was signed.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use axum::{
     extract::{Path, Query},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
-    routing::{get, put},
+    routing::{get, post, put},
 };
 use serde_json::json;
 
@@ -33,7 +33,8 @@ impl AmazonMachine {
             .route("/latest/meta-data/iam/security-credentials/", get(roles))
             .route("/latest/meta-data/iam/security-credentials/{role}", get(role))
             .route("/container", get(container))
-            .route("/federation/credentials", get(sign_on));
+            .route("/federation/credentials", get(sign_on))
+            .route("/", post(identity));
         Ok(Self { serving: Serving::router(router)? })
     }
 
@@ -58,8 +59,13 @@ fn has(headers: &HeaderMap, name: &str, value: &str) -> bool {
 }
 
 async fn metadata_token(headers: HeaderMap) -> Response {
-    match headers.get("x-aws-ec2-metadata-token-ttl-seconds").and_then(|seconds| seconds.to_str().ok()?.parse().ok()) {
-        Some(1..=21_600) => ([("x-aws-ec2-metadata-token-ttl-seconds", "300")], METADATA_TOKEN).into_response(),
+    match headers
+        .get("x-aws-ec2-metadata-token-ttl-seconds")
+        .and_then(|seconds| seconds.to_str().ok()?.parse().ok())
+    {
+        Some(1..=21_600) => {
+            ([("x-aws-ec2-metadata-token-ttl-seconds", "300")], METADATA_TOKEN).into_response()
+        }
         _ => StatusCode::BAD_REQUEST.into_response(),
     }
 }
@@ -99,7 +105,8 @@ async fn container(headers: HeaderMap) -> Response {
 
 async fn sign_on(headers: HeaderMap, Query(query): Query<Vec<(String, String)>>) -> Response {
     if !has(&headers, "x-amz-sso_bearer_token", SIGN_ON_TOKEN) {
-        let error = json!({ "__type": "UnauthorizedException", "message": "Session token not found or invalid" });
+        let error =
+            json!({ "__type": "UnauthorizedException", "message": "Session token not found or invalid" });
         return (StatusCode::UNAUTHORIZED, Json(error)).into_response();
     }
     let asks = |name: &str, value: &str| query.iter().any(|(given, other)| given == name && other == value);
@@ -113,4 +120,21 @@ async fn sign_on(headers: HeaderMap, Query(query): Query<Vec<(String, String)>>)
         "expiration": 4_070_908_800_000_i64,
     }}))
     .into_response()
+}
+
+/// The key is the name of the user; whether there was a session token is its path.
+async fn identity(headers: HeaderMap, body: String) -> Response {
+    let key = headers
+        .get("authorization")
+        .and_then(|value| value.to_str().ok()?.split_once("Credential=")?.1.split('/').next())
+        .filter(|_| body.contains("Action=GetCallerIdentity"));
+    let Some(key) = key else { return StatusCode::BAD_REQUEST.into_response() };
+    let session = headers.get("x-amz-security-token").and_then(|token| token.to_str().ok()).unwrap_or("none");
+    let answer = format!(
+        "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult>\
+         <Arn>arn:aws:iam::123456789012:user/{session}/{key}</Arn><UserId>{key}</UserId><Account>123456789012</Account>\
+         </GetCallerIdentityResult><ResponseMetadata><RequestId>1</RequestId></ResponseMetadata>\
+         </GetCallerIdentityResponse>"
+    );
+    ([("content-type", "text/xml")], answer).into_response()
 }

@@ -98,7 +98,9 @@ impl GoogleCloud {
             .route("/", get(|| async { ([("metadata-flavor", "Google")], "") }))
             .route("/v1/projects/{project}/locations", get(locations))
             .route("/v1/projects/{project}/locations/{location}/repositories", get(repositories))
-            .layer(axum::middleware::from_fn(move |request, next| Clock::date(Arc::clone(&clock), request, next)))
+            .layer(axum::middleware::from_fn(move |request, next| {
+                Clock::date(Arc::clone(&clock), request, next)
+            }))
             .with_state(Arc::clone(&shared));
         Ok(Self { shared, serving: Serving::router(router)? })
     }
@@ -203,7 +205,11 @@ fn api_error(status: StatusCode, code: &str, message: &str) -> Response {
     (status, Json(json!({ "error": error }))).into_response()
 }
 
-async fn token(State(shared): Shares, headers: HeaderMap, Form(form): Form<HashMap<String, String>>) -> Response {
+async fn token(
+    State(shared): Shares,
+    headers: HeaderMap,
+    Form(form): Form<HashMap<String, String>>,
+) -> Response {
     let bad = |error: &str, description: &str| oauth_error(StatusCode::BAD_REQUEST, error, description);
     let field = |name: &str| form.get(name).map(String::as_str);
     let (grant, account, scope) = match field("grant_type") {
@@ -212,7 +218,8 @@ async fn token(State(shared): Shares, headers: HeaderMap, Form(form): Form<HashM
             if state == KeyState::AccountDeleted {
                 return bad("invalid_grant", "Invalid grant: account not found");
             }
-            let claims: Option<Assertion> = field("assertion").and_then(|assertion| shared.key.verify(assertion));
+            let claims: Option<Assertion> =
+                field("assertion").and_then(|assertion| shared.key.verify(assertion));
             let Some(claims) = claims.filter(|_| state == KeyState::Active) else {
                 return bad("invalid_grant", "Invalid JWT Signature.");
             };
@@ -226,7 +233,9 @@ async fn token(State(shared): Shares, headers: HeaderMap, Form(form): Form<HashM
             }
             let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
             // Google's SDKs differ: some sign for the address in the key's file, some for this one always.
-            if claims.aud != "https://oauth2.googleapis.com/token" && claims.aud != format!("http://{host}/token") {
+            if claims.aud != "https://oauth2.googleapis.com/token"
+                && claims.aud != format!("http://{host}/token")
+            {
                 return bad("invalid_grant", "Invalid JWT: Failed audience check.");
             }
             if claims.iss != ACCOUNT {
@@ -238,7 +247,9 @@ async fn token(State(shared): Shares, headers: HeaderMap, Form(form): Form<HashM
             }
         }
         Some("refresh_token") => {
-            if (field("client_id"), field("client_secret")) != (Some("user-client"), Some("user-client-secret")) {
+            if (field("client_id"), field("client_secret"))
+                != (Some("user-client"), Some("user-client-secret"))
+            {
                 return oauth_error(StatusCode::UNAUTHORIZED, "invalid_client", "Unauthorized");
             }
             if field("refresh_token") != Some("user-refresh-token") {
@@ -293,12 +304,18 @@ async fn generate(
     Json(body): Json<Generate>,
 ) -> Response {
     let Some([_, account, _]) = bearer(&headers) else {
-        return api_error(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "Request had invalid authentication credentials.");
+        return api_error(
+            StatusCode::UNAUTHORIZED,
+            "UNAUTHENTICATED",
+            "Request had invalid authentication credentials.",
+        );
     };
     let Some((principal, "generateAccessToken")) = call.split_once(':') else {
         return api_error(StatusCode::NOT_FOUND, "NOT_FOUND", "Method not found.");
     };
-    if principal != TARGET || !body.delegates.iter().flatten().all(|name| name.starts_with("projects/-/serviceAccounts/")) {
+    if principal != TARGET
+        || !body.delegates.iter().flatten().all(|name| name.starts_with("projects/-/serviceAccounts/"))
+    {
         return api_error(
             StatusCode::FORBIDDEN,
             "PERMISSION_DENIED",
@@ -307,7 +324,8 @@ async fn generate(
     }
     let seconds: i64 =
         body.lifetime.and_then(|lifetime| lifetime.strip_suffix('s')?.parse().ok()).unwrap_or(3600);
-    let ends = Timestamp::from_second(shared.clock.now() + seconds).map(|ends| ends.to_string()).unwrap_or_default();
+    let ends =
+        Timestamp::from_second(shared.clock.now() + seconds).map(|ends| ends.to_string()).unwrap_or_default();
     let grant = format!("impersonated by {account}");
     let token = access_token(&shared, &grant, principal, &body.scope.join(" "));
     Json(json!({ "accessToken": token, "expireTime": ends })).into_response()
@@ -328,7 +346,8 @@ async fn metadata(State(shared): Shares, UrlPath(path): UrlPath<String>, headers
             Json(json!({ "access_token": token, "expires_in": 3599, "token_type": "Bearer" })).into_response()
         }
         (Some(""), _) => {
-            Json(json!({ "aliases": ["default"], "email": MACHINE, "scopes": [CLOUD_PLATFORM] })).into_response()
+            Json(json!({ "aliases": ["default"], "email": MACHINE, "scopes": [CLOUD_PLATFORM] }))
+                .into_response()
         }
         (_, "project/project-id") => PROJECT.into_response(),
         (_, "universe/universe-domain") => "googleapis.com".into_response(),
@@ -337,9 +356,17 @@ async fn metadata(State(shared): Shares, UrlPath(path): UrlPath<String>, headers
     ([("metadata-flavor", "Google")], body).into_response()
 }
 
-async fn locations(UrlPath(project): UrlPath<String>, headers: HeaderMap, Query(query): Query<HashMap<String, String>>) -> Response {
+async fn locations(
+    UrlPath(project): UrlPath<String>,
+    headers: HeaderMap,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
     if bearer(&headers).is_none() {
-        return api_error(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "Request had invalid authentication credentials.");
+        return api_error(
+            StatusCode::UNAUTHORIZED,
+            "UNAUTHENTICATED",
+            "Request had invalid authentication credentials.",
+        );
     }
     if project != PROJECT {
         return api_error(StatusCode::FORBIDDEN, "PERMISSION_DENIED", "The caller does not have permission");
@@ -353,12 +380,15 @@ async fn locations(UrlPath(project): UrlPath<String>, headers: HeaderMap, Query(
     .into_response()
 }
 
-async fn repositories(UrlPath((project, location)): UrlPath<(String, String)>, headers: HeaderMap) -> Json<Value> {
-    let repository = |name: &str, format: &str| {
-        json!({ "name": format!("projects/{project}/locations/{location}/repositories/{name}"), "format": format })
-    };
+async fn repositories(
+    UrlPath((project, location)): UrlPath<(String, String)>,
+    headers: HeaderMap,
+) -> Json<Value> {
+    let repository = |name: &str, format: &str| json!({ "name": format!("projects/{project}/locations/{location}/repositories/{name}"), "format": format });
     Json(match (bearer(&headers), location.as_str()) {
-        (Some(_), "us-central1") => json!({ "repositories": [repository("images", "DOCKER"), repository("wheels", "PYTHON")] }),
+        (Some(_), "us-central1") => {
+            json!({ "repositories": [repository("images", "DOCKER"), repository("wheels", "PYTHON")] })
+        }
         (Some(_), "us") => json!({ "repositories": [repository("gcr.io", "DOCKER")] }),
         _ => json!({}),
     })

@@ -28,8 +28,10 @@ impl std::fmt::Debug for SigningKey {
 impl SigningKey {
     /// A new one.
     pub(super) fn generate() -> io::Result<Self> {
-        let pair = KeyPair::generate(KeySize::Rsa2048).map_err(|_| io::Error::other("no RSA key can be made"))?;
-        let der = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).map_err(|_| io::Error::other("no PKCS #8 can be made"))?;
+        let pair =
+            KeyPair::generate(KeySize::Rsa2048).map_err(|_| io::Error::other("no RSA key can be made"))?;
+        let der =
+            AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).map_err(|_| io::Error::other("no PKCS #8 can be made"))?;
         let lines: Vec<_> = STANDARD
             .encode(der.as_ref())
             .into_bytes()

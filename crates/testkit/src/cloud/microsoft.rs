@@ -130,7 +130,9 @@ impl MicrosoftCloud {
                 "/subscriptions/{subscription}/providers/Microsoft.ContainerRegistry/registries",
                 get(registries),
             )
-            .layer(axum::middleware::from_fn(move |request, next| Clock::date(Arc::clone(&clock), request, next)))
+            .layer(axum::middleware::from_fn(move |request, next| {
+                Clock::date(Arc::clone(&clock), request, next)
+            }))
             .with_state(Arc::clone(&shared));
         let (secure, certificate) = tls::serve(router.clone())?;
         let serving = Serving::router(router)?;
@@ -203,7 +205,12 @@ impl Shared {
     fn access(&self, resource: &str, client: &str) -> String {
         self.tokens.fetch_add(1, Ordering::SeqCst);
         let exp = self.clock.now() + LIFETIME_SECONDS;
-        self.key.sign(&Access { aud: resource.to_owned(), tid: TENANT.to_owned(), appid: client.to_owned(), exp })
+        self.key.sign(&Access {
+            aud: resource.to_owned(),
+            tid: TENANT.to_owned(),
+            appid: client.to_owned(),
+            exp,
+        })
     }
 
     fn registry_token(&self, kind: &str, scope: &str, seconds: i64) -> String {
@@ -217,7 +224,8 @@ impl Shared {
 
     fn verify_registry(&self, token: &str, kind: &str) -> Option<RegistryToken> {
         let token: RegistryToken = self.key.verify(token)?;
-        (token.grant_type == kind && token.aud == self.registry && token.exp > self.clock.now()).then_some(token)
+        (token.grant_type == kind && token.aud == self.registry && token.exp > self.clock.now())
+            .then_some(token)
     }
 }
 
@@ -243,7 +251,8 @@ fn registry_error(status: StatusCode, message: &str) -> Response {
 async fn token(State(shared): Shares, Path(tenant): Path<String>, Form(form): Fields) -> Response {
     let field = |name: &str| form.get(name).map_or("", String::as_str);
     if tenant != TENANT {
-        let message = format!("Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID.");
+        let message =
+            format!("Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID.");
         return entra_error(StatusCode::BAD_REQUEST, "invalid_request", 90002, &message);
     }
     if field("grant_type") != "client_credentials" {
@@ -255,7 +264,8 @@ async fn token(State(shared): Shares, Path(tenant): Path<String>, Form(form): Fi
         let message = format!("Application with identifier '{client}' was not found in the directory.");
         return entra_error(StatusCode::BAD_REQUEST, "unauthorized_client", 700_016, &message);
     }
-    let refused = |number, message: &str| entra_error(StatusCode::UNAUTHORIZED, "invalid_client", number, message);
+    let refused =
+        |number, message: &str| entra_error(StatusCode::UNAUTHORIZED, "invalid_client", number, message);
     if form.contains_key("client_assertion") {
         let claims = shared.provider.verify::<Federated>(field("client_assertion"));
         let Some(claims) = claims.filter(|_| {
@@ -266,7 +276,8 @@ async fn token(State(shared): Shares, Path(tenant): Path<String>, Form(form): Fi
         if claims.exp < shared.clock.now() {
             return refused(700_024, "Client assertion is not within its valid time range.");
         }
-        if claims.aud != "api://AzureADTokenExchange" || claims.sub != "system:serviceaccount:default:builder" {
+        if claims.aud != "api://AzureADTokenExchange" || claims.sub != "system:serviceaccount:default:builder"
+        {
             return refused(70021, "No matching federated identity record found for presented assertion.");
         }
     } else if field("client_secret") != SECRET {
@@ -351,7 +362,8 @@ async fn app_service(
             "resource": resource, "expires_on": (shared.clock.now() + LIFETIME_SECONDS).to_string(),
         }))
         .into_response(),
-        _ => (StatusCode::UNAUTHORIZED, Json(json!({ "statusCode": 401, "message": "Unauthorized" }))).into_response(),
+        _ => (StatusCode::UNAUTHORIZED, Json(json!({ "statusCode": 401, "message": "Unauthorized" })))
+            .into_response(),
     }
 }
 
@@ -362,12 +374,18 @@ async fn exchange(State(shared): Shares, Form(form): Fields) -> Response {
     }
     let claims = shared.key.verify::<Access>(field("access_token"));
     let good = claims.is_some_and(|claims| {
-        claims.aud.trim_end_matches('/') == REGISTRY && claims.tid == TENANT && claims.exp > shared.clock.now()
+        claims.aud.trim_end_matches('/') == REGISTRY
+            && claims.tid == TENANT
+            && claims.exp > shared.clock.now()
     });
     if !good || form.get("tenant").is_some_and(|tenant| tenant != TENANT) {
-        return registry_error(StatusCode::UNAUTHORIZED, "authentication required, visit https://aka.ms/acr/authorization for more information.");
+        return registry_error(
+            StatusCode::UNAUTHORIZED,
+            "authentication required, visit https://aka.ms/acr/authorization for more information.",
+        );
     }
-    Json(json!({ "refresh_token": shared.registry_token("refresh_token", "", REFRESH_SECONDS) })).into_response()
+    Json(json!({ "refresh_token": shared.registry_token("refresh_token", "", REFRESH_SECONDS) }))
+        .into_response()
 }
 
 async fn registry_token(State(shared): Shares, Form(form): Fields) -> Response {
@@ -406,21 +424,27 @@ async fn base(State(shared): Shares, headers: HeaderMap) -> Response {
 
 async fn catalog(State(shared): Shares, headers: HeaderMap) -> Response {
     match granted(&shared, &headers) {
-        Some(token) if token.scope == "registry:catalog:*" => Json(json!({ "repositories": ["app", "team/tool"] })).into_response(),
+        Some(token) if token.scope == "registry:catalog:*" => {
+            Json(json!({ "repositories": ["app", "team/tool"] })).into_response()
+        }
         _ => challenge(&shared),
     }
 }
 
 async fn registries(State(shared): Shares, Path(subscription): Path<String>, headers: HeaderMap) -> Response {
-    let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let token =
+        headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let claims = token.and_then(|token| shared.key.verify::<Access>(token));
     if claims.is_none_or(|claims| claims.aud != "https://management.azure.com") {
-        let error = json!({ "code": "InvalidAuthenticationToken", "message": "The access token is invalid." });
+        let error =
+            json!({ "code": "InvalidAuthenticationToken", "message": "The access token is invalid." });
         return (StatusCode::UNAUTHORIZED, Json(json!({ "error": error }))).into_response();
     }
     if subscription != SUBSCRIPTION {
-        let error = json!({ "code": "SubscriptionNotFound", "message": "The subscription could not be found." });
+        let error =
+            json!({ "code": "SubscriptionNotFound", "message": "The subscription could not be found." });
         return (StatusCode::NOT_FOUND, Json(json!({ "error": error }))).into_response();
     }
-    Json(json!({ "value": [{ "name": "r", "properties": { "loginServer": shared.registry } }] })).into_response()
+    Json(json!({ "value": [{ "name": "r", "properties": { "loginServer": shared.registry } }] }))
+        .into_response()
 }

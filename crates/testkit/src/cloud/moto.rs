@@ -15,7 +15,16 @@ pub struct Moto {
 impl Moto {
     /// Starts it; returns when it listens. It is the `moto_server` on `PATH`.
     pub fn start() -> io::Result<Self> {
-        let mut child = Command::new("moto_server")
+        Self::run(&mut Command::new("moto_server"))
+    }
+
+    /// The same, which after so many requests verifies signatures, and denies what no policy of the key's owner allows.
+    pub fn start_judging_after(requests: usize) -> io::Result<Self> {
+        Self::run(Command::new("moto_server").env("INITIAL_NO_AUTH_ACTION_COUNT", requests.to_string()))
+    }
+
+    fn run(command: &mut Command) -> io::Result<Self> {
+        let mut child = command
             .args(["-H", "127.0.0.1", "-p", "0"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())

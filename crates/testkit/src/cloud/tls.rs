@@ -12,7 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
-        ServerConfig, crypto::aws_lc_rs,
+        ServerConfig,
+        crypto::aws_lc_rs,
         pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
     },
     server::TlsStream,
@@ -30,7 +31,9 @@ pub(super) fn serve(router: Router) -> io::Result<(Serving, String)> {
     let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], private))
+        .and_then(|builder| {
+            builder.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], private)
+        })
         .map_err(io::Error::other)?;
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let serving = Serving::start(|tcp| async move {
