@@ -302,6 +302,13 @@ fn flavors(kind: ComponentKind, format: OutputFormat) -> io::Result<()> {
     if let Some(format) = format.data() {
         return output::data(format, &views);
     }
+    if !kind.takes_connectors() {
+        let mut table = Table::new(["FLAVOR", "WHAT IT IS"].map(|name| (name, Align::Left)));
+        for view in views {
+            table.row([view.name, view.summary].map(str::to_owned));
+        }
+        return table.print_fitted();
+    }
     let mut table = Table::new(["FLAVOR", "WHAT IT IS", "CONNECTORS"].map(|name| (name, Align::Left)));
     for view in views {
         let connectors = if view.connectors.is_empty() { "-".to_owned() } else { view.connectors.join(", ") };
