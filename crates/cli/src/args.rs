@@ -26,7 +26,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage."
 )]
 pub(crate) struct Arguments {
     /// Tell in detail what is done; $LONGSHORE_LOG chooses more finely (warn, info, debug, longshore_client=trace, …)
-    #[arg(short, long, global = true)]
+    #[arg(long, global = true)]
     pub(crate) verbose: bool,
     /// What to do.
     #[command(subcommand)]

@@ -32,6 +32,8 @@ pub(crate) struct Verdict {
     pub(crate) proof: Proof,
 }
 
+/// What stands behind a verdict, as programs read it.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn proof<S: serde::Serializer>(proof: &Proof, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(match proof {
         Proof::Accepted => "accepted",

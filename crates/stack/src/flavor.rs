@@ -326,7 +326,8 @@ pub struct FlavorError {
 
 impl FlavorError {
     fn new(kind: ComponentKind, name: &str) -> Self {
-        let existing = kind.flavors().map(Flavor::as_str).collect();
+        let registrable = kind.flavors().filter(|flavor| flavor.registrable() == Registrable::Yes);
+        let existing = registrable.map(Flavor::as_str).collect();
         Self { kind, name: name.to_owned(), existing }
     }
 }

@@ -121,23 +121,23 @@ pub(crate) enum Absent {
 }
 
 /// The key, read.
-pub(crate) struct Sealer {
+pub(crate) struct SealingKey {
     path: PathBuf,
     key: RandomizedNonceKey,
     identity: [u8; IDENTITY_LENGTH],
 }
 
-impl std::fmt::Debug for Sealer {
+impl std::fmt::Debug for SealingKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sealer").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("SealingKey").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
-impl Sealer {
+impl SealingKey {
     /// Reads the key at `path`, or makes it.
     pub(crate) fn open(path: &Path, absent: Absent) -> Result<Self, SealError> {
         match (read(path)?, absent) {
-            (Some(sealer), _) => Ok(sealer),
+            (Some(key), _) => Ok(key),
             (None, Absent::Refuse) => Err(SealError::MissingKey { path: path.to_owned() }),
             (None, Absent::Create) => {
                 create(path).map_err(|source| SealError::KeyFile {
@@ -185,7 +185,7 @@ impl Sealer {
 }
 
 /// The key at `path`, if there is a file.
-fn read(path: &Path) -> Result<Option<Sealer>, SealError> {
+fn read(path: &Path) -> Result<Option<SealingKey>, SealError> {
     let fault = |source| SealError::KeyFile { what: "read", path: path.to_owned(), source };
     let not_a_key = || SealError::NotAKey { path: path.to_owned() };
     let text = match fs::read_to_string(path) {
@@ -208,7 +208,7 @@ fn read(path: &Path) -> Result<Option<Sealer>, SealError> {
     let mut identity = [0; IDENTITY_LENGTH];
     identity.copy_from_slice(&context.finish().as_ref()[..IDENTITY_LENGTH]);
     let key = RandomizedNonceKey::new(&AES_256_GCM, &bytes).map_err(|_| not_a_key())?;
-    Ok(Some(Sealer { path: path.to_owned(), key, identity }))
+    Ok(Some(SealingKey { path: path.to_owned(), key, identity }))
 }
 
 /// Makes a key, whole and readable by its owner only, unless another process was first.
@@ -237,49 +237,49 @@ mod tests {
 
     const PLACE: Place<'_> = Place { row: "1", name: "hub", field: "password" };
 
-    fn sealer() -> (tempfile::TempDir, Sealer) {
+    fn new_key() -> (tempfile::TempDir, SealingKey) {
         let folder = tempfile::tempdir().unwrap();
-        let sealer = Sealer::open(&folder.path().join("secrets.key"), Absent::Create).unwrap();
-        (folder, sealer)
+        let key = SealingKey::open(&folder.path().join("secrets.key"), Absent::Create).unwrap();
+        (folder, key)
     }
 
     #[test]
     fn what_is_sealed_opens_where_it_belongs_and_nowhere_else() {
-        let (_folder, sealer) = sealer();
+        let (_folder, key) = new_key();
         let secret = Secret::new("hunter2");
-        let sealed = sealer.seal(PLACE, &secret).unwrap();
+        let sealed = key.seal(PLACE, &secret).unwrap();
         assert!(!sealed.windows(7).any(|window| window == b"hunter2"));
-        assert_eq!(sealer.open_value(PLACE, &sealed).unwrap(), secret);
+        assert_eq!(key.open_value(PLACE, &sealed).unwrap(), secret);
         for other in [Place { row: "2", ..PLACE }, Place { field: "username", ..PLACE }] {
-            assert!(matches!(sealer.open_value(other, &sealed), Err(SealError::Tampered { .. })));
+            assert!(matches!(key.open_value(other, &sealed), Err(SealError::Tampered { .. })));
         }
     }
 
     #[test]
     fn every_changed_byte_is_noticed() {
-        let (_folder, sealer) = sealer();
-        let sealed = sealer.seal(PLACE, &Secret::new("hunter2")).unwrap();
+        let (_folder, key) = new_key();
+        let sealed = key.seal(PLACE, &Secret::new("hunter2")).unwrap();
         for at in 0..sealed.len() {
             let mut changed = sealed.clone();
             changed[at] ^= 1;
-            assert!(sealer.open_value(PLACE, &changed).is_err(), "byte {at}");
+            assert!(key.open_value(PLACE, &changed).is_err(), "byte {at}");
         }
         for length in 0..sealed.len() {
-            assert!(sealer.open_value(PLACE, &sealed[..length]).is_err(), "{length} bytes");
+            assert!(key.open_value(PLACE, &sealed[..length]).is_err(), "{length} bytes");
         }
     }
 
     #[test]
     fn the_same_secret_is_never_sealed_alike() {
-        let (_folder, sealer) = sealer();
+        let (_folder, key) = new_key();
         let secret = Secret::new("x");
-        assert_ne!(sealer.seal(PLACE, &secret).unwrap(), sealer.seal(PLACE, &secret).unwrap());
+        assert_ne!(key.seal(PLACE, &secret).unwrap(), key.seal(PLACE, &secret).unwrap());
     }
 
     #[test]
     fn another_key_is_said_to_be_another() {
-        let (_one, first) = sealer();
-        let (_two, second) = sealer();
+        let (_one, first) = new_key();
+        let (_two, second) = new_key();
         let sealed = first.seal(PLACE, &Secret::new("x")).unwrap();
         let error = second.open_value(PLACE, &sealed).unwrap_err();
         assert!(
@@ -292,17 +292,17 @@ mod tests {
     fn a_missing_key_is_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secrets.key");
-        assert!(matches!(Sealer::open(&path, Absent::Refuse), Err(SealError::MissingKey { .. })));
+        assert!(matches!(SealingKey::open(&path, Absent::Refuse), Err(SealError::MissingKey { .. })));
         assert!(!path.exists());
     }
 
     #[test]
     fn only_the_owner_can_read_the_key() {
-        let (folder, _sealer) = sealer();
+        let (folder, _key) = new_key();
         let path = folder.path().join("secrets.key");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        let error = Sealer::open(&path, Absent::Refuse).unwrap_err();
+        let error = SealingKey::open(&path, Absent::Refuse).unwrap_err();
         assert!(error.to_string().contains("(mode 640); run: chmod 600 "), "{error}");
     }
 
@@ -313,7 +313,10 @@ mod tests {
         for text in ["", "short", "AAAA", "\u{fffd}"] {
             fs::write(&path, text).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-            assert!(matches!(Sealer::open(&path, Absent::Create), Err(SealError::NotAKey { .. })), "{text}");
+            assert!(
+                matches!(SealingKey::open(&path, Absent::Create), Err(SealError::NotAKey { .. })),
+                "{text}"
+            );
         }
     }
 
@@ -323,7 +326,7 @@ mod tests {
         let path = folder.path().join("secrets.key");
         let identities: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| Sealer::open(&path, Absent::Create).unwrap().identity))
+                .map(|_| scope.spawn(|| SealingKey::open(&path, Absent::Create).unwrap().identity))
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });

@@ -1,4 +1,5 @@
 //! Components, service connectors and stacks in the database, as the program above uses it.
+#![allow(clippy::unwrap_used, reason = "a failed test may panic")]
 
 use std::{collections::BTreeMap, fs, path::Path};
 

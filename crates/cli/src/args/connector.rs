@@ -90,7 +90,7 @@ pub(crate) struct RegisterConnector {
     /// Its name: letters, digits, `-`, `_` and `.`
     pub(crate) name: Name,
     /// Whose credentials it has
-    #[arg(short, long = "type", value_parser = type_parser(), value_name = "TYPE")]
+    #[arg(short = 't', long = "type", value_parser = type_parser(), value_name = "TYPE")]
     pub(crate) connector_type: ConnectorType,
     /// How it authenticates; `describe-type` says what each method takes
     #[arg(short, long, value_name = "METHOD")]

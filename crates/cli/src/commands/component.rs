@@ -117,15 +117,21 @@ impl<'a> Verification<'a> {
 /// Says what was done to a registry.
 fn say(done: &str, registry: &Component, verification: &Verification<'_>) -> Result<(), Failure> {
     let uri = registry.values().get("uri").map_or_else(String::new, |uri| format!(" ({uri})"));
-    let mut text = format!("{done} {} `{}`{uri}", registry.kind(), registry.name);
-    match &registry.connector {
-        Some(connector) => text.push_str(&format!(" with service connector `{connector}`")),
-        None => text.push_str("; its credentials come from the docker configuration"),
+    let mut said = vec![match &registry.connector {
+        Some(connector) => {
+            format!(
+                "{done} {} `{}`{uri} with service connector `{connector}`",
+                registry.kind(),
+                registry.name
+            )
+        }
+        None => format!("{done} {} `{}`{uri}", registry.kind(), registry.name),
+    }];
+    if registry.connector.is_none() {
+        said.push("its credentials come from the docker configuration".to_owned());
     }
-    for found in verification.found.borrow().iter() {
-        text.push_str(&format!("; {found}"));
-    }
-    Ok(output::line(&text)?)
+    said.extend(verification.found.borrow().iter().cloned());
+    Ok(output::line(&said.join("; "))?)
 }
 
 /// What all kinds of components have in common.
@@ -295,6 +301,13 @@ fn flavors(kind: ComponentKind, format: OutputFormat) -> io::Result<()> {
         .collect();
     if let Some(format) = format.data() {
         return output::data(format, &views);
+    }
+    if !kind.takes_connectors() {
+        let mut table = Table::new(["FLAVOR", "WHAT IT IS"].map(|name| (name, Align::Left)));
+        for view in views {
+            table.row([view.name, view.summary].map(str::to_owned));
+        }
+        return table.print_fitted();
     }
     let mut table = Table::new(["FLAVOR", "WHAT IT IS", "CONNECTORS"].map(|name| (name, Align::Left)));
     for view in views {

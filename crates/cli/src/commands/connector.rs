@@ -244,10 +244,7 @@ fn login(
 ) -> Result<(), Failure> {
     let state = context.state()?;
     let config = state.connector(name)?;
-    let hosts = match registries.is_empty() {
-        false => registries,
-        true => known_hosts(&state, name, &config)?,
-    };
+    let hosts = if registries.is_empty() { known_hosts(&state, name, &config)? } else { registries };
     if hosts.is_empty() {
         return Err(Failure::Usage(format!(
             "service connector `{name}` is connected to no container registry; name one with --registry=HOST"
@@ -432,7 +429,7 @@ fn describe_type(connector: ConnectorType, format: OutputFormat) -> Result<(), F
     if let Some(format) = format.data() {
         return Ok(output::data(format, &view)?);
     }
-    output::line(&format!("{}: {}", view.name, view.summary))?;
+    output::line(&wrapped(&format!("{}: {}", view.name, view.summary), 0))?;
     for method in &view.auth_methods {
         output::line(&format!("\n{}", method.name))?;
         output::line(&wrapped(method.summary, 2))?;

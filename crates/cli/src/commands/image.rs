@@ -34,30 +34,25 @@ pub(crate) fn list(registry: &Registry, uri: &str, format: OutputFormat) -> Resu
             images.push((format!("{uri}/{repository}"), tag, stored.digest, bytes));
         }
     }
-    match format.data() {
-        Some(format) => {
-            let images: Vec<_> = images
-                .iter()
-                .map(|(repository, tag, digest, bytes)| {
-                    json!({"repository": repository, "tag": tag, "digest": digest, "size": bytes})
-                })
-                .collect();
-            output::data(format, &images)?;
-        }
-        None => {
-            let mut table = Table::new([
-                ("REPOSITORY", Align::Left),
-                ("TAG", Align::Left),
-                ("DIGEST", Align::Left),
-                ("SIZE", Align::Right),
-            ]);
-            for (repository, tag, digest, bytes) in images {
-                table.row([repository, tag.to_string(), digest.short(), size(bytes)]);
-            }
-            table.print()?;
-        }
+    if let Some(format) = format.data() {
+        let images: Vec<_> = images
+            .iter()
+            .map(|(repository, tag, digest, bytes)| {
+                json!({"repository": repository, "tag": tag, "digest": digest, "size": bytes})
+            })
+            .collect();
+        return Ok(output::data(format, &images)?);
     }
-    Ok(())
+    let mut table = Table::new([
+        ("REPOSITORY", Align::Left),
+        ("TAG", Align::Left),
+        ("DIGEST", Align::Left),
+        ("SIZE", Align::Right),
+    ]);
+    for (repository, tag, digest, bytes) in images {
+        table.row([repository, tag.to_string(), digest.short(), size(bytes)]);
+    }
+    Ok(table.print()?)
 }
 
 /// An image that was found in the registry.

@@ -62,15 +62,11 @@ fn install(name: &str) -> Result<String, Failure> {
              {cluster}"
         ));
     }
-    match INTEGRATIONS.iter().find(|integration| integration.name == name) {
-        Some(Integration { provides, needs, .. }) => {
-            Ok(format!("{name}: built in ({provides}); it needs {needs} from outside"))
-        }
-        None => {
-            let names: Vec<_> = INTEGRATIONS.iter().map(|integration| integration.name).collect();
-            Err(Failure::Usage(format!("there is no integration `{name}`; there are: {}", names.join(", "))))
-        }
-    }
+    let names = || INTEGRATIONS.map(|integration| integration.name).join(", ");
+    let found = INTEGRATIONS.iter().find(|integration| integration.name == name);
+    let Integration { provides, needs, .. } = found
+        .ok_or_else(|| Failure::Usage(format!("there is no integration `{name}`; there are: {}", names())))?;
+    Ok(format!("{name}: built in ({provides}); it needs {needs} from outside"))
 }
 
 fn kubernetes_configuration() -> Option<PathBuf> {

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{State, StateError, Subject};
 use crate::{
     Component, Name,
-    seal::{Absent, Place, Sealer},
+    seal::{Absent, Place, SealingKey},
 };
 
 /// A service connector to register.
@@ -66,10 +66,10 @@ impl State {
         })?;
         let mut secrets = BTreeMap::new();
         if !sealed.is_empty() {
-            let sealer = Sealer::open(&self.key_file(), Absent::Refuse)?;
+            let key = SealingKey::open(&self.key_file(), Absent::Refuse)?;
             for (field, sealed) in sealed {
                 let place = Place { row: &id, name, field: &field };
-                let secret: Secret = sealer.open_value(place, &sealed)?;
+                let secret: Secret = key.open_value(place, &sealed)?;
                 secrets.insert(field, secret);
             }
         }
@@ -251,9 +251,9 @@ impl State {
         }
         let sealed = self.query("SELECT 1 FROM secret LIMIT 1", [], |_| Ok(()))?;
         let absent = if sealed.is_empty() { Absent::Create } else { Absent::Refuse };
-        let sealer = Sealer::open(&self.key_file(), absent)?;
+        let key = SealingKey::open(&self.key_file(), absent)?;
         for (field, secret) in secrets {
-            let sealed = sealer.seal(Place { row: id, name: name.as_str(), field }, secret)?;
+            let sealed = key.seal(Place { row: id, name: name.as_str(), field }, secret)?;
             self.execute("INSERT INTO secret VALUES (?1, ?2, ?3)", params![id, field, sealed])?;
         }
         Ok(())
