@@ -165,7 +165,7 @@ async fn permission(client: &Client, need: &Need, lease: &Lease) -> Vec<Finding>
     let accepted = || Finding::ok(Check::Authenticate, host, format!("accepted {}", who(lease)));
     match need {
         Need::Answer(_) => match client.ping(host).await {
-            Ok(()) => vec![accepted()],
+            Ok(_) => vec![accepted()],
             Err(error) => vec![refusal(&error, need, Permission::Pull, Check::Authenticate, lease)],
         },
         Need::Pull(image) => match client.resolve(image).await {
