@@ -22,7 +22,7 @@ test: ## Install what the tests need (with apt where that is allowed) and run th
 lint: ## Formatting, lints and types of the Rust and Python code
 	scripts/lint
 
-interop: ## Try images and registry with crane, skopeo, umoci and the OCI conformance suite (needs Go)
+interop: ## Try images and registry with other clients and servers and the OCI conformance suite (needs Go)
 	scripts/prerequisites interop
 	scripts/interop
 

@@ -66,6 +66,8 @@ pub(crate) enum Command {
     /// Look at integrations and what they need from outside
     #[command(subcommand)]
     Integration(IntegrationCommand),
+    /// Check this machine, the registered registries, connectors and stacks, and say what mends what is wrong
+    Doctor(DoctorArguments),
     /// Print a completion script for a shell
     Completion {
         /// The shell
@@ -93,6 +95,16 @@ pub(crate) struct RunArguments {
     /// Print what would be built and run, and do neither
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArguments {
+    /// A registry's host, or a repository, to check instead of all that is registered (may be given several times)
+    #[arg(value_name = "REGISTRY")]
+    pub(crate) registries: Vec<String>,
+    /// How to print what was found
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: OutputFormat,
 }
 
 /// What runs containers on this machine.

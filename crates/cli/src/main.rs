@@ -70,6 +70,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Orchestrator(command) => commands::component::plain(&context, command),
         Command::ImageBuilder(command) => commands::component::plain(&context, command),
         Command::ArtifactStore(command) => commands::component::plain(&context, command),
+        Command::Doctor(arguments) => commands::doctor::doctor(&context, &arguments),
         Command::Integration(command) => commands::integration::integration(command),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "longshore", &mut io::stdout());

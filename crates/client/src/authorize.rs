@@ -50,33 +50,43 @@ enum Scheme {
 pub(crate) struct Pass {
     pub(crate) header: Option<HeaderValue>,
     secret: Option<Secret>,
+    kind: Kind,
     /// The lease that it comes from, as far as it is known.
     lease: Lease,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Nothing, or the credential itself.
+    Credential,
+    /// What a token service gave for it.
+    Token,
+}
+
 impl Pass {
     fn nothing(lease: Lease) -> Self {
-        Self { header: None, secret: None, lease }
+        Self { header: None, secret: None, kind: Kind::Credential, lease }
     }
 
-    /// Where the credential comes from.
-    pub(crate) fn origin(&self) -> &str {
-        &self.lease.origin
+    /// Before a registry has asked for anything.
+    fn unasked() -> Self {
+        Self::nothing(Lease::anonymous())
     }
 
-    pub(crate) fn is_anonymous(&self) -> bool {
+    fn is_anonymous(&self) -> bool {
         self.lease.credential == Credential::Anonymous
     }
 
     fn basic(username: &str, password: &Secret, lease: &Lease) -> Self {
         let pair = Secret::new(format!("{username}:{}", password.expose()));
         let text = Secret::new(format!("Basic {}", STANDARD.encode(pair.expose())));
-        Self { header: sensitive(&text), secret: Some(password.clone()), lease: lease.clone() }
+        let header = sensitive(&text);
+        Self { header, secret: Some(password.clone()), kind: Kind::Credential, lease: lease.clone() }
     }
 
-    fn bearer(token: &Secret, lease: &Lease) -> Self {
+    fn bearer(token: &Secret, kind: Kind, lease: &Lease) -> Self {
         let text = Secret::new(format!("Bearer {}", token.expose()));
-        Self { header: sensitive(&text), secret: Some(token.clone()), lease: lease.clone() }
+        Self { header: sensitive(&text), secret: Some(token.clone()), kind, lease: lease.clone() }
     }
 }
 
@@ -106,7 +116,10 @@ impl Authorizer<'_> {
 
     async fn lease(&self) -> Result<Lease> {
         let lease = self.sources().lease(self.target()).await;
-        lease.map_err(|source| ClientError::Credentials { what: self.what.to_owned(), source })
+        lease.map_err(|source| ClientError::Credentials {
+            what: self.what.to_owned(),
+            source: Box::new(source),
+        })
     }
 
     /// The credential was refused: another one, if there is.
@@ -120,10 +133,7 @@ impl Authorizer<'_> {
     pub(crate) async fn prepare(&self, wanted: &Scopes) -> Result<Pass> {
         let mut login = self.site.login.lock().await;
         match login.scheme.clone() {
-            Scheme::Unknown => Ok(Pass::nothing(Lease {
-                origin: "a request without credentials".to_owned(),
-                ..Lease::anonymous()
-            })),
+            Scheme::Unknown => Ok(Pass::unasked()),
             Scheme::Basic => {
                 let lease = self.lease().await?;
                 Ok(match &lease.credential {
@@ -132,7 +142,14 @@ impl Authorizer<'_> {
                 })
             }
             Scheme::Bearer { realm, service } => {
-                self.token(&mut login, &realm, service.as_deref(), wanted).await
+                match self.token(&mut login, &realm, service.as_deref(), wanted).await {
+                    // The registry may name another token service by now.
+                    Err(ClientError::Protocol { .. } | ClientError::Elsewhere { .. }) => {
+                        login.scheme = Scheme::Unknown;
+                        Ok(Pass::unasked())
+                    }
+                    token => token,
+                }
             }
         }
     }
@@ -165,7 +182,6 @@ impl Authorizer<'_> {
                 if let Some(secret) = &sent.secret {
                     login.tokens.drop_token(secret);
                 }
-                login.scheme = Scheme::Bearer { realm: realm.clone(), service: service.clone() };
                 if let Credential::RegistryToken(token) = &sent.lease.credential
                     && sent.secret.as_ref() == Some(token)
                 {
@@ -175,7 +191,10 @@ impl Authorizer<'_> {
                     };
                     drop(lease);
                 }
-                self.token(&mut login, &realm, service.as_deref(), wanted).await
+                let pass = self.token(&mut login, &realm, service.as_deref(), wanted).await?;
+                // What nobody could get a token from is not worth remembering.
+                login.scheme = Scheme::Bearer { realm, service };
+                Ok(pass)
             }
         }
     }
@@ -204,23 +223,30 @@ impl Authorizer<'_> {
     ) -> Result<Pass> {
         let lease = self.lease().await?;
         if let Credential::RegistryToken(token) = &lease.credential {
-            return Ok(Pass::bearer(token, &lease));
+            return Ok(Pass::bearer(token, Kind::Credential, &lease));
         }
         if let Some(token) = login.tokens.find(wanted, Instant::now()) {
-            return Ok(Pass::bearer(&token.secret, &lease));
+            return Ok(Pass::bearer(&token.secret, Kind::Token, &lease));
         }
-        let (token, lease) = match self.fetch(realm, service, wanted, &lease).await {
-            Ok(token) => (token, lease),
-            Err(ClientError::Unauthorized { what, host, origin, reason, remedy }) => {
+        let fetched = match self.fetch(realm, service, wanted, &lease).await {
+            Ok(token) => Ok((token, lease)),
+            Err(error @ ClientError::Unauthorized { .. }) => {
                 login.tokens.clear();
                 match self.lease_anew(&lease).await? {
-                    Some(lease) => (self.fetch(realm, service, wanted, &lease).await?, lease),
-                    None => return Err(ClientError::Unauthorized { what, host, origin, reason, remedy }),
+                    Some(lease) => {
+                        self.fetch(realm, service, wanted, &lease).await.map(|token| (token, lease))
+                    }
+                    None => Err(error),
                 }
             }
-            Err(error) => return Err(error),
+            Err(error) => Err(error),
         };
-        let pass = Pass::bearer(&token.secret, &lease);
+        if fetched.is_err() {
+            // A challenge that leads nowhere is not remembered: the next request asks the registry again.
+            login.scheme = Scheme::Unknown;
+        }
+        let (token, lease) = fetched?;
+        let pass = Pass::bearer(&token.secret, Kind::Token, &lease);
         login.tokens.keep(token);
         Ok(pass)
     }
@@ -328,7 +354,12 @@ impl Authorizer<'_> {
             let host = wire.endpoint.name();
             return Err(self.unauthorized(&host, lease, refusal.said).into());
         }
-        Err(refusal.failure(self.what))
+        let failure = refusal.failure(self.what);
+        // What the token service does not have is not what was asked of the registry.
+        if failure.error.is_not_found() {
+            return Err(self.protocol("names a token service that is not there (404)").into());
+        }
+        Err(failure)
     }
 
     /// A token service is trusted by what `hosts.toml` says of its own host, and a registry's own one like it.
@@ -378,7 +409,29 @@ impl Authorizer<'_> {
 
     /// The error for an answer of 401 to what should have been accepted.
     pub(crate) fn refused(&self, pass: &Pass, said: Option<RegistryError>) -> ClientError {
-        self.unauthorized(&self.site.shown(), &pass.lease, said)
+        let accepted = pass.kind == Kind::Token && !pass.is_anonymous();
+        if !accepted {
+            return self.unauthorized(&self.site.shown(), &pass.lease, said);
+        }
+        // The token service took the credential and gave a token: one that does not allow this.
+        self.denied(pass, said)
+    }
+
+    /// The error for what the credential does not allow.
+    pub(crate) fn denied(&self, pass: &Pass, said: Option<RegistryError>) -> ClientError {
+        let remedy = if pass.is_anonymous() {
+            let name = &self.site.place.name;
+            format!("log in (docker login {name}) or connect a service connector to the registry")
+        } else {
+            "check that the repository exists and that this account may do this there".to_owned()
+        };
+        ClientError::Denied {
+            what: self.what.to_owned(),
+            host: self.site.shown(),
+            origin: described(&pass.lease),
+            reason: said.map(|said| said.message),
+            remedy,
+        }
     }
 }
 

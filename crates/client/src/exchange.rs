@@ -19,7 +19,8 @@ use crate::{
     ClientError, Quota, RegistryError, Result,
     authorize::{Authorizer, Pass},
     client::Client,
-    location::{Destination, follow},
+    location::Destination,
+    quirks,
     refusal::{is_web_page, wants_tls},
     scope::Scopes,
     site::Site,
@@ -139,7 +140,6 @@ impl Wire<'_> {
             what: self.what.to_owned(),
             client: self.client.clone(),
             endpoint: self.endpoint.clone(),
-            pass: None,
             window: Window { since: Instant::now(), bytes: 0 },
         })
     }
@@ -176,8 +176,6 @@ pub(crate) struct Answer {
     what: String,
     client: Client,
     endpoint: Endpoint,
-    /// What the request was sent with, if it went to a registry.
-    pass: Option<Pass>,
     window: Window,
 }
 
@@ -273,7 +271,6 @@ impl Answer {
             retry_after,
             host: Endpoint { url: self.url.clone(), authorities: None }.name(),
             url: self.url,
-            pass: self.pass,
         }
     }
 }
@@ -289,10 +286,14 @@ pub(crate) struct Refusal {
     retry_after: Option<Duration>,
     host: String,
     url: Url,
-    pass: Option<Pass>,
 }
 
 impl Refusal {
+    /// Whether the registry knows who asks, and says no.
+    pub(crate) fn is_denial(&self) -> bool {
+        self.status == StatusCode::FORBIDDEN && !self.is_web_page
+    }
+
     /// What it means to the user.
     pub(crate) fn failure(self, what: &str) -> Failure {
         let (what, host) = (what.to_owned(), self.host);
@@ -302,19 +303,6 @@ impl Refusal {
             _ if self.wants_tls => ClientError::NotPlain { what, host },
             _ if self.is_web_page && !is_retryable => {
                 ClientError::NotRegistry { what, url: redacted(&self.url) }
-            }
-            403 => {
-                let anonymous = self.pass.as_ref().is_none_or(Pass::is_anonymous);
-                let origin = match &self.pass {
-                    Some(pass) if !anonymous => format!("the credentials from {}", pass.origin()),
-                    _ => "a request without credentials".to_owned(),
-                };
-                let remedy = if anonymous {
-                    format!("log in (docker login {host}) or connect a service connector to the registry")
-                } else {
-                    "check that the repository exists and that this account may do this there".to_owned()
-                };
-                ClientError::Denied { what, host, origin, reason, remedy }
             }
             404 | 410 => ClientError::NotFound { what, host, reason },
             429 => ClientError::RateLimited { what, host, reason },
@@ -377,9 +365,8 @@ impl Client {
             let answer = self.once(site, call, hoped).await;
             let whole = match answer {
                 Ok(answer) => {
-                    let (status, headers, url) =
-                        (answer.status(), answer.headers().clone(), answer.url.clone());
-                    answer.bytes(limit).await.map(|bytes| Whole { status, headers, url, bytes })
+                    let (headers, url) = (answer.headers().clone(), answer.url.clone());
+                    answer.bytes(limit).await.map(|bytes| Whole { headers, url, bytes })
                 }
                 Err(failure) => Err(failure),
             };
@@ -428,6 +415,9 @@ impl Client {
                     challenges += 1;
                     pass = Some(authorizer.meet(&refusal.headers, refusal.said, sent, &mut scopes).await?);
                 }
+                Some(sent) if refusal.is_denial() && is_registry => {
+                    return Err(authorizer.denied(sent, refusal.said).into());
+                }
                 _ => return Err(refusal.failure(call.what)),
             }
         }
@@ -460,27 +450,11 @@ impl Client {
                 return Ok(answer);
             }
             let Some(location) = answer.header(&header::LOCATION) else { return Ok(answer) };
-            let next = self.destination(site, call.what, &answer.url, location)?;
+            let next = site.destination(call.what, &answer.url, location)?;
             answer = self.request(site, call, &next, pass, Body::None).await?;
         }
         let reason = "redirects more than ten times".to_owned();
         Err(ClientError::Protocol { what: call.what.to_owned(), host: site.shown(), reason }.into())
-    }
-
-    /// Where a `Location` leads.
-    pub(crate) fn destination(
-        &self,
-        site: &Site,
-        what: &str,
-        from: &Url,
-        location: &str,
-    ) -> Result<Destination> {
-        follow(&site.place.endpoint.url, from, location).map_err(|(url, reason)| ClientError::Elsewhere {
-            what: what.to_owned(),
-            host: site.shown(),
-            url,
-            reason: reason.to_owned(),
-        })
     }
 
     async fn request(
@@ -499,8 +473,13 @@ impl Client {
             site.metronome.beat().await;
         }
         let wire = Wire { client: self, what: call.what, endpoint: &site.place.endpoint };
-        let mut answer = wire.send(call.method.clone(), &to.url, headers, body).await?;
-        answer.pass = pass.filter(|_| to.is_registry).cloned();
+        let answer = wire.send(call.method.clone(), &to.url, headers, body).await?;
+        // Nothing was done where a login page came. Answers that are read are looked at by whoever reads them.
+        let changes = !matches!(call.method, Method::GET | Method::HEAD);
+        if changes && answer.status().is_success() && quirks::is_page(&answer) {
+            let url = redacted(&answer.url);
+            return Err(ClientError::NotRegistry { what: call.what.to_owned(), url }.into());
+        }
         if let Some(quota) = Quota::read(answer.headers()) {
             site.note_quota(quota);
         }
@@ -511,7 +490,6 @@ impl Client {
 /// An answer with its body.
 #[derive(Debug)]
 pub(crate) struct Whole {
-    pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) url: Url,
     pub(crate) bytes: Bytes,

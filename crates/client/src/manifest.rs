@@ -133,21 +133,6 @@ impl Client {
         .await
     }
 
-    fn manifest_call<'a>(
-        &self,
-        site: &Site,
-        what: &'a str,
-        method: Method,
-        repository: &'a Repository,
-        name: &str,
-        access: Access,
-    ) -> Result<Call<'a>> {
-        let to = self.api(site, what, &path(repository, &format!("manifests/{name}")))?;
-        let mut call = Call::new(what, method, to, Scopes::repository(repository.path(), access));
-        call.headers.insert(header::ACCEPT, ACCEPT);
-        Ok(call.of(repository.path()))
-    }
-
     /// What HEAD says; `None` if that is not enough.
     pub(crate) async fn head_manifest(
         &self,
@@ -157,7 +142,7 @@ impl Client {
         access: Access,
     ) -> Result<Option<Resolved>> {
         let name = name(reference);
-        let call = self.manifest_call(site, what, Method::HEAD, &reference.repository, &name, access)?;
+        let call = manifest_call(site, what, Method::HEAD, &reference.repository, &name, access)?;
         let answer = match self.exchange(site, &call, &[StatusCode::OK]).await {
             Ok(answer) => answer,
             Err(ClientError::Refused { status, .. }) if status.is_client_error() => return Ok(None),
@@ -165,14 +150,14 @@ impl Client {
         };
         let digest = answer.named("docker-content-digest").and_then(|digest| digest.parse::<Digest>().ok());
         let media_type = answer.content_type().map(media_type);
-        let (Some(digest), Some(media_type), Some(size)) = (digest, media_type, answer.length()) else {
+        let (Some(digest), Some(media_type), Some(length)) = (digest, media_type, answer.length()) else {
             return Ok(None);
         };
         let is_manifest = media_type.is_manifest() || media_type.is_index();
         if !is_manifest || reference.digest.is_some_and(|wanted| wanted != digest) {
             return Ok(None);
         }
-        Ok(Some(Resolved { digest, media_type, size }))
+        Ok(Some(Resolved { digest, media_type, size: length }))
     }
 
     pub(crate) async fn get_manifest(
@@ -181,38 +166,43 @@ impl Client {
         what: &str,
         reference: &Reference,
     ) -> Result<FetchedManifest> {
-        let mut call = self.manifest_call(
-            site,
-            what,
-            Method::GET,
-            &reference.repository,
-            &name(reference),
-            Access::Pull,
-        )?;
+        let mut call =
+            manifest_call(site, what, Method::GET, &reference.repository, &name(reference), Access::Pull)?;
         call.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let mut spoilt = None;
-        for _ in 0..2 {
-            let whole = self.exchange_whole(site, &call, &[StatusCode::OK], LARGEST_RECEIVED).await?;
-            if is_web_page(whole.content_type(), &whole.bytes) {
-                let url = longshore_endpoint::redacted(&whole.url);
-                return Err(ClientError::NotRegistry { what: what.to_owned(), url });
+        match self.get_once(site, what, &call, reference).await {
+            Err(ClientError::WrongDigest { .. }) => {
+                // Perhaps only a cache on the way is damaged.
+                call.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+                self.get_once(site, what, &call, reference).await
             }
-            let found = Digest::of(&whole.bytes);
-            let named = whole.named("docker-content-digest").and_then(|digest| digest.parse::<Digest>().ok());
-            match reference.digest.or(named).filter(|expected| *expected != found) {
-                None => return self.read(site, what, whole, found),
-                Some(expected) => {
-                    let (what, host) = (what.to_owned(), site.shown());
-                    spoilt = Some(ClientError::WrongDigest { what, host, expected, found });
-                }
-            }
-            // Perhaps only a cache on the way is damaged.
-            call.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+            got => got,
         }
-        Err(spoilt.unwrap_or_else(|| ClientError::Usage { what: what.to_owned(), reason: String::new() }))
     }
 
-    fn read(&self, site: &Site, what: &str, whole: Whole, digest: Digest) -> Result<FetchedManifest> {
+    async fn get_once(
+        &self,
+        site: &Arc<Site>,
+        what: &str,
+        call: &Call<'_>,
+        reference: &Reference,
+    ) -> Result<FetchedManifest> {
+        let whole = self.exchange_whole(site, call, &[StatusCode::OK], LARGEST_RECEIVED).await?;
+        if is_web_page(whole.content_type(), &whole.bytes) {
+            let url = longshore_endpoint::redacted(&whole.url);
+            return Err(ClientError::NotRegistry { what: what.to_owned(), url });
+        }
+        let found = Digest::of(&whole.bytes);
+        let named = whole.named("docker-content-digest").and_then(|digest| digest.parse::<Digest>().ok());
+        match reference.digest.or(named).filter(|expected| *expected != found) {
+            None => Self::read(site, what, whole, found),
+            Some(expected) => {
+                let (what, host) = (what.to_owned(), site.shown());
+                Err(ClientError::WrongDigest { what, host, expected, found })
+            }
+        }
+    }
+
+    fn read(site: &Site, what: &str, whole: Whole, digest: Digest) -> Result<FetchedManifest> {
         let protocol = |reason: &str| ClientError::Protocol {
             what: what.to_owned(),
             host: site.shown(),
@@ -299,7 +289,7 @@ impl Client {
         bytes: &Bytes,
         name: &str,
     ) -> Result<Indexed> {
-        let mut call = self.manifest_call(site, what, Method::PUT, repository, name, Access::Push)?;
+        let mut call = manifest_call(site, what, Method::PUT, repository, name, Access::Push)?;
         if let Ok(media_type) = HeaderValue::from_str(manifest.media_type.as_str()) {
             call.headers.insert(header::CONTENT_TYPE, media_type);
         }
@@ -310,8 +300,9 @@ impl Client {
         let named = answer.named("docker-content-digest").map(str::parse::<Digest>);
         let indexed =
             if answer.named("oci-subject").is_some() { Indexed::ByRegistry } else { Indexed::ByNobody };
-        if named.is_some_and(|named| named.as_ref() != Ok(&manifest.digest)) {
-            // What it says is wrong; what it has counts.
+        let is_denied = named.is_some_and(|named| named.as_ref() != Ok(&manifest.digest));
+        if is_denied || answer.status() != StatusCode::CREATED {
+            // What it says is wrong, or not what a registry says; what it has counts.
             let reference = Reference {
                 repository: repository.clone(),
                 tag: name.parse().ok(),
@@ -325,6 +316,21 @@ impl Client {
         }
         Ok(indexed)
     }
+}
+
+/// A request for, or with, a manifest.
+fn manifest_call<'a>(
+    site: &Site,
+    what: &'a str,
+    method: Method,
+    repository: &'a Repository,
+    name: &str,
+    access: Access,
+) -> Result<Call<'a>> {
+    let to = site.api(what, &path(repository, &format!("manifests/{name}")))?;
+    let mut call = Call::new(what, method, to, Scopes::repository(repository.path(), access));
+    call.headers.insert(header::ACCEPT, ACCEPT);
+    Ok(call.of(repository.path()))
 }
 
 /// Who lists a manifest among its subject's referrers.

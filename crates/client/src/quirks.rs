@@ -1,11 +1,11 @@
 //! What registries do that the distribution specification does not have, or leaves open.
 //!
 //! Each is one row of [`QUIRKS`], with its source and what we do about it; the functions here are the places where the
-//! rest of the client asks. `tests/quirks.rs` has one test for each row, by its name.
+//! rest of the client asks. Each row has one test of its name, in `tests/quirks.rs` if it takes a registry.
 
 use http::StatusCode;
 
-use crate::RegistryError;
+use crate::{RegistryError, exchange::Answer, refusal::is_web_page};
 
 /// The length of the chunks of an upload that is refused whole: GHCR takes no more in one PATCH.
 pub(crate) const CHUNK: u64 = 4 << 20;
@@ -155,6 +155,13 @@ pub const QUIRKS: &[Quirk] = &[
         remedy: "the manifest is got and hashed",
         source: "distribution specification, \"Checking if content exists in the registry\"",
     },
+    Quirk {
+        name: "empty_answers_are_html",
+        registry: "Red Hat Quay",
+        does: "answers without a body have the type text/html",
+        remedy: "only what has a body is taken for a web page",
+        source: "quay/quay, endpoints/v2/blob.py; Flask's default type",
+    },
 ];
 
 /// How much of an upload a registry has after a chunk.
@@ -166,15 +173,31 @@ pub(crate) enum Grown {
     Nonsense,
 }
 
+/// Whether an answer is a page for people: it has that type, and something in it.
+pub(crate) fn is_page(answer: &Answer) -> bool {
+    is_web_page(answer.content_type(), b"") && answer.length() != Some(0)
+}
+
 /// Whether a chunk was taken.
 pub(crate) fn is_chunk_taken(status: StatusCode) -> bool {
     matches!(status.as_u16(), 200 | 201 | 202 | 204)
 }
 
-/// Whether a registry that refuses a body so may take it in (smaller) chunks.
-pub(crate) fn wants_chunks(status: StatusCode, said: Option<&RegistryError>) -> bool {
-    matches!(status.as_u16(), 405 | 411 | 413 | 416 | 501)
+/// Whether a body is refused because of its size.
+pub(crate) fn is_too_large(status: StatusCode, said: Option<&RegistryError>) -> bool {
+    matches!(status.as_u16(), 413 | 416)
         || status == StatusCode::BAD_REQUEST && said.is_some_and(|said| said.is("SIZE_INVALID"))
+}
+
+/// Whether a chunk that begins at `start` is refused because the registry has more or less of the blob than that: the
+/// same status as for one that is too large, but it says what it has.
+pub(crate) fn is_out_of_step(answer: StatusCode, range: Option<&str>, start: u64, size: u64) -> bool {
+    answer == StatusCode::RANGE_NOT_SATISFIABLE && status(range, size).is_some_and(|has| has != start)
+}
+
+/// Whether a chunk is refused because it is one.
+pub(crate) fn takes_no_chunks(status: StatusCode, said: Option<&RegistryError>) -> bool {
+    matches!(status.as_u16(), 405 | 501) || said.is_some_and(|said| said.is("UNSUPPORTED"))
 }
 
 /// What the `Range` of the answer to the chunk from `start` to `end` says. Without one all of it has been taken.

@@ -111,7 +111,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parse_is_the_inverse_of_print(text in "repository:[a-z]{1,5}(/[a-z]{1,5})?:(pull|push|pull,push)( registry:catalog:\\*)?") {
+        fn parse_is_the_inverse_of_print(text in "(registry:catalog:\\* )?repository:[a-z]{1,5}(/[a-z]{1,5})?:(pull|push|pull,push)") {
             prop_assert_eq!(Scopes::parse(&text).to_string(), text);
         }
 

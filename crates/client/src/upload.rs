@@ -10,7 +10,6 @@ use url::Url;
 use crate::{
     BlobSource, Client, ClientError, Event, Observer, Result,
     authorize::{Authorizer, Pass},
-    blob::Presence,
     capability::Lack,
     client::path,
     exchange::{Answer, Body, Call, Failure, Refusal},
@@ -55,12 +54,16 @@ struct Session {
     least: u64,
     /// Whether it was sent in more than one request.
     in_parts: bool,
+    /// Whether its end was answered by something else than 201, as a login page does it.
+    in_doubt: bool,
 }
 
 /// How a try ended that did not bring the blob.
 enum Ended {
-    /// The registry wants it in chunks.
+    /// The registry takes no request as large as this.
     TooLarge,
+    /// The registry takes no chunks, or does not put them together.
+    NoChunks(Failure),
     /// The upload has gone wrong, and only a new one can bring the blob.
     Lost(Failure),
     /// Something that may pass; the upload may go on where it was cut.
@@ -92,6 +95,7 @@ impl Upload<'_> {
         };
         let mut session = started.map(Session::new);
         let mut furthest = 0;
+        let mut is_resumable = true;
         loop {
             let mut current = match session.take() {
                 Some(session) => session,
@@ -107,16 +111,29 @@ impl Upload<'_> {
             let (failure, may_go_on) = match ended {
                 Ended::Final(error) => return Err(error),
                 Ended::TooLarge => {
-                    shape = match shape {
-                        Shape::Whole => {
+                    match shape {
+                        Shape::Whole if !current.in_parts => {
                             self.client.capabilities().note(self.site, Lack::WholeUploads);
-                            Shape::Chunks(quirks::CHUNK)
                         }
-                        Shape::Chunks(length) if length > quirks::CHUNK => Shape::Chunks(quirks::CHUNK),
-                        Shape::Chunks(length) => return Err(self.too_small_a_chunk(length)),
-                    };
+                        // The rest of a blob that was cut, in one piece: what has come is not lost.
+                        Shape::Whole => session = self.ask(&mut current).await.then_some(current),
+                        Shape::Chunks(length) => {
+                            let reason = format!(
+                                "takes the blob neither in one request nor in chunks of {length} bytes"
+                            );
+                            return Err(self.protocol(&reason));
+                        }
+                    }
+                    shape = Shape::Chunks(quirks::CHUNK);
                     continue;
                 }
+                Ended::NoChunks(failure) => match shape {
+                    Shape::Whole => {
+                        is_resumable = false;
+                        (failure, false)
+                    }
+                    Shape::Chunks(_) => return Err(failure.error),
+                },
                 Ended::Lost(failure) => (failure, false),
                 Ended::Cut(failure) => (failure, true),
             };
@@ -132,10 +149,10 @@ impl Upload<'_> {
             (self.observer)(Event::Retry { what, reason, pause });
             tokio::time::sleep(pause).await;
             // The answer to an upload that came about may have been lost.
-            if self.is_there(None).await? {
+            if self.is_there().await? {
                 return Ok(());
             }
-            if may_go_on && self.ask(&mut current).await {
+            if may_go_on && is_resumable && self.ask(&mut current).await {
                 session = Some(current);
             }
         }
@@ -154,19 +171,15 @@ impl Upload<'_> {
         ClientError::Protocol { what, host, reason: reason.to_owned() }
     }
 
-    fn too_small_a_chunk(&self, length: u64) -> ClientError {
-        self.protocol(&format!("takes the blob neither in one request nor in chunks of {length} bytes"))
-    }
-
     /// Starts an upload.
     async fn start(&self) -> Result<Session> {
-        let to = self.client.api(self.site, self.what, &path(self.repository, "blobs/uploads/"))?;
+        let to = self.site.api(self.what, &path(self.repository, "blobs/uploads/"))?;
         let call = self.call(Method::POST, to);
         let answer = self.client.exchange(self.site, &call, &[StatusCode::ACCEPTED]).await?;
         let Some(location) = answer.header(&header::LOCATION) else {
             return Err(self.protocol("starts an upload without saying where (Location)"));
         };
-        let to = self.client.destination(self.site, self.what, &answer.url, location)?;
+        let to = self.site.destination(self.what, &answer.url, location)?;
         let least = answer.named("oci-chunk-min-length").and_then(|least| least.trim().parse().ok());
         Ok(Session { least: least.unwrap_or(0), ..Session::new(to) })
     }
@@ -184,8 +197,8 @@ impl Upload<'_> {
         let (answer, read) = self.part(Method::PUT, &to, None, Prefix::default(), 0, self.blob.size).await?;
         match answer.status() {
             StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT => {
-                self.compare(read.as_ref())?;
-                Ok(())
+                session.in_doubt |= answer.status() != StatusCode::CREATED;
+                self.difference(read.as_ref()).map_or(Ok(()), Err)
             }
             _ => Err(self.refused(answer.refusal().await, read.as_ref())),
         }
@@ -201,7 +214,15 @@ impl Upload<'_> {
             let (answer, read) =
                 self.part(Method::PATCH, &session.to, Some(&range), prefix, start, end).await?;
             if !quirks::is_chunk_taken(answer.status()) {
-                return Err(self.refused(answer.refusal().await, None));
+                let refusal = answer.refusal().await;
+                if quirks::takes_no_chunks(refusal.status, refusal.said.as_ref()) {
+                    return Err(Ended::NoChunks(refusal.failure(self.what)));
+                }
+                let has = refusal.headers.get(header::RANGE).and_then(|range| range.to_str().ok());
+                if quirks::is_out_of_step(refusal.status, has, start, self.blob.size) {
+                    return Err(Ended::Cut(refusal.failure(self.what)));
+                }
+                return Err(self.refused(refusal, None));
             }
             let grown = quirks::received(answer.header(&header::RANGE), start, end);
             self.next(session, &answer)?;
@@ -216,18 +237,19 @@ impl Upload<'_> {
                 (Grown::Nonsense, _) => return Err(self.lost("has received what it was not sent (Range)")),
             }
         }
+        self.hash_rest(session).await?;
         let to = with_digest(&session.to, &self.blob.digest);
         let hoped = [StatusCode::CREATED, StatusCode::OK, StatusCode::NO_CONTENT];
         let call = self.call(Method::PUT, to);
         // Not repeated here: whether the blob has come about is asked first.
         let answer = self.client.once(self.site, &call, &hoped).await;
         match answer {
-            Ok(_) => self.compare(Some(&session.prefix)),
+            Ok(_) => self.difference(Some(&session.prefix)).map_or(Ok(()), Err),
             Err(Failure { error: ClientError::Refused { ref reason, .. }, .. })
                 if reason.as_ref().is_some_and(|said| said.is("DIGEST_INVALID")) =>
             {
-                self.compare(Some(&session.prefix))?;
-                Err(self.lost("says that the bytes it received have another digest"))
+                let lost = || self.lost("says that the bytes it received have another digest");
+                Err(self.difference(Some(&session.prefix)).unwrap_or_else(lost))
             }
             Err(Failure { error: error @ ClientError::NotFound { .. }, .. }) => {
                 Err(Ended::Lost(error.into()))
@@ -236,26 +258,42 @@ impl Upload<'_> {
         }
     }
 
+    /// Of what came in a request whose answer was lost, only the length is known.
+    async fn hash_rest(&self, session: &mut Session) -> Result<(), Ended> {
+        let size = self.blob.size;
+        if session.prefix.length() == size {
+            return Ok(());
+        }
+        let (source, blob) = (Arc::clone(&self.source), self.blob.clone());
+        let (prefix, buffers) = (session.prefix.clone(), self.client.buffers().clone());
+        let (_, _, reading) = reader::send(source, blob, prefix, size..size, buffers, |_| ()).split();
+        match Sending::hashed(reading).await {
+            Ok(read) => {
+                session.prefix = read.unwrap_or_default();
+                Ok(())
+            }
+            Err(source) => Err(self.unreadable(source)),
+        }
+    }
+
     fn lost(&self, reason: &str) -> Ended {
         Ended::Lost(self.protocol(reason).into())
     }
 
-    /// What was sent must be what was meant.
-    fn compare(&self, read: Option<&Prefix>) -> Result<(), Ended> {
+    /// What is wrong with what was sent: it must be what was meant.
+    fn difference(&self, read: Option<&Prefix>) -> Option<Ended> {
         let Some(read) = read.filter(|read| read.length() == self.blob.size) else {
-            return Err(self.lost("has accepted the blob before it was sent"));
+            return Some(self.lost("has accepted the blob before it was sent"));
         };
         let found = read.0.clone().finish();
-        if found == self.blob.digest {
-            return Ok(());
-        }
-        Err(Ended::Final(ClientError::Changed { what: self.what.to_owned(), found }))
+        let changed = || Ended::Final(ClientError::Changed { what: self.what.to_owned(), found });
+        (found != self.blob.digest).then(changed)
     }
 
     /// Where the next request of the upload goes. A registry that does not say has not moved it.
     fn next(&self, session: &mut Session, answer: &Answer) -> Result<()> {
         if let Some(location) = answer.header(&header::LOCATION) {
-            session.to = self.client.destination(self.site, self.what, &answer.url, location)?;
+            session.to = self.site.destination(self.what, &answer.url, location)?;
         }
         Ok(())
     }
@@ -321,6 +359,11 @@ impl Upload<'_> {
                 pass = Some(authorizer.meet(&refusal.headers, refusal.said, sent, &mut scopes).await?);
                 continue;
             }
+            if answer.status() == StatusCode::FORBIDDEN
+                && let Some(sent) = &pass
+            {
+                return Err(Ended::Final(authorizer.denied(sent, answer.refusal().await.said)));
+            }
             // Who says no before everything is sent may leave the rest unread.
             if !answer.status().is_success() && !reading.is_finished() {
                 return Ok((answer, None));
@@ -338,7 +381,7 @@ impl Upload<'_> {
 
     /// What a refusal of a part means for the upload.
     fn refused(&self, refusal: Refusal, read: Option<&Prefix>) -> Ended {
-        if quirks::wants_chunks(refusal.status, refusal.said.as_ref()) {
+        if quirks::is_too_large(refusal.status, refusal.said.as_ref()) {
             return Ended::TooLarge;
         }
         let is_lost = refusal.status == StatusCode::NOT_FOUND
@@ -347,7 +390,7 @@ impl Upload<'_> {
             });
         if refusal.said.as_ref().is_some_and(|said| said.is("DIGEST_INVALID"))
             && let Some(read) = read
-            && let Err(ended) = self.compare(Some(read))
+            && let Some(ended) = self.difference(Some(read))
         {
             return ended;
         }
@@ -373,28 +416,49 @@ impl Upload<'_> {
 
     /// A blob that came in parts is looked at afterwards: there are registries that keep only the last part.
     async fn verify(&self, session: &Session) -> Result<(), Ended> {
-        if !session.in_parts || self.is_there(Some(session)).await? {
+        if !session.in_parts && !session.in_doubt {
             return Ok(());
         }
-        Err(self.lost("accepted the blob in parts and does not have it now"))
+        let error = match self.measure().await? {
+            Some(found) if found == self.blob.size => return Ok(()),
+            Some(found) => {
+                let (what, host) = (self.what.to_owned(), self.site.shown());
+                ClientError::WrongSize { what, host, expected: self.blob.size, found }
+            }
+            None => self.protocol("accepted the blob and does not have it now"),
+        };
+        Err(Ended::NoChunks(error.into()))
     }
 
-    async fn is_there(&self, after: Option<&Session>) -> Result<bool> {
+    async fn is_there(&self) -> Result<bool> {
+        Ok(self.measure().await? == Some(self.blob.size))
+    }
+
+    /// The length of the blob that the registry has, if it has one and says how long it is: to `HEAD`, or to a request
+    /// for its first byte.
+    async fn measure(&self) -> Result<Option<u64>> {
         let look = self.client.look(self.site, self.what, self.repository, &self.blob.digest, Access::Push);
-        match (look.await?, after) {
-            (Some(Presence { size: Some(found) }), Some(_)) if found != self.blob.size => {
-                let (what, host) = (self.what.to_owned(), self.site.shown());
-                Err(ClientError::WrongSize { what, host, expected: self.blob.size, found })
-            }
-            (Some(presence), _) => Ok(presence.size.is_none_or(|size| size == self.blob.size)),
-            (None, _) => Ok(false),
+        let Some(presence) = look.await? else { return Ok(None) };
+        if presence.size.is_some() {
+            return Ok(presence.size);
+        }
+        let blob = path(self.repository, &format!("blobs/{}", self.blob.digest));
+        let mut call = self.call(Method::GET, self.site.api(self.what, &blob)?);
+        call.headers.insert(header::RANGE, HeaderValue::from_static("bytes=0-0"));
+        let hoped = [StatusCode::OK, StatusCode::PARTIAL_CONTENT];
+        let answer = self.client.exchange(self.site, &call, &hoped).await?;
+        let total = answer.header(&header::CONTENT_RANGE).and_then(|range| range.rsplit_once('/'));
+        match total {
+            Some((_, total)) => Ok(total.trim().parse().ok()),
+            None if answer.status() == StatusCode::OK => Ok(answer.length()),
+            None => Ok(None),
         }
     }
 }
 
 impl Session {
     fn new(to: Destination) -> Self {
-        Self { to, received: 0, prefix: Prefix::default(), least: 0, in_parts: false }
+        Self { to, received: 0, prefix: Prefix::default(), least: 0, in_parts: false, in_doubt: false }
     }
 }
 
@@ -411,12 +475,12 @@ impl Client {
         let what = format!("push to {repository}");
         let site = self.server(repository.host());
         let scopes = Scopes::repository(repository.path(), Access::Push);
-        let to = self.api(&site, &what, &path(repository, "blobs/uploads/"))?;
+        let to = site.api(&what, &path(repository, "blobs/uploads/"))?;
         let call = Call::new(&what, Method::POST, to, scopes.clone()).of(repository.path());
         let answer = self.exchange(&site, &call, &[StatusCode::ACCEPTED]).await?;
         // A registry that cannot cancel an upload forgets it after a while.
         if let Some(location) = answer.header(&header::LOCATION)
-            && let Ok(to) = self.destination(&site, &what, &answer.url, location)
+            && let Ok(to) = site.destination(&what, &answer.url, location)
         {
             let cancel = Call::new(&what, Method::DELETE, to, scopes).of(repository.path());
             let hoped = [StatusCode::NO_CONTENT, StatusCode::OK, StatusCode::ACCEPTED];

@@ -5,6 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// The key's name, beside the database.
+pub(crate) const KEY_FILE: &str = "secrets.key";
+
 /// The folders of data that must be kept, of caches that can be made again, and of the user's own settings.
 ///
 /// `$LONGSHORE_HOME/{data,cache,config}` when that is set; else the XDG base directories: `$XDG_DATA_HOME/longshore`
@@ -68,6 +71,11 @@ impl Home {
         self.config.join("hosts.toml")
     }
 
+    /// The key that seals the secrets in the database.
+    pub fn key_file(&self) -> PathBuf {
+        self.database().with_file_name(KEY_FILE)
+    }
+
     /// Downloaded wheels and Debian packages, by digest.
     pub fn downloads(&self) -> PathBuf {
         self.cache.join("downloads")
@@ -76,6 +84,11 @@ impl Home {
     /// The table of pure functions.
     pub fn table(&self) -> PathBuf {
         self.cache.join("table")
+    }
+
+    /// What registries were found not to support.
+    pub fn capabilities(&self) -> PathBuf {
+        self.cache.join("registries.json")
     }
 
     /// Unpacked layers.

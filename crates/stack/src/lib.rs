@@ -6,9 +6,10 @@
 //! them in one process here. A *service connector* is stored credentials that a container registry is connected to.
 //!
 //! All of it is in one SQLite database, [`State`], secrets sealed. What must be verified before it is stored is given
-//! to the caller's function first: nothing here uses the network.
+//! to the caller's function first. [`Access`] alone uses the network, through the connectors.
 #![forbid(unsafe_code)]
 
+mod access;
 mod component;
 mod configuration;
 mod field;
@@ -22,6 +23,7 @@ mod seal;
 mod stack;
 mod state;
 
+pub use access::{Access, AccessError};
 pub use component::{
     ArtifactStore, Component, ContainerRegistry, ImageBuilder, Orchestrator, Origin, RemoteRegistry,
 };

@@ -58,7 +58,8 @@ impl DockerRegistry {
         let mut child = Command::new("docker-registry")
             .arg("serve")
             .arg(&config)
-            .env("OTEL_TRACES_EXPORTER", "none")
+            // It would take podman's variable for a part of its configuration.
+            .env_remove("REGISTRY_AUTH_FILE")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -1,6 +1,7 @@
 //! What is printed, and how.
 
 pub(crate) mod facts;
+pub(crate) mod findings;
 pub(crate) mod plan;
 pub(crate) mod progress;
 pub(crate) mod quantity;

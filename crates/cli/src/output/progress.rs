@@ -8,8 +8,10 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use longshore_build::{Event, ImageReport, LayerReport, Origin, ParentReport};
+use longshore_preflight::Finding;
 
 use super::{
+    findings,
     quantity::{count, duration, size},
     table::shorten,
 };
@@ -60,6 +62,11 @@ impl Progress {
             Event::FetchStarted { bytes } => {
                 self.bar.set_style(style("fetching [{bar:30}] {decimal_bytes}/{decimal_total_bytes}"));
                 self.bar.inc_length(bytes);
+            }
+            Event::PushStarted { bytes } => {
+                self.bar.set_style(style("pushing [{bar:30}] {decimal_bytes}/{decimal_total_bytes}"));
+                self.bar.set_position(0);
+                self.bar.set_length(bytes);
             }
             Event::FetchProgress { bytes } => match u64::try_from(bytes) {
                 Ok(more) => self.bar.inc(more),
@@ -114,8 +121,12 @@ impl Progress {
         self.bar.finish_and_clear();
         let digest = image.image.digest.map_or_else(String::new, |digest| digest.to_string());
         self.line("image", &digest);
+        let mounted = match image.mounted {
+            0 => String::new(),
+            mounted => format!(" and mounted {mounted}"),
+        };
         let pushed = format!(
-            "pushed {} in {}; {} of {} in all; {}",
+            "pushed {} in {}{mounted}; {} of {} in all; {}",
             size(image.pushed),
             count(image.new_layers, "new layer"),
             count(image.layers, "layer"),
@@ -123,6 +134,17 @@ impl Progress {
             duration(image.took),
         );
         self.line("image", &pushed);
+    }
+
+    /// Says what was found wrong, or soon may be.
+    pub(crate) fn findings<'a>(&self, findings: impl Iterator<Item = &'a Finding>) {
+        let text: String = findings.map(findings::entry).collect();
+        self.bar.suspend(|| anstream::eprint!("{text}"));
+    }
+
+    /// Says that nothing was found wrong.
+    pub(crate) fn checked(&self, what: &str, took: Duration) {
+        self.line("checked", &row(what, None, "", Some(took)));
     }
 
     /// Writes one line, above the bar.

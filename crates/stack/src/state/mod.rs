@@ -16,7 +16,7 @@ use std::{
 use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use crate::{Name, Origin};
+use crate::{Name, Origin, home::KEY_FILE};
 
 pub use components::NewComponent;
 pub use connectors::{NewConnector, RegisteredConnector};
@@ -151,7 +151,7 @@ impl State {
 
     /// The key that seals secrets.
     fn key_file(&self) -> PathBuf {
-        self.path.with_file_name("secrets.key")
+        self.path.with_file_name(KEY_FILE)
     }
 
     fn name(&self, text: &str) -> Result<Name, StateError> {
