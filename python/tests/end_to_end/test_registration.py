@@ -267,6 +267,11 @@ def test_amazon(user: User, amazon: str) -> None:
     ecr.create_repository(repositoryName="training_pipeline")
     found = json.loads(user.longshore("service-connector", "list-resources", "-o", "json").done().stdout)
     assert found[0]["registries"] == {ECR: ["training_pipeline"]}
+    table = user.longshore("service-connector", "list-resources", "aws_connector").done().stdout.splitlines()
+    assert [line.split() for line in table] == [
+        ["CONNECTOR", "REGISTRY", "REPOSITORY"],
+        ["aws_connector", ECR, "training_pipeline"],
+    ]
     written = user.longshore("service-connector", "login", "aws_connector").done().stdout
     assert f"credentials for {ECR} are written to" in written
     assert "good until 20" in written
