@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
 import subprocess
 from typing import TYPE_CHECKING, Iterator
 
@@ -323,3 +325,45 @@ def test_completion_knows_the_options_of_the_tables(user: User) -> None:
         script = user.longshore("completion", shell).done().stdout
         for option in ("service-account-json", "immutable-tags", "auth-method"):
             assert option in script, (shell, option)
+
+
+def test_an_interrupted_registration_leaves_nothing(user: User) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(30)
+        registry = f"--registry=127.0.0.1:{silent.getsockname()[1]}"
+        command = ("service-connector", "register", "connector", "--type=docker", "--username=me")
+        for end in (signal.SIGINT, signal.SIGKILL):
+            process = user.start(str(PROGRAM), *command, "--password=x", registry)
+            connection, _ = silent.accept()
+            with connection:
+                process.send_signal(end)
+                _, stderr = process.communicate(timeout=60)
+            assert process.returncode != 0
+            assert "Traceback" not in stderr
+            assert "panicked" not in stderr
+            assert user.listed("service-connector") == []
+
+
+WHERE = """
+from longshore import pipeline, step
+
+@step
+def here() -> None:
+    print("in", __name__)
+
+@pipeline
+def p():
+    here()
+
+p()
+"""
+
+
+def test_runs_use_the_active_stack(user: User) -> None:
+    user.write("where.py", WHERE)
+    user.longshore("stack", "register", "here", "-o", "local", "--set").done()
+    assert "in " in user.python("where.py").done().stdout
+    user.longshore("stack", "set", "default").done()
+    user.longshore("stack", "delete", "here").done()
+    said = user.python("where.py", LONGSHORE_STACK="here").refused(1, 2)
+    assert "there is no stack named `here`; there are: default, local" in said
