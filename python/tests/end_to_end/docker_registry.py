@@ -6,7 +6,10 @@ import json
 import re
 import subprocess
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 USERNAME = "me"
 PASSWORD = "hunter2-of-the-registry"
