@@ -10,7 +10,9 @@ use std::{
 };
 
 use kit::{lease, parts, target};
-use longshore_auth::{Credential, CredentialSource, DockerConfig, Environment, Found, Helper, Lease, Secret, Stored};
+use longshore_auth::{
+    Credential, CredentialSource, DockerConfig, Environment, Found, Helper, Lease, Secret, Stored,
+};
 use longshore_testkit::{DockerRegistry, Login};
 use serde_json::{Value, json};
 
@@ -96,7 +98,8 @@ async fn a_real_helper_keeps_and_gives() {
     home.set("PASSWORD_STORE_DIR", &store);
     let _agent = Agent(&home);
     fs::set_permissions(&keys, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
-    let make = ["--batch", "--passphrase", "", "--quick-gen-key", "test@example.com", "default", "default", "never"];
+    let make =
+        ["--batch", "--passphrase", "", "--quick-gen-key", "test@example.com", "default", "default", "never"];
     home.must("gpg", &make, "");
     home.must("pass", &["init", "test@example.com"], "");
     home.write(".docker/config.json", &json!({ "credsStore": "pass", "HttpHeaders": { "X": "y" } }));
@@ -119,7 +122,8 @@ async fn a_real_helper_keeps_and_gives() {
     let marks = json!({ "ghcr.io": {}, "https://index.docker.io/v1/": {}, "my.azurecr.io": {} });
     assert_eq!(written, json!({ "credsStore": "pass", "HttpHeaders": { "X": "y" }, "auths": marks }));
     // As docker itself would ask.
-    let given: Value = serde_json::from_str(&home.must("docker-credential-pass", &["get"], "ghcr.io")).unwrap();
+    let given: Value =
+        serde_json::from_str(&home.must("docker-credential-pass", &["get"], "ghcr.io")).unwrap();
     assert_eq!(given, json!({ "ServerURL": "ghcr.io", "Username": "me", "Secret": "hunter2 \"ü\"" }));
     let helper = Helper::new("pass", &home.environment());
     let list = helper.list().await.unwrap();
@@ -157,7 +161,11 @@ async fn what_skopeo_writes_we_use() {
     let registry = DockerRegistry::start(Login::Basic { username: "me", password: "hunter2" }).unwrap();
     let host = registry.host();
     let login = |home: &Home| {
-        home.must("skopeo", &["login", "--tls-verify=false", "-u", "me", "--password-stdin", &host], "hunter2\n");
+        home.must(
+            "skopeo",
+            &["login", "--tls-verify=false", "-u", "me", "--password-stdin", &host],
+            "hunter2\n",
+        );
     };
     let mut named = Home::new();
     named.set("REGISTRY_AUTH_FILE", &named.folder.path().join("named.json"));

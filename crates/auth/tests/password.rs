@@ -21,7 +21,10 @@ async fn verify(registry: &DockerRegistry, password: &str) -> Result<Identity, A
 
 fn refused(error: &AuthError) {
     let error = error.to_string();
-    assert!(error.contains("cannot log in to") && error.contains("check the user name and password"), "{error}");
+    assert!(
+        error.contains("cannot log in to") && error.contains("check the user name and password"),
+        "{error}"
+    );
     assert!(!error.contains("wr0ng"), "{error}");
 }
 

@@ -193,7 +193,7 @@ impl Implicit<'_> {
         #[serde(rename_all = "camelCase")]
         struct Cached {
             access_token: Secret,
-            expires_at: Timestamp,
+            expires_at: String,
         }
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -222,7 +222,9 @@ impl Implicit<'_> {
                 serde_json::from_slice(&bytes)
                     .map_err(|_| self.unusable(format!("{} is not a sign-in token", path.display()), &again))
             })?;
-        if cached.expires_at <= Timestamp::now() {
+        // Old versions of the AWS CLI write `UTC` for `Z`.
+        let expires = cached.expires_at.replace("UTC", "Z").parse::<Timestamp>();
+        if expires.is_ok_and(|expires| expires <= Timestamp::now()) {
             return Err(self
                 .unusable(format!("the sign-in of the profile '{}' has expired", sign_on.profile), &again));
         }

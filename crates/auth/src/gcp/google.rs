@@ -312,8 +312,10 @@ impl Google {
                 }
                 let whence = longshore_endpoint::redacted(url);
                 let what = format!("get the other provider's token from {whence}");
-                let answer =
-                    self.service.nearby().send(&what, Request::get(url.clone()).headers(made)).await?;
+                // What is not encrypted is inside of the machine's own network, where no proxy is.
+                let service =
+                    if url.scheme() == "http" { self.service.nearby() } else { self.service.clone() };
+                let answer = service.send(&what, Request::get(url.clone()).headers(made)).await?;
                 let answer = answer.good().map_err(|answer| {
                     answer.refused(
                         &what,
