@@ -1,4 +1,5 @@
 //! AWS's credentials and ECR's API, against moto and next to AWS's own SDK.
+#![allow(clippy::unwrap_used, reason = "a failed test may panic")]
 
 mod kit;
 

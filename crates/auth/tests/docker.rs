@@ -1,11 +1,11 @@
 //! The docker configuration, shared with real programs: a credential helper, skopeo, a registry.
+#![allow(clippy::unwrap_used, reason = "a failed test may panic")]
 
 mod kit;
 
 use std::{
     fs,
     io::Write as _,
-    path::Path,
     process::{Command, Output, Stdio},
 };
 
@@ -30,7 +30,9 @@ impl Home {
         Self { folder, variables }
     }
 
-    fn set(&mut self, name: &str, value: &Path) {
+    /// Sets a variable to a path in it.
+    fn set(&mut self, name: &str, path: &str) {
+        let value = self.folder.path().join(path);
         self.variables.push((name.to_owned(), value.to_str().unwrap().to_owned()));
     }
 
@@ -92,10 +94,10 @@ impl Drop for Agent<'_> {
 #[tokio::test]
 async fn a_real_helper_keeps_and_gives() {
     let mut home = Home::new();
-    let (keys, store) = (home.folder.path().join("gnupg"), home.folder.path().join("store"));
+    let keys = home.folder.path().join("gnupg");
     fs::create_dir(&keys).unwrap();
-    home.set("GNUPGHOME", &keys);
-    home.set("PASSWORD_STORE_DIR", &store);
+    home.set("GNUPGHOME", "gnupg");
+    home.set("PASSWORD_STORE_DIR", "store");
     let _agent = Agent(&home);
     fs::set_permissions(&keys, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let make =
@@ -168,9 +170,9 @@ async fn what_skopeo_writes_we_use() {
         );
     };
     let mut named = Home::new();
-    named.set("REGISTRY_AUTH_FILE", &named.folder.path().join("named.json"));
+    named.set("REGISTRY_AUTH_FILE", "named.json");
     let mut running = Home::new();
-    running.set("XDG_RUNTIME_DIR", &running.folder.path().to_owned());
+    running.set("XDG_RUNTIME_DIR", "");
     for (home, file) in [(&named, "named.json"), (&running, "containers/auth.json")] {
         assert_eq!(home.config().credential(target(&host)).await.unwrap(), Found::Nothing);
         login(home);
@@ -191,16 +193,16 @@ async fn files_are_asked_in_their_order() {
     assert_eq!(who(&home).await, "nobody");
     home.write(".config/containers/auth.json", &auths("settings"));
     assert_eq!(who(&home).await, "settings");
-    home.set("XDG_RUNTIME_DIR", &home.folder.path().join("run"));
+    home.set("XDG_RUNTIME_DIR", "run");
     home.write("run/containers/auth.json", &auths("runtime"));
     assert_eq!(who(&home).await, "runtime");
     home.write(".docker/config.json", &auths("docker"));
     assert_eq!(who(&home).await, "docker");
-    home.set("DOCKER_CONFIG", &home.folder.path().join("elsewhere"));
+    home.set("DOCKER_CONFIG", "elsewhere");
     assert_eq!(who(&home).await, "runtime");
     home.write("elsewhere/config.json", &auths("elsewhere"));
     assert_eq!(who(&home).await, "elsewhere");
-    home.set("REGISTRY_AUTH_FILE", &home.folder.path().join("named.json"));
+    home.set("REGISTRY_AUTH_FILE", "named.json");
     home.write("named.json", &auths("named"));
     assert_eq!(who(&home).await, "named");
     home.write("named.json", &json!({}));
