@@ -11,7 +11,7 @@ use std::{
 
 use kit::{lease, parts, target};
 use longshore_auth::{
-    Credential, CredentialSource, DockerConfig, Environment, Found, Helper, Lease, Secret, Stored,
+    Credential, CredentialSource, DockerConfig, Environment, Found, Helper, Lease, Renewal, Secret, Stored,
 };
 use longshore_testkit::{DockerRegistry, Login};
 use serde_json::{Value, json};
@@ -79,7 +79,7 @@ impl Home {
 
 fn password(username: &str, password: &str) -> Lease {
     let credential = Credential::Basic { username: username.to_owned(), password: Secret::new(password) };
-    Lease { credential, expires: None, origin: "test".to_owned() }
+    Lease { credential, expires: None, renewal: Renewal::ByHand, origin: "test".to_owned() }
 }
 
 /// Ends the agent that gpg starts for a home of its own.
@@ -112,7 +112,10 @@ async fn a_real_helper_keeps_and_gives() {
     for (host, lease) in [
         ("ghcr.io", password("me", "hunter2 \"ü\"")),
         ("docker.io", password("hub", "hub-password")),
-        ("my.azurecr.io", Lease { credential: token, expires: None, origin: "test".to_owned() }),
+        (
+            "my.azurecr.io",
+            Lease { credential: token, expires: None, renewal: Renewal::ByHand, origin: "test".to_owned() },
+        ),
     ] {
         let stored = config.store(host, &lease).await.unwrap();
         assert_eq!(stored, Stored::Helper("docker-credential-pass".to_owned()));

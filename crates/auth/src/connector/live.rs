@@ -6,7 +6,7 @@ use longshore_endpoint::{Hosts, Web};
 
 use super::{Config, ConnectorType, password::Password};
 use crate::{
-    AuthError, Credential, CredentialSource, Environment, Found, HostPattern, Lease, Target,
+    AuthError, Credential, CredentialSource, Environment, Found, HostPattern, Lease, Renewal, Target,
     aws::{self, Aws, Ecr},
     azure::{self, Azure},
     cache::Cache,
@@ -203,6 +203,14 @@ impl Connector {
         }
     }
 
+    /// Whether it gets new credentials by itself: not from a token that was given to it.
+    fn renewal(&self) -> Renewal {
+        match self.config.method().name {
+            "oauth2-token" | "access-token" | "sts-token" => Renewal::ByHand,
+            _ => Renewal::Automatic,
+        }
+    }
+
     async fn lease(&self, host: &str) -> Result<Lease, AuthError> {
         let (credential, expires) = match &self.backend {
             Backend::Docker(password) => (password.credential(), None),
@@ -223,7 +231,7 @@ impl Connector {
                 aws.ecr(registry).authorization_token().await?
             }
         };
-        Ok(Lease { credential, expires, origin: self.service.origin().to_owned() })
+        Ok(Lease { credential, expires, renewal: self.renewal(), origin: self.service.origin().to_owned() })
     }
 }
 

@@ -14,7 +14,7 @@ pub use helper::Helper;
 pub(crate) use key::canonical_host;
 
 use crate::{
-    AuthError, Credential, CredentialSource, Environment, Found, Lease, Target,
+    AuthError, Credential, CredentialSource, Environment, Found, Lease, Renewal, Target,
     cache::{Cache, Expires},
 };
 
@@ -155,7 +155,12 @@ impl DockerConfig {
             let (name, needed) = match place {
                 Place::Here { key, credential } => {
                     let origin = format!("{shown} (auths, \"{key}\")");
-                    return Ok(Found::Lease(Lease { credential, expires: None, origin }));
+                    return Ok(Found::Lease(Lease {
+                        credential,
+                        expires: None,
+                        renewal: Renewal::ByHand,
+                        origin,
+                    }));
                 }
                 Place::Helper(name) => (name, true),
                 Place::Store { name, marked } => (name, marked),
@@ -173,7 +178,12 @@ impl DockerConfig {
             });
             if let Some(credential) = answer.await?.credential {
                 let origin = format!("{shown} (credential helper {})", helper.program());
-                return Ok(Found::Lease(Lease { credential, expires: None, origin }));
+                return Ok(Found::Lease(Lease {
+                    credential,
+                    expires: None,
+                    renewal: Renewal::ByHand,
+                    origin,
+                }));
             }
         }
         Ok(Found::Nothing)
