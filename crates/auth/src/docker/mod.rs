@@ -16,6 +16,7 @@ pub(crate) use key::canonical_host;
 use crate::{
     AuthError, Credential, CredentialSource, Environment, Found, Lease, Renewal, Target,
     cache::{Cache, Expires},
+    token::written_expiry,
 };
 
 /// How long a helper's answer is used again. Helpers of clouds give tokens whose end they do not tell.
@@ -156,8 +157,8 @@ impl DockerConfig {
                 Place::Here { key, credential } => {
                     let origin = format!("{shown} (auths, \"{key}\")");
                     return Ok(Found::Lease(Lease {
+                        expires: written_expiry(&credential),
                         credential,
-                        expires: None,
                         renewal: Renewal::ByHand,
                         origin,
                     }));
@@ -179,8 +180,8 @@ impl DockerConfig {
             if let Some(credential) = answer.await?.credential {
                 let origin = format!("{shown} (credential helper {})", helper.program());
                 return Ok(Found::Lease(Lease {
+                    expires: written_expiry(&credential),
                     credential,
-                    expires: None,
                     renewal: Renewal::ByHand,
                     origin,
                 }));
