@@ -27,7 +27,11 @@ impl Home {
         let folder = tempfile::tempdir().unwrap();
         let home = folder.path().to_str().unwrap().to_owned();
         let variables = vec![("PATH".to_owned(), std::env::var("PATH").unwrap()), ("HOME".to_owned(), home)];
-        Self { folder, variables }
+        let mut made = Self { folder, variables };
+        // Without it, podman's own place is one for the whole machine.
+        made.set("XDG_RUNTIME_DIR", "run");
+        fs::create_dir(made.folder.path().join("run")).unwrap();
+        made
     }
 
     /// Sets a variable to a path in it.
@@ -174,14 +178,38 @@ async fn what_skopeo_writes_we_use() {
     };
     let mut named = Home::new();
     named.set("REGISTRY_AUTH_FILE", "named.json");
-    let mut running = Home::new();
-    running.set("XDG_RUNTIME_DIR", "");
-    for (home, file) in [(&named, "named.json"), (&running, "containers/auth.json")] {
+    for (home, file) in [(&named, "named.json"), (&Home::new(), "run/containers/auth.json")] {
         assert_eq!(home.config().credential(target(&host)).await.unwrap(), Found::Nothing);
         login(home);
         let lease = lease(&home.config(), &host).await.unwrap();
         assert_eq!(parts(&lease), ("me".to_owned(), "hunter2".to_owned()));
         assert!(lease.origin.contains(file), "{}", lease.origin);
+    }
+}
+
+#[tokio::test]
+async fn what_is_kept_replaces_what_other_programs_kept() {
+    let registry = DockerRegistry::start(Login::Basic { username: "me", password: "hunter2" }).unwrap();
+    let host = registry.host();
+    let mut named = Home::new();
+    named.set("REGISTRY_AUTH_FILE", "named.json");
+    let running = Home::new();
+    running.must(
+        "skopeo",
+        &["login", "--tls-verify=false", "-u", "me", "--password-stdin", &host],
+        "hunter2\n",
+    );
+    for (home, file) in [(&named, "named.json"), (&running, "run/containers/auth.json")] {
+        let config = home.config();
+        config.store(&host, &password("other", "pw")).await.unwrap();
+        assert_eq!(parts(&lease(&config, &host).await.unwrap()).0, "other");
+        assert_eq!(home.must("skopeo", &["login", "--get-login", &host], "").trim(), "other");
+        for path in [file, ".docker/config.json"] {
+            assert!(home.read(path)["auths"][&host]["auth"].is_string(), "{path}");
+        }
+        assert!(config.erase(&host).await.unwrap());
+        assert_eq!(config.credential(target(&host)).await.unwrap(), Found::Nothing);
+        assert!(!home.run("skopeo", &["login", "--get-login", &host], "").status.success());
     }
 }
 
@@ -196,7 +224,6 @@ async fn files_are_asked_in_their_order() {
     assert_eq!(who(&home).await, "nobody");
     home.write(".config/containers/auth.json", &auths("settings"));
     assert_eq!(who(&home).await, "settings");
-    home.set("XDG_RUNTIME_DIR", "run");
     home.write("run/containers/auth.json", &auths("runtime"));
     assert_eq!(who(&home).await, "runtime");
     home.write(".docker/config.json", &auths("docker"));
