@@ -13,7 +13,7 @@ use kit::{lease, parts, target};
 use longshore_auth::{
     Credential, CredentialSource, DockerConfig, Environment, Found, Helper, Lease, Renewal, Secret, Stored,
 };
-use longshore_testkit::{DockerRegistry, Login};
+use longshore_testkit::{DockerRegistry, Flow, Login, TokenConfig, TokenServer, User};
 use serde_json::{Value, json};
 
 /// A home folder, and what is set in it.
@@ -71,6 +71,15 @@ impl Home {
         // A program that wants none may have ended already.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         child.wait_with_output().unwrap()
+    }
+
+    /// An image without anything in it, as skopeo names it after `oci:`.
+    fn image(&self) -> String {
+        let layout = self.folder.path().join("image");
+        self.must("umoci", &["init", "--layout", layout.to_str().unwrap()], "");
+        let image = format!("{}:t", layout.display());
+        self.must("umoci", &["new", "--image", &image], "");
+        image
     }
 
     fn must(&self, program: &str, arguments: &[&str], input: &str) -> String {
@@ -150,9 +159,7 @@ async fn what_we_write_skopeo_uses() {
     let registry = DockerRegistry::start(Login::Basic { username: "me", password: "hunter2" }).unwrap();
     let (home, host) = (Home::new(), registry.host());
     let at = format!("docker://{host}/team/app:1");
-    home.must("umoci", &["init", "--layout", home.folder.path().join("image").to_str().unwrap()], "");
-    let image = format!("{}:t", home.folder.path().join("image").display());
-    home.must("umoci", &["new", "--image", &image], "");
+    let image = home.image();
     let push = ["--insecure-policy", "copy", "--dest-tls-verify=false", &format!("oci:{image}"), &at];
     assert!(!home.run("skopeo", &push, "").status.success(), "the registry wants a password");
     let config = home.config();
@@ -163,6 +170,33 @@ async fn what_we_write_skopeo_uses() {
     config.erase(&host).await.unwrap();
     let inspect = ["inspect", "--tls-verify=false", &at];
     assert!(!home.run("skopeo", &inspect, "").status.success(), "what is erased is not used");
+}
+
+#[tokio::test]
+async fn an_identity_token_that_we_write_skopeo_uses() {
+    let users = vec![User::new("me", "hunter2", "pull,push")];
+    let server = TokenServer::start(TokenConfig { users, ..TokenConfig::default() }).unwrap();
+    let registry = DockerRegistry::start(Login::Tokens(&server)).unwrap();
+    let (home, host) = (Home::new(), registry.host());
+    let token = Secret::new(server.refresh_token("me").unwrap());
+    // As a registry of Azure's gives it.
+    let username = "00000000-0000-0000-0000-000000000000".to_owned();
+    let credential = Credential::IdentityToken { username, token };
+    let lease = Lease { credential, expires: None, renewal: Renewal::ByHand, origin: "test".to_owned() };
+    home.config().store(&host, &lease).await.unwrap();
+    let image = home.image();
+    let at = format!("docker://{host}/team/app:1");
+    home.must(
+        "skopeo",
+        &["--insecure-policy", "copy", "--dest-tls-verify=false", &format!("oci:{image}"), &at],
+        "",
+    );
+    let requests = server.requests();
+    assert!(
+        requests.iter().all(|request| request.flow == Flow::RefreshToken && request.status == 200),
+        "{requests:?}"
+    );
+    assert_eq!(kit::lease(&home.config(), &host).await.unwrap().credential, lease.credential);
 }
 
 #[tokio::test]

@@ -200,6 +200,8 @@ enum FileKind {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -268,7 +270,7 @@ mod tests {
         ) {
             let mut config = String::new();
             for (name, source) in names.iter().zip(&sources) {
-                config += &format!("[profile {name}]\nrole_arn = r\nsource_profile = {source}\n");
+                writeln!(config, "[profile {name}]\nrole_arn = r\nsource_profile = {source}").unwrap();
             }
             let mut profiles = Profiles::default();
             let _ = profiles.add(&config, FileKind::Config);
