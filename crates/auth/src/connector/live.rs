@@ -31,7 +31,7 @@ pub struct Connector {
 #[derive(Debug)]
 enum Backend {
     Docker(Password),
-    Gcp(Google),
+    Gcp(Box<Google>),
     Azure(Azure),
     Aws(Aws),
 }
@@ -84,9 +84,9 @@ impl Connector {
         let service = Service::new(web, format!("service connector {name}"));
         let backend = match config.connector_type() {
             ConnectorType::Docker => Backend::Docker(Password::new(&config, service.clone(), hosts)),
-            ConnectorType::Gcp => Backend::Gcp(Google::new(&config, service.clone(), environment)?),
-            ConnectorType::Azure => Backend::Azure(Azure::new(&config, service.clone(), hosts, environment)?),
-            ConnectorType::Aws => Backend::Aws(Aws::new(&config, service.clone(), environment)?),
+            ConnectorType::Gcp => Backend::Gcp(Box::new(Google::new(&config, service.clone(), environment)?)),
+            ConnectorType::Azure => Backend::Azure(Azure::new(&config, service.clone(), hosts, environment)),
+            ConnectorType::Aws => Backend::Aws(Aws::new(&config, service.clone(), environment)),
         };
         Ok(Self { name, config, service, backend, bound: None, leases: Cache::default() })
     }
