@@ -59,7 +59,8 @@ fn pull(host: &str) -> Need {
 
 fn registry() -> (TokenServer, DockerRegistry) {
     let users = vec![
-        User::new("writer", "secret-of-theirs", "pull,push"),
+        // Cancelling an upload is deleting, to distribution.
+        User::new("writer", "secret-of-theirs", "pull,push,delete"),
         User::new("reader", "secret-of-theirs", "pull"),
     ];
     let tokens = TokenServer::start(TokenConfig { users, ..TokenConfig::default() }).unwrap();
@@ -102,7 +103,10 @@ async fn who_may_only_read_is_told_before_anything_is_built() {
     let (_tokens, registry) = registry();
     let findings = found(person("reader"), push(&registry.host())).await;
     let error = error(&findings);
-    assert_eq!((error.check, error.object.as_str()), (Check::Push, format!("{}/team/app", registry.host()).as_str()));
+    assert_eq!(
+        (error.check, error.object.as_str()),
+        (Check::Push, format!("{}/team/app", registry.host()).as_str())
+    );
     assert!(error.message.contains("service connector theirs"), "{error}");
     assert!(error.remedy.as_deref().unwrap().contains("for leave to push"), "{error}");
 }

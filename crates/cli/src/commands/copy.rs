@@ -63,7 +63,9 @@ impl Work<'_> {
             (false, true) => self.pull(source, destination).await,
             (false, false) => {
                 let to = std::slice::from_ref(destination);
-                Ok(longshore_client::copy(self.client, source, self.selection, to, self.observer).await?.digest)
+                Ok(longshore_client::copy(self.client, source, self.selection, to, self.observer)
+                    .await?
+                    .digest)
             }
         }
     }
