@@ -79,13 +79,12 @@ impl Builder {
         let key = ChosenKey { index: resolved.digest, platform: platform.to_string() };
         let known = self.table.get::<ChosenRow>(CHOSEN, &key);
         let held = known.map(|ChosenRow { manifest }| self.held(manifest)).transpose()?.flatten();
-        let (digest, manifest, config) = match held {
-            Some(held) => held,
-            None => {
-                let digest = self.pull(&image.at(resolved.digest), &platform, observer).await?;
-                self.table.put(CHOSEN, &key, &ChosenRow { manifest: digest })?;
-                self.held(digest)?.ok_or(BuildError::Lost("pulling the parent"))?
-            }
+        let (digest, manifest, config) = if let Some(held) = held {
+            held
+        } else {
+            let digest = self.pull(&image.at(resolved.digest), &platform, observer).await?;
+            self.table.put(CHOSEN, &key, &ChosenRow { manifest: digest })?;
+            self.held(digest)?.ok_or(BuildError::Lost("pulling the parent"))?
         };
         let source = Some(image.repository.clone());
         let found = FoundParent { image, digest, manifest, config, source };
@@ -128,7 +127,7 @@ impl Builder {
             Moving::Planned { bytes, .. } => observer(Event::FetchStarted { bytes }),
             Moving::Moved { digest, bytes, .. } => meter.at(&digest.to_string(), bytes),
             Moving::Blob { digest, outcome: BlobOutcome::Existed, size } => {
-                meter.at(&digest.to_string(), size)
+                meter.at(&digest.to_string(), size);
             }
             _ => {}
         })

@@ -44,7 +44,7 @@ pub enum BuildError {
     Reference(#[from] ReferenceError),
     /// Another registry refused, or was not reached.
     #[error(transparent)]
-    Client(#[from] longshore_client::ClientError),
+    Client(Box<longshore_client::ClientError>),
     /// A parent image whose Python is not known.
     #[error(
         "parent image {image} has no Python that longshore can use: {reason}; choose a parent with python3 (3.9 or newer) \
@@ -99,4 +99,10 @@ pub enum BuildError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl From<longshore_client::ClientError> for BuildError {
+    fn from(error: longshore_client::ClientError) -> Self {
+        Self::Client(Box::new(error))
+    }
 }

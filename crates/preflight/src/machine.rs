@@ -1,9 +1,6 @@
 //! This machine: what every build needs of it.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::Path};
 
 use crate::{Check, Finding};
 
@@ -43,11 +40,11 @@ fn free_space(path: &Path) -> io::Result<u64> {
 }
 
 /// Whether a file of secrets can be read by its owner only.
-pub fn private_file(what: &str, path: PathBuf) -> Option<Finding> {
+pub fn private_file(what: &str, path: &Path) -> Option<Finding> {
     use std::os::unix::fs::PermissionsExt as _;
-    let mode = fs::metadata(&path).ok()?.permissions().mode() & 0o777;
+    let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
     let shown = path.display().to_string();
-    Some(if mode & 0o077 == 0 {
+    Some(if mode.trailing_zeros() >= 6 {
         Finding::ok(Check::Machine, shown, format!("{what} can be read by its owner only"))
     } else {
         let message = format!("{what} can be read by others (mode {mode:o})");
@@ -77,15 +74,15 @@ mod tests {
     fn a_key_that_others_can_read_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let key = folder.path().join("key");
-        assert_eq!(private_file("the key", key.clone()), None);
+        assert_eq!(private_file("the key", &key), None);
         fs::write(&key, "secret").unwrap();
         fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
-        let finding = private_file("the key", key.clone()).unwrap();
+        let finding = private_file("the key", &key).unwrap();
         assert_eq!(
             (finding.level, finding.remedy),
             (Level::Error, Some(format!("chmod 600 {}", key.display())))
         );
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(private_file("the key", key).unwrap().level, Level::Ok);
+        assert_eq!(private_file("the key", &key).unwrap().level, Level::Ok);
     }
 }

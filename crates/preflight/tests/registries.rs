@@ -37,15 +37,15 @@ impl CredentialSource for Person {
     fn forget(&self, _: Target<'_>) {}
 }
 
-async fn found(person: Option<Person>, need: Need) -> Vec<Finding> {
-    let credentials = Sources(person.into_iter().map(|person| Arc::new(person) as _).collect());
+async fn found(person: impl Into<Option<Person>>, need: Need) -> Vec<Finding> {
+    let credentials = Sources(person.into().into_iter().map(|person| Arc::new(person) as _).collect());
     let pauses = Pauses { first: Duration::from_millis(1), longest: Duration::from_millis(5), attempts: 2 };
     let client = Client::new(ClientConfig { credentials, pauses, ..ClientConfig::default() });
     check(Means { client: &client, expected: Duration::from_mins(30) }, &[need]).await
 }
 
-fn person(name: &'static str) -> Option<Person> {
-    Some(Person { name, expires: None })
+fn person(name: &'static str) -> Person {
+    Person { name, expires: None }
 }
 
 fn push(host: &str) -> Need {
@@ -144,7 +144,7 @@ async fn a_credential_that_will_not_last_is_warned_of() {
     let (_tokens, registry) = registry();
     let expires = |minutes| {
         let expires = Timestamp::now() + SignedDuration::from_mins(minutes);
-        Some(Person { name: "writer", expires: Some(expires) })
+        Person { name: "writer", expires: Some(expires) }
     };
     let level = async |minutes| {
         let findings = found(expires(minutes), push(&registry.host())).await;

@@ -116,13 +116,12 @@ impl Access {
     ) -> Result<Created, AccessError> {
         let named = registry.connector.as_ref();
         let connected = self.registries.iter().find(|connected| Some(&connected.name) == named);
-        let connector = match connected {
-            Some(connected) => connected.connector.clone()?,
-            None => {
-                let config = Config::new(ConnectorType::Aws, "implicit", BTreeMap::new())?;
-                let name = "of the environment".to_owned();
-                Arc::new(Connector::new(name, config, self.web.clone(), self.hosts.clone())?)
-            }
+        let connector = if let Some(connected) = connected {
+            connected.connector.clone()?
+        } else {
+            let config = Config::new(ConnectorType::Aws, "implicit", BTreeMap::new())?;
+            let name = "of the environment".to_owned();
+            Arc::new(Connector::new(name, config, self.web.clone(), self.hosts.clone())?)
         };
         let not_aws = || AccessError::NotAws {
             registry: registry.name.to_string(),

@@ -13,7 +13,7 @@ use longshore_stack::{ComponentKind, ContainerRegistry, RemoteRegistry, State};
 use crate::{
     args::DoctorArguments,
     commands::preflight::{EXPECTED, missing},
-    connection::{Connections, connected_hosts},
+    connection::{Connections, Verdict, connected_hosts},
     context::{Context, Registries},
     failure::Failure,
     output::{self, findings},
@@ -58,8 +58,8 @@ fn means(registries: &Registries) -> Means<'_> {
 fn this_machine(context: &Context) -> Vec<Finding> {
     let mut found =
         vec![machine::folder("data", context.home.data()), machine::folder("cache", context.home.cache())];
-    found.extend(machine::private_file("the database", context.home.database()));
-    found.extend(machine::private_file("the key of stored secrets", context.home.key_file()));
+    found.extend(machine::private_file("the database", &context.home.database()));
+    found.extend(machine::private_file("the key of stored secrets", &context.home.key_file()));
     found.push(containers(context));
     if let Err(error) = DockerConfig::discover(&Environment::process()) {
         found.push(Finding::error(Check::Machine, error.origin, error.problem.to_string(), None));
@@ -119,7 +119,7 @@ async fn connectors(context: &Context, state: &State) -> Result<Vec<Finding>, Fa
         };
         match verified {
             Ok(verdicts) => {
-                let sentences: Vec<_> = verdicts.iter().map(|verdict| verdict.sentence()).collect();
+                let sentences: Vec<_> = verdicts.iter().map(Verdict::sentence).collect();
                 found.push(Finding::ok(Check::Connector, object, sentences.join("; ")));
             }
             Err(Failure::Failed(error)) => {

@@ -17,13 +17,11 @@ pub(crate) fn text(findings: &[Finding]) -> String {
     }
     let of = |level| findings.iter().filter(|finding| finding.level == level).count();
     let (errors, warnings) = (of(Level::Error), of(Level::Warning));
-    text.push_str(&format!("{}: ", count(findings.len(), "check")));
-    text.push_str(&match (errors, warnings) {
+    let verdict = match (errors, warnings) {
         (0, 0) => "all is well".to_owned(),
         _ => format!("{}, {}", count(errors, "error"), count(warnings, "warning")),
-    });
-    text.push('\n');
-    text
+    };
+    text + &format!("{}: {verdict}\n", count(findings.len(), "check"))
 }
 
 /// A finding: what, on which object, why; and below it what to do.
@@ -36,17 +34,14 @@ pub(crate) fn entry(finding: &Finding) -> String {
     let check = finding.check.to_string();
     let mut lines = wrap(&format!("{}: {}", finding.object, finding.message), WIDTH - MARGIN).into_iter();
     let first = lines.next().unwrap_or_default();
-    let mut text = format!("{style}{level:<7}{style:#} {check:<13} {first}\n");
-    for line in lines {
-        text.push_str(&format!("{:MARGIN$}{line}\n", ""));
+    let mut text = vec![format!("{style}{level:<7}{style:#} {check:<13} {first}")];
+    text.extend(lines.map(|line| format!("{:MARGIN$}{line}", "")));
+    let remedy = finding.remedy.as_deref().unwrap_or_default();
+    for (position, line) in wrap(remedy, WIDTH - MARGIN - 2).into_iter().enumerate() {
+        let arrow = if position == 0 { "→" } else { " " };
+        text.push(format!("{:MARGIN$}{arrow} {line}", ""));
     }
-    if let Some(remedy) = &finding.remedy {
-        for (position, line) in wrap(remedy, WIDTH - MARGIN - 2).into_iter().enumerate() {
-            let arrow = if position == 0 { "→" } else { " " };
-            text.push_str(&format!("{:MARGIN$}{arrow} {line}\n", ""));
-        }
-    }
-    text
+    text.join("\n") + "\n"
 }
 
 /// Words in lines of at most `width` characters; a longer word has a line of its own: it may be a name that is copied.
