@@ -301,3 +301,22 @@ def test_the_doctor_looks_at_everything_that_is_registered(
     assert set(errors) == {"authenticate", "connector"}
     assert "longshore service-connector update theirs" in errors["authenticate"]["remedy"]
     assert not any("not-it" in json.dumps(finding) for finding in ill)
+
+
+def test_images_are_copied_between_registries(user: User, start_registry: Callable[..., DockerRegistry]) -> None:
+    theirs, ours = start_registry(), start_registry(None)
+    use(user, theirs)
+    user.write("app/main.py", "print('hello')\n")
+    built = json.loads(user.longshore("build", "app", "--tag", "app:1", "-r", "idna==3.10", "-o", "json").done().stdout)
+    there = f"{theirs.host}/team/app:1"
+    user.longshore("image", "copy", "app:1", there).done()
+    assert inspect(there, PASSWORD)["Digest"] == built["digest"]
+    elsewhere = json.loads(user.longshore("image", "copy", there, f"{ours.host}/app:2", "-o", "json").done().stdout)
+    assert elsewhere["digest"] == built["digest"]
+    assert elsewhere["moved"] > 1_000_000
+    again = json.loads(user.longshore("image", "copy", there, f"{ours.host}/app:3", "-o", "json").done().stdout)
+    assert again["moved"] == 0
+    user.longshore("image", "copy", f"{ours.host}/app:3", "back:1").done()
+    assert "hello" in user.longshore("image", "run", "back:1", "--", "python", "main.py").done().stdout
+    missing = user.longshore("image", "copy", f"{ours.host}/none:1", "none:1").refused(1)
+    assert f"{ours.host} does not have it" in " ".join(missing.split())
