@@ -68,6 +68,11 @@ impl Pass {
         Self { header: None, secret: None, kind: Kind::Credential, lease }
     }
 
+    /// Before a registry has asked for anything.
+    fn unasked() -> Self {
+        Self::nothing(Lease::anonymous())
+    }
+
     fn is_anonymous(&self) -> bool {
         self.lease.credential == Credential::Anonymous
     }
@@ -111,7 +116,10 @@ impl Authorizer<'_> {
 
     async fn lease(&self) -> Result<Lease> {
         let lease = self.sources().lease(self.target()).await;
-        lease.map_err(|source| ClientError::Credentials { what: self.what.to_owned(), source })
+        lease.map_err(|source| ClientError::Credentials {
+            what: self.what.to_owned(),
+            source: Box::new(source),
+        })
     }
 
     /// The credential was refused: another one, if there is.
@@ -125,10 +133,7 @@ impl Authorizer<'_> {
     pub(crate) async fn prepare(&self, wanted: &Scopes) -> Result<Pass> {
         let mut login = self.site.login.lock().await;
         match login.scheme.clone() {
-            Scheme::Unknown => Ok(Pass::nothing(Lease {
-                origin: "a request without credentials".to_owned(),
-                ..Lease::anonymous()
-            })),
+            Scheme::Unknown => Ok(Pass::unasked()),
             Scheme::Basic => {
                 let lease = self.lease().await?;
                 Ok(match &lease.credential {
@@ -137,7 +142,14 @@ impl Authorizer<'_> {
                 })
             }
             Scheme::Bearer { realm, service } => {
-                self.token(&mut login, &realm, service.as_deref(), wanted).await
+                match self.token(&mut login, &realm, service.as_deref(), wanted).await {
+                    // The registry may name another token service by now.
+                    Err(ClientError::Protocol { .. } | ClientError::Elsewhere { .. }) => {
+                        login.scheme = Scheme::Unknown;
+                        Ok(Pass::unasked())
+                    }
+                    token => token,
+                }
             }
         }
     }
@@ -170,7 +182,6 @@ impl Authorizer<'_> {
                 if let Some(secret) = &sent.secret {
                     login.tokens.drop_token(secret);
                 }
-                login.scheme = Scheme::Bearer { realm: realm.clone(), service: service.clone() };
                 if let Credential::RegistryToken(token) = &sent.lease.credential
                     && sent.secret.as_ref() == Some(token)
                 {
@@ -180,7 +191,10 @@ impl Authorizer<'_> {
                     };
                     drop(lease);
                 }
-                self.token(&mut login, &realm, service.as_deref(), wanted).await
+                let pass = self.token(&mut login, &realm, service.as_deref(), wanted).await?;
+                // What nobody could get a token from is not worth remembering.
+                login.scheme = Scheme::Bearer { realm, service };
+                Ok(pass)
             }
         }
     }
@@ -340,7 +354,12 @@ impl Authorizer<'_> {
             let host = wire.endpoint.name();
             return Err(self.unauthorized(&host, lease, refusal.said).into());
         }
-        Err(refusal.failure(self.what))
+        let failure = refusal.failure(self.what);
+        // What the token service does not have is not what was asked of the registry.
+        if failure.error.is_not_found() {
+            return Err(self.protocol("names a token service that is not there (404)").into());
+        }
+        Err(failure)
     }
 
     /// A token service is trusted by what `hosts.toml` says of its own host, and a registry's own one like it.

@@ -12,10 +12,14 @@ use crate::{
     client::path,
     exchange::Call,
     location::Destination,
+    refusal::is_web_page,
     scope::{Access, Scopes},
     site::Site,
     upload::Upload,
 };
+
+/// In as many repositories a blob is looked for.
+const MOST_SOURCES: usize = 4;
 
 /// How a blob came into a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +55,7 @@ impl Client {
         let site = self.server(repository.host());
         match self.look(&site, &what, repository, digest, Access::Pull).await? {
             None => Ok(None),
-            Some(Presence { size: Some(size) }) => Ok(Some(size)),
+            Some(Presence { size: Some(found) }) => Ok(Some(found)),
             Some(Presence { size: None }) => Err(ClientError::Protocol {
                 what,
                 host: site.shown(),
@@ -69,13 +73,14 @@ impl Client {
         digest: &Digest,
         access: Access,
     ) -> Result<Option<Presence>> {
-        let to = self.api(site, what, &path(repository, &format!("blobs/{digest}")))?;
+        let to = site.api(what, &path(repository, &format!("blobs/{digest}")))?;
         let call = Call::new(what, Method::HEAD, to, Scopes::repository(repository.path(), access));
         let answer = self.exchange(site, &call.of(repository.path()), &[StatusCode::OK]).await;
         match answer {
             Ok(answer) => {
                 let named = answer.named("docker-content-digest").map(str::parse::<Digest>);
-                if named.is_some_and(|named| named.as_ref() != Ok(digest)) {
+                let is_page = named.is_none() && is_web_page(answer.content_type(), b"");
+                if is_page || named.is_some_and(|named| named.as_ref() != Ok(digest)) {
                     return Ok(None);
                 }
                 Ok(Some(Presence { size: answer.length() }))
@@ -93,7 +98,7 @@ impl Client {
         }
         let what = what.as_str();
         self.reading(repository.host(), |site| async move {
-            let to = self.api(&site, what, &path(repository, &format!("blobs/{}", blob.digest)))?;
+            let to = site.api(what, &path(repository, &format!("blobs/{}", blob.digest)))?;
             let mut call =
                 Call::new(what, Method::GET, to, Scopes::repository(repository.path(), Access::Pull));
             let identity = header::HeaderValue::from_static("identity");
@@ -153,6 +158,22 @@ impl Client {
         Ok(BlobPushed::Uploaded)
     }
 
+    /// The first of several repositories that has a blob, as far as that can be found out.
+    async fn holder<'a>(
+        &self,
+        site: &Arc<Site>,
+        what: &str,
+        blob: &Descriptor,
+        others: &[&'a Repository],
+    ) -> Option<&'a Repository> {
+        for other in others {
+            if let Ok(Some(_)) = self.look(site, what, other, &blob.digest, Access::Pull).await {
+                return Some(other);
+            }
+        }
+        None
+    }
+
     /// Asks for a blob of another repository of the same registry.
     async fn mount(
         &self,
@@ -162,13 +183,20 @@ impl Client {
         blob: &Descriptor,
         mount_from: &[Repository],
     ) -> Result<Mounting> {
-        let mut others =
-            mount_from.iter().filter(|other| other.host() == repository.host() && *other != repository);
-        let Some(other) = others.next() else { return Ok(Mounting::Refused) };
         if self.capabilities().lacks(site, Lack::Mounts) {
             return Ok(Mounting::Refused);
         }
-        let mut to = self.api(site, what, &path(repository, "blobs/uploads/"))?;
+        let others =
+            mount_from.iter().filter(|other| other.host() == repository.host() && *other != repository);
+        let others: Vec<_> = others.take(MOST_SOURCES).collect();
+        let other = match others[..] {
+            [] => None,
+            // Asking costs as much as trying.
+            [only] => Some(only),
+            _ => self.holder(site, what, blob, &others).await,
+        };
+        let Some(other) = other else { return Ok(Mounting::Refused) };
+        let mut to = site.api(what, &path(repository, "blobs/uploads/"))?;
         to.url
             .query_pairs_mut()
             .append_pair("mount", &blob.digest.to_string())
@@ -180,9 +208,7 @@ impl Client {
         match self.exchange(site, &call, &[StatusCode::CREATED, StatusCode::ACCEPTED]).await {
             Ok(answer) if answer.status() == StatusCode::CREATED => Ok(Mounting::Mounted),
             Ok(answer) => match answer.header(&header::LOCATION) {
-                Some(location) => {
-                    Ok(Mounting::Upload(self.destination(site, what, &answer.url, location)?))
-                }
+                Some(location) => Ok(Mounting::Upload(site.destination(what, &answer.url, location)?)),
                 None => Ok(Mounting::Refused),
             },
             Err(ClientError::Refused { status, .. }) if status.is_client_error() => {

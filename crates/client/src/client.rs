@@ -7,13 +7,13 @@ use std::{
 };
 
 use http::{Method, StatusCode};
+use jiff::Timestamp;
 use longshore_oci::Repository;
 
 use crate::{
     ClientConfig, ClientError, Quota, Result,
     capability::Capabilities,
     exchange::Call,
-    location::Destination,
     pace::Metronome,
     reader::Buffers,
     refusal::is_web_page,
@@ -23,6 +23,13 @@ use crate::{
 
 /// The largest answer to a ping.
 const LARGEST_PING: u64 = 1 << 20;
+
+/// What a registry answers to a ping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pong {
+    /// What its clock says, to the second.
+    pub date: Option<Timestamp>,
+}
 
 /// Speaks with registries. Clones share connections, tokens and what is known of registries.
 #[derive(Clone, Debug)]
@@ -104,25 +111,18 @@ impl Client {
         ask(self.server(host)).await
     }
 
-    /// The URL of a path of a registry's API.
-    pub(crate) fn api(&self, site: &Site, what: &str, path: &str) -> Result<Destination> {
-        let url = site.place.endpoint.at(path);
-        let url =
-            url.map_err(|error| ClientError::Usage { what: what.to_owned(), reason: error.to_string() })?;
-        Ok(Destination { url, is_registry: true })
-    }
-
     /// Asks whether a registry is there and accepts the credentials for it.
-    pub async fn ping(&self, host: &str) -> Result<()> {
+    pub async fn ping(&self, host: &str) -> Result<Pong> {
         let what = format!("reach the registry {host}");
         let site = self.server(host);
-        let call = Call::new(&what, Method::GET, self.api(&site, &what, "v2/")?, Scopes::none());
+        let call = Call::new(&what, Method::GET, site.api(&what, "v2/")?, Scopes::none());
         let answer = self.exchange_whole(&site, &call, &[StatusCode::OK], LARGEST_PING).await?;
         if is_web_page(answer.content_type(), &answer.bytes) {
             let url = longshore_endpoint::redacted(&answer.url);
             return Err(ClientError::NotRegistry { what, url });
         }
-        Ok(())
+        let date = answer.named("date").and_then(|date| httpdate::parse_http_date(date).ok());
+        Ok(Pong { date: date.and_then(|date| date.try_into().ok()) })
     }
 
     /// What a registry last said of its limit on pulls, if it says anything (Docker Hub does).

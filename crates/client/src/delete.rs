@@ -42,7 +42,7 @@ impl Client {
 
     async fn delete(&self, repository: &Repository, what: &str, rest: &str) -> Result<()> {
         let site = self.server(repository.host());
-        let to = self.api(&site, what, &path(repository, rest))?;
+        let to = site.api(what, &path(repository, rest))?;
         let call = Call::new(what, Method::DELETE, to, Scopes::repository(repository.path(), Access::Delete));
         match self.exchange(&site, &call.of(repository.path()), &DELETED).await {
             Ok(_) => Ok(()),

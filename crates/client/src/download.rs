@@ -122,7 +122,7 @@ impl Download<'_> {
 
     async fn try_once(&self, partial: Option<Partial>, caches: Caches) -> Result<(), Ended> {
         let to = path(self.repository, &format!("blobs/{}", self.blob.digest));
-        let to = self.client.api(&self.site, self.what, &to).map_err(Ended::Final)?;
+        let to = self.site.api(self.what, &to).map_err(Ended::Final)?;
         let scopes = Scopes::repository(self.repository.path(), Access::Pull);
         let mut call = Call::new(self.what, Method::GET, to, scopes).of(self.repository.path());
         // Digests are of the bytes as they are, not as a server may compress them.

@@ -31,7 +31,7 @@ pub enum ClientError {
         /// What was to be done.
         what: String,
         /// Why.
-        source: AuthError,
+        source: Box<AuthError>,
     },
     /// The registry, or its token service, does not accept who we say we are.
     #[error("cannot {what}: {host} does not accept {origin}{}; {remedy}", said(.reason.as_deref()))]
@@ -188,7 +188,7 @@ pub enum ClientError {
         /// What was to be done.
         what: String,
         /// The platform that was wanted.
-        wanted: Platform,
+        wanted: Box<Platform>,
         /// The platforms that it has.
         available: Vec<Platform>,
     },

@@ -19,7 +19,8 @@ use crate::{
     ClientError, Quota, RegistryError, Result,
     authorize::{Authorizer, Pass},
     client::Client,
-    location::{Destination, follow},
+    location::Destination,
+    quirks,
     refusal::{is_web_page, wants_tls},
     scope::Scopes,
     site::Site,
@@ -449,27 +450,11 @@ impl Client {
                 return Ok(answer);
             }
             let Some(location) = answer.header(&header::LOCATION) else { return Ok(answer) };
-            let next = self.destination(site, call.what, &answer.url, location)?;
+            let next = site.destination(call.what, &answer.url, location)?;
             answer = self.request(site, call, &next, pass, Body::None).await?;
         }
         let reason = "redirects more than ten times".to_owned();
         Err(ClientError::Protocol { what: call.what.to_owned(), host: site.shown(), reason }.into())
-    }
-
-    /// Where a `Location` leads.
-    pub(crate) fn destination(
-        &self,
-        site: &Site,
-        what: &str,
-        from: &Url,
-        location: &str,
-    ) -> Result<Destination> {
-        follow(&site.place.endpoint.url, from, location).map_err(|(url, reason)| ClientError::Elsewhere {
-            what: what.to_owned(),
-            host: site.shown(),
-            url,
-            reason: reason.to_owned(),
-        })
     }
 
     async fn request(
@@ -489,6 +474,12 @@ impl Client {
         }
         let wire = Wire { client: self, what: call.what, endpoint: &site.place.endpoint };
         let answer = wire.send(call.method.clone(), &to.url, headers, body).await?;
+        // Nothing was done where a login page came. Answers that are read are looked at by whoever reads them.
+        let changes = !matches!(call.method, Method::GET | Method::HEAD);
+        if changes && answer.status().is_success() && quirks::is_page(&answer) {
+            let url = redacted(&answer.url);
+            return Err(ClientError::NotRegistry { what: call.what.to_owned(), url }.into());
+        }
         if let Some(quota) = Quota::read(answer.headers()) {
             site.note_quota(quota);
         }

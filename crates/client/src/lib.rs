@@ -45,7 +45,7 @@ mod token;
 mod upload;
 
 pub use blob::BlobPushed;
-pub use client::Client;
+pub use client::{Client, Pong};
 pub use config::ClientConfig;
 pub use copy::copy;
 pub use error::{ClientError, Result};

@@ -133,21 +133,6 @@ impl Client {
         .await
     }
 
-    fn manifest_call<'a>(
-        &self,
-        site: &Site,
-        what: &'a str,
-        method: Method,
-        repository: &'a Repository,
-        name: &str,
-        access: Access,
-    ) -> Result<Call<'a>> {
-        let to = self.api(site, what, &path(repository, &format!("manifests/{name}")))?;
-        let mut call = Call::new(what, method, to, Scopes::repository(repository.path(), access));
-        call.headers.insert(header::ACCEPT, ACCEPT);
-        Ok(call.of(repository.path()))
-    }
-
     /// What HEAD says; `None` if that is not enough.
     pub(crate) async fn head_manifest(
         &self,
@@ -157,7 +142,7 @@ impl Client {
         access: Access,
     ) -> Result<Option<Resolved>> {
         let name = name(reference);
-        let call = self.manifest_call(site, what, Method::HEAD, &reference.repository, &name, access)?;
+        let call = manifest_call(site, what, Method::HEAD, &reference.repository, &name, access)?;
         let answer = match self.exchange(site, &call, &[StatusCode::OK]).await {
             Ok(answer) => answer,
             Err(ClientError::Refused { status, .. }) if status.is_client_error() => return Ok(None),
@@ -165,14 +150,14 @@ impl Client {
         };
         let digest = answer.named("docker-content-digest").and_then(|digest| digest.parse::<Digest>().ok());
         let media_type = answer.content_type().map(media_type);
-        let (Some(digest), Some(media_type), Some(size)) = (digest, media_type, answer.length()) else {
+        let (Some(digest), Some(media_type), Some(length)) = (digest, media_type, answer.length()) else {
             return Ok(None);
         };
         let is_manifest = media_type.is_manifest() || media_type.is_index();
         if !is_manifest || reference.digest.is_some_and(|wanted| wanted != digest) {
             return Ok(None);
         }
-        Ok(Some(Resolved { digest, media_type, size }))
+        Ok(Some(Resolved { digest, media_type, size: length }))
     }
 
     pub(crate) async fn get_manifest(
@@ -181,14 +166,8 @@ impl Client {
         what: &str,
         reference: &Reference,
     ) -> Result<FetchedManifest> {
-        let mut call = self.manifest_call(
-            site,
-            what,
-            Method::GET,
-            &reference.repository,
-            &name(reference),
-            Access::Pull,
-        )?;
+        let mut call =
+            manifest_call(site, what, Method::GET, &reference.repository, &name(reference), Access::Pull)?;
         call.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         match self.get_once(site, what, &call, reference).await {
             Err(ClientError::WrongDigest { .. }) => {
@@ -310,7 +289,7 @@ impl Client {
         bytes: &Bytes,
         name: &str,
     ) -> Result<Indexed> {
-        let mut call = self.manifest_call(site, what, Method::PUT, repository, name, Access::Push)?;
+        let mut call = manifest_call(site, what, Method::PUT, repository, name, Access::Push)?;
         if let Ok(media_type) = HeaderValue::from_str(manifest.media_type.as_str()) {
             call.headers.insert(header::CONTENT_TYPE, media_type);
         }
@@ -337,6 +316,21 @@ impl Client {
         }
         Ok(indexed)
     }
+}
+
+/// A request for, or with, a manifest.
+fn manifest_call<'a>(
+    site: &Site,
+    what: &'a str,
+    method: Method,
+    repository: &'a Repository,
+    name: &str,
+    access: Access,
+) -> Result<Call<'a>> {
+    let to = site.api(what, &path(repository, &format!("manifests/{name}")))?;
+    let mut call = Call::new(what, method, to, Scopes::repository(repository.path(), access));
+    call.headers.insert(header::ACCEPT, ACCEPT);
+    Ok(call.of(repository.path()))
 }
 
 /// Who lists a manifest among its subject's referrers.

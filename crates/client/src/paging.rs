@@ -70,60 +70,60 @@ impl Client {
         repository: Option<&str>,
         mut take: impl FnMut(P),
     ) -> Result<()> {
-        let mut to = self.api(site, what, first)?;
+        let mut to = site.api(what, first)?;
         let mut pages = Pages::default();
         loop {
             let mut call = Call::new(what, Method::GET, to.clone(), scopes.clone());
             call.repository = repository;
             let page = self.exchange_whole(site, &call, &[StatusCode::OK], LARGEST_PAGE).await?;
-            take(self.parse(site, what, &page)?);
-            match self.next_page(site, what, &mut pages, &to.url, &page)? {
+            take(parse(site, what, &page)?);
+            match next_page(site, what, &mut pages, &to.url, &page)? {
                 Some(next) => to = next,
                 None => return Ok(()),
             }
         }
     }
+}
 
-    pub(crate) fn parse<P: DeserializeOwned>(&self, site: &Site, what: &str, page: &Whole) -> Result<P> {
-        if crate::refusal::is_web_page(page.content_type(), &page.bytes) {
-            let url = longshore_endpoint::redacted(&page.url);
-            return Err(ClientError::NotRegistry { what: what.to_owned(), url });
-        }
-        serde_json::from_slice(&page.bytes).map_err(|error| ClientError::Protocol {
-            what: what.to_owned(),
-            host: site.shown(),
-            reason: format!("sent a list that cannot be read: {error}"),
-        })
+/// Reads a page.
+pub(crate) fn parse<P: DeserializeOwned>(site: &Site, what: &str, page: &Whole) -> Result<P> {
+    if crate::refusal::is_web_page(page.content_type(), &page.bytes) {
+        let url = longshore_endpoint::redacted(&page.url);
+        return Err(ClientError::NotRegistry { what: what.to_owned(), url });
     }
+    serde_json::from_slice(&page.bytes).map_err(|error| ClientError::Protocol {
+        what: what.to_owned(),
+        host: site.shown(),
+        reason: format!("sent a list that cannot be read: {error}"),
+    })
+}
 
-    /// The page after the one at `here`, if there is one.
-    pub(crate) fn next_page(
-        &self,
-        site: &Site,
-        what: &str,
-        pages: &mut Pages,
-        here: &Url,
-        page: &Whole,
-    ) -> Result<Option<Destination>> {
-        let protocol = |reason: &str| ClientError::Protocol {
-            what: what.to_owned(),
-            host: site.shown(),
-            reason: reason.to_owned(),
-        };
-        pages.read.insert(here.clone());
-        let Some(link) = next_link(&page.headers) else { return Ok(None) };
-        let next = self.destination(site, what, here, &link)?;
-        if !next.is_registry {
-            return Err(protocol("continues its list on another host, which is not followed"));
-        }
-        if pages.read.contains(&next.url) {
-            return Err(protocol("links its pages in a circle"));
-        }
-        if pages.read.len() >= MOST_PAGES {
-            return Err(protocol("has a list that does not end"));
-        }
-        Ok(Some(next))
+/// The page after the one at `here`, if there is one.
+pub(crate) fn next_page(
+    site: &Site,
+    what: &str,
+    pages: &mut Pages,
+    here: &Url,
+    page: &Whole,
+) -> Result<Option<Destination>> {
+    let protocol = |reason: &str| ClientError::Protocol {
+        what: what.to_owned(),
+        host: site.shown(),
+        reason: reason.to_owned(),
+    };
+    pages.read.insert(here.clone());
+    let Some(link) = next_link(&page.headers) else { return Ok(None) };
+    let next = site.destination(what, here, &link)?;
+    if !next.is_registry {
+        return Err(protocol("continues its list on another host, which is not followed"));
     }
+    if pages.read.contains(&next.url) {
+        return Err(protocol("links its pages in a circle"));
+    }
+    if pages.read.len() >= MOST_PAGES {
+        return Err(protocol("has a list that does not end"));
+    }
+    Ok(Some(next))
 }
 
 /// The pages that were read.

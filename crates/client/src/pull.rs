@@ -97,7 +97,7 @@ pub(crate) async fn select(
         Index::parse(&top.bytes).map_err(|source| ClientError::Manifest { what: what.to_owned(), source })?;
     let chosen = choose(&index, platform).map_err(|available| ClientError::Platform {
         what: what.to_owned(),
-        wanted: platform.clone(),
+        wanted: Box::new(platform.clone()),
         available,
     })?;
     Ok((top.digest, client.manifest(&reference.at(chosen.digest)).await?))

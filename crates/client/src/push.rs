@@ -88,7 +88,8 @@ pub async fn push(
                 }
             }
         }
-        mount_from.push(repository);
+        // It has all of the blobs now.
+        mount_from.insert(0, repository);
         repositories.push(pushed);
     }
     Ok(PushOutcome { digest: root.digest, repositories })

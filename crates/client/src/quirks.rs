@@ -5,7 +5,7 @@
 
 use http::StatusCode;
 
-use crate::RegistryError;
+use crate::{RegistryError, exchange::Answer, refusal::is_web_page};
 
 /// The length of the chunks of an upload that is refused whole: GHCR takes no more in one PATCH.
 pub(crate) const CHUNK: u64 = 4 << 20;
@@ -155,6 +155,13 @@ pub const QUIRKS: &[Quirk] = &[
         remedy: "the manifest is got and hashed",
         source: "distribution specification, \"Checking if content exists in the registry\"",
     },
+    Quirk {
+        name: "empty_answers_are_html",
+        registry: "Red Hat Quay",
+        does: "answers without a body have the type text/html",
+        remedy: "only what has a body is taken for a web page",
+        source: "quay/quay, endpoints/v2/blob.py; Flask's default type",
+    },
 ];
 
 /// How much of an upload a registry has after a chunk.
@@ -164,6 +171,11 @@ pub(crate) enum Grown {
     To(u64),
     /// What cannot be.
     Nonsense,
+}
+
+/// Whether an answer is a page for people: it has that type, and something in it.
+pub(crate) fn is_page(answer: &Answer) -> bool {
+    is_web_page(answer.content_type(), b"") && answer.length() != Some(0)
 }
 
 /// Whether a chunk was taken.

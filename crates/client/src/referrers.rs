@@ -11,7 +11,7 @@ use crate::{
     client::path,
     exchange::Call,
     manifest::LARGEST_RECEIVED,
-    paging::Pages,
+    paging::{Pages, next_page, parse},
     scope::{Access, Scopes},
     site::Site,
 };
@@ -44,12 +44,11 @@ impl Client {
         let what = format!("list what refers to {repository}@{digest}");
         let site = self.server(repository.host());
         let listed = self.listed(&site, &what, repository, digest, artifact_type).await?;
-        let manifests = match listed {
-            Some(manifests) => manifests,
-            None => {
-                let index = self.stand_in(&site, &what, repository, digest).await?;
-                index.map(|index| index.manifests).unwrap_or_default()
-            }
+        let manifests = if let Some(manifests) = listed {
+            manifests
+        } else {
+            let index = self.stand_in(&site, &what, repository, digest).await?;
+            index.map(|index| index.manifests).unwrap_or_default()
         };
         // A registry need not filter.
         let wanted = |manifest: &Descriptor| {
@@ -70,7 +69,7 @@ impl Client {
         if self.capabilities().lacks(site, Lack::Referrers) {
             return Ok(None);
         }
-        let mut to = self.api(site, what, &path(repository, &format!("referrers/{digest}")))?;
+        let mut to = site.api(what, &path(repository, &format!("referrers/{digest}")))?;
         if let Some(artifact_type) = artifact_type {
             to.url.query_pairs_mut().append_pair("artifactType", artifact_type);
         }
@@ -87,9 +86,9 @@ impl Client {
                 Err(ClientError::NotFound { .. }) if manifests.is_empty() => return Ok(None),
                 Err(error) => return Err(error),
             };
-            let index: Index = self.parse(site, what, &page)?;
+            let index: Index = parse(site, what, &page)?;
             manifests.extend(index.manifests);
-            match self.next_page(site, what, &mut pages, &to.url, &page)? {
+            match next_page(site, what, &mut pages, &to.url, &page)? {
                 Some(next) => to = next,
                 None => return Ok(Some(manifests)),
             }

@@ -7,8 +7,14 @@ use std::sync::{
 
 use longshore_endpoint::Endpoint;
 use tokio::sync::Mutex as AsyncMutex;
+use url::Url;
 
-use crate::{Quota, authorize::Login, pace::Metronome};
+use crate::{
+    ClientError, Quota, Result,
+    authorize::Login,
+    location::{Destination, follow},
+    pace::Metronome,
+};
 
 /// Whether a place is a registry's own or a mirror of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +59,24 @@ impl Site {
         let (name, served) = (&self.place.name, self.place.endpoint.name());
         let is_hub = name == "docker.io" && served == "registry-1.docker.io";
         if *name == served || is_hub { name.clone() } else { format!("{name} (served by {served})") }
+    }
+
+    /// The URL of a path of its API.
+    pub(crate) fn api(&self, what: &str, path: &str) -> Result<Destination> {
+        let url = self.place.endpoint.at(path);
+        let url =
+            url.map_err(|error| ClientError::Usage { what: what.to_owned(), reason: error.to_string() })?;
+        Ok(Destination { url, is_registry: true })
+    }
+
+    /// Where a `Location` of an answer from `from` leads.
+    pub(crate) fn destination(&self, what: &str, from: &Url, location: &str) -> Result<Destination> {
+        follow(&self.place.endpoint.url, from, location).map_err(|(url, reason)| ClientError::Elsewhere {
+            what: what.to_owned(),
+            host: self.shown(),
+            url,
+            reason: reason.to_owned(),
+        })
     }
 
     /// Whether it could not be reached: a mirror that is down is not asked again.

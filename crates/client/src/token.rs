@@ -98,7 +98,7 @@ mod tests {
     /// For how long a token is used from now, rounded up to seconds.
     fn life(json: &str) -> u64 {
         let token = token(json, "").unwrap();
-        (token.usable_until - Instant::now()).as_secs_f64().ceil() as u64
+        (token.usable_until - Instant::now()).as_secs() + 1
     }
 
     #[test]

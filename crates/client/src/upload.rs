@@ -118,10 +118,10 @@ impl Upload<'_> {
                         // The rest of a blob that was cut, in one piece: what has come is not lost.
                         Shape::Whole => session = self.ask(&mut current).await.then_some(current),
                         Shape::Chunks(length) => {
-                            let tried = format!(
+                            let reason = format!(
                                 "takes the blob neither in one request nor in chunks of {length} bytes"
                             );
-                            return Err(self.protocol(&tried));
+                            return Err(self.protocol(&reason));
                         }
                     }
                     shape = Shape::Chunks(quirks::CHUNK);
@@ -173,13 +173,13 @@ impl Upload<'_> {
 
     /// Starts an upload.
     async fn start(&self) -> Result<Session> {
-        let to = self.client.api(self.site, self.what, &path(self.repository, "blobs/uploads/"))?;
+        let to = self.site.api(self.what, &path(self.repository, "blobs/uploads/"))?;
         let call = self.call(Method::POST, to);
         let answer = self.client.exchange(self.site, &call, &[StatusCode::ACCEPTED]).await?;
         let Some(location) = answer.header(&header::LOCATION) else {
             return Err(self.protocol("starts an upload without saying where (Location)"));
         };
-        let to = self.client.destination(self.site, self.what, &answer.url, location)?;
+        let to = self.site.destination(self.what, &answer.url, location)?;
         let least = answer.named("oci-chunk-min-length").and_then(|least| least.trim().parse().ok());
         Ok(Session { least: least.unwrap_or(0), ..Session::new(to) })
     }
@@ -198,8 +198,7 @@ impl Upload<'_> {
         match answer.status() {
             StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT => {
                 session.in_doubt |= answer.status() != StatusCode::CREATED;
-                self.compare(read.as_ref())?;
-                Ok(())
+                self.difference(read.as_ref()).map_or(Ok(()), Err)
             }
             _ => Err(self.refused(answer.refusal().await, read.as_ref())),
         }
@@ -245,12 +244,12 @@ impl Upload<'_> {
         // Not repeated here: whether the blob has come about is asked first.
         let answer = self.client.once(self.site, &call, &hoped).await;
         match answer {
-            Ok(_) => self.compare(Some(&session.prefix)),
+            Ok(_) => self.difference(Some(&session.prefix)).map_or(Ok(()), Err),
             Err(Failure { error: ClientError::Refused { ref reason, .. }, .. })
                 if reason.as_ref().is_some_and(|said| said.is("DIGEST_INVALID")) =>
             {
-                self.compare(Some(&session.prefix))?;
-                Err(self.lost("says that the bytes it received have another digest"))
+                let lost = || self.lost("says that the bytes it received have another digest");
+                Err(self.difference(Some(&session.prefix)).unwrap_or_else(lost))
             }
             Err(Failure { error: error @ ClientError::NotFound { .. }, .. }) => {
                 Err(Ended::Lost(error.into()))
@@ -281,22 +280,20 @@ impl Upload<'_> {
         Ended::Lost(self.protocol(reason).into())
     }
 
-    /// What was sent must be what was meant.
-    fn compare(&self, read: Option<&Prefix>) -> Result<(), Ended> {
+    /// What is wrong with what was sent: it must be what was meant.
+    fn difference(&self, read: Option<&Prefix>) -> Option<Ended> {
         let Some(read) = read.filter(|read| read.length() == self.blob.size) else {
-            return Err(self.lost("has accepted the blob before it was sent"));
+            return Some(self.lost("has accepted the blob before it was sent"));
         };
         let found = read.0.clone().finish();
-        if found == self.blob.digest {
-            return Ok(());
-        }
-        Err(Ended::Final(ClientError::Changed { what: self.what.to_owned(), found }))
+        let changed = || Ended::Final(ClientError::Changed { what: self.what.to_owned(), found });
+        (found != self.blob.digest).then(changed)
     }
 
     /// Where the next request of the upload goes. A registry that does not say has not moved it.
     fn next(&self, session: &mut Session, answer: &Answer) -> Result<()> {
         if let Some(location) = answer.header(&header::LOCATION) {
-            session.to = self.client.destination(self.site, self.what, &answer.url, location)?;
+            session.to = self.site.destination(self.what, &answer.url, location)?;
         }
         Ok(())
     }
@@ -393,7 +390,7 @@ impl Upload<'_> {
             });
         if refusal.said.as_ref().is_some_and(|said| said.is("DIGEST_INVALID"))
             && let Some(read) = read
-            && let Err(ended) = self.compare(Some(read))
+            && let Some(ended) = self.difference(Some(read))
         {
             return ended;
         }
@@ -446,7 +443,7 @@ impl Upload<'_> {
             return Ok(presence.size);
         }
         let blob = path(self.repository, &format!("blobs/{}", self.blob.digest));
-        let mut call = self.call(Method::GET, self.client.api(self.site, self.what, &blob)?);
+        let mut call = self.call(Method::GET, self.site.api(self.what, &blob)?);
         call.headers.insert(header::RANGE, HeaderValue::from_static("bytes=0-0"));
         let hoped = [StatusCode::OK, StatusCode::PARTIAL_CONTENT];
         let answer = self.client.exchange(self.site, &call, &hoped).await?;
@@ -478,12 +475,12 @@ impl Client {
         let what = format!("push to {repository}");
         let site = self.server(repository.host());
         let scopes = Scopes::repository(repository.path(), Access::Push);
-        let to = self.api(&site, &what, &path(repository, "blobs/uploads/"))?;
+        let to = site.api(&what, &path(repository, "blobs/uploads/"))?;
         let call = Call::new(&what, Method::POST, to, scopes.clone()).of(repository.path());
         let answer = self.exchange(&site, &call, &[StatusCode::ACCEPTED]).await?;
         // A registry that cannot cancel an upload forgets it after a while.
         if let Some(location) = answer.header(&header::LOCATION)
-            && let Ok(to) = self.destination(&site, &what, &answer.url, location)
+            && let Ok(to) = site.destination(&what, &answer.url, location)
         {
             let cancel = Call::new(&what, Method::DELETE, to, scopes).of(repository.path());
             let hoped = [StatusCode::NO_CONTENT, StatusCode::OK, StatusCode::ACCEPTED];

@@ -1,4 +1,5 @@
 //! Challenges, tokens and credentials: who is sent what, and what is said when it is refused.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test may panic")]
 
 mod support;
 
@@ -132,9 +133,10 @@ async fn storage_elsewhere_is_sent_no_credentials() {
 /// A server with one answer, which keeps the `Authorization` headers that it is sent.
 struct Fixed {
     serving: Serving,
-    sent: Arc<Mutex<Vec<Option<String>>>>,
+    sent: Sent,
 }
 
+type Sent = Arc<Mutex<Vec<Option<String>>>>;
 type Answer = Arc<dyn Fn() -> Response + Send + Sync>;
 
 impl Fixed {
@@ -155,10 +157,7 @@ impl Fixed {
     }
 }
 
-async fn fixed(
-    State((answer, sent)): State<(Answer, Arc<Mutex<Vec<Option<String>>>>)>,
-    request: Request,
-) -> Response {
+async fn fixed(State((answer, sent)): State<(Answer, Sent)>, request: Request) -> Response {
     let value = request.headers().get(header::AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned());
     sent.lock().unwrap().push(value);
     answer()

@@ -1,4 +1,5 @@
 //! Against Debian's `docker-registry`, with `skopeo` on the other side.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test may panic")]
 
 mod support;
 
@@ -134,6 +135,11 @@ async fn blobs_are_mounted_across_repositories() {
     let pushed = push(&client, Arc::new(image.clone()), &to, &known, &nobody()).await.unwrap();
     assert_eq!((pushed.repositories[0].mounted, pushed.repositories[0].uploaded), (3, 0));
 
+    let destinations = [reference(&host, "four:1"), reference(&host, "five:1")];
+    let known = [repository(&host, "none"), repository(&host, "two")];
+    let pushed = push(&client, Arc::new(image.clone()), &destinations, &known, &nobody()).await.unwrap();
+    assert_eq!(pushed.repositories.iter().map(|pushed| pushed.mounted).collect::<Vec<_>>(), [3, 3]);
+
     let to = [reference(&host, "three:1")];
     let copied = copy(&client, &from, &Selection::Everything, &to, &nobody()).await.unwrap();
     assert_eq!((copied.digest, copied.repositories[0].mounted), (image.root.digest, 3));
@@ -175,6 +181,8 @@ async fn images_are_copied_between_registries() {
 async fn everything_is_deleted_that_the_registry_lets_one_delete() {
     let registry = DockerRegistry::start(Login::None).unwrap();
     let (client, host) = (client(), registry.host());
+    let skew = client.ping(&host).await.unwrap().date.unwrap().duration_since(jiff::Timestamp::now());
+    assert!(skew.abs().as_secs() < 60, "{skew}");
     let (image, app) = (Memory::image(5, &[1000]), repository(&host, "app"));
     let tags = ["app:1", "app:2"].map(|name| reference(&host, name));
     push(&client, Arc::new(image.clone()), &tags, &[], &nobody()).await.unwrap();

@@ -1,4 +1,5 @@
 //! One test for each row of the table of quirks, by its name.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test may panic")]
 
 mod support;
 
@@ -111,7 +112,7 @@ async fn mount_without_from_is_refused() {
     assert_eq!(how, BlobPushed::Mounted);
     // Nobody is known to have it: nothing is asked for.
     let third = repository(&host, "third");
-    client.push_blob(&third, &image.layer(), source, &[third.clone()], &nobody()).await.unwrap();
+    client.push_blob(&third, &image.layer(), source, std::slice::from_ref(&third), &nobody()).await.unwrap();
     let mounts = of(&registry, Operation::Mount);
     assert_eq!(mounts.len(), 1);
     assert!(mounts[0].query.as_deref().unwrap().contains("from=app"), "{:?}", mounts[0].query);
@@ -300,6 +301,35 @@ async fn head_is_not_supported() {
 }
 
 #[tokio::test]
+async fn empty_answers_are_html() {
+    let image = Memory::image(18, &[10]);
+    let app = |registry: &Scripted| repository(&registry.host(), "app");
+    let html = |status, text: &'static str| {
+        let headers = [
+            (header::LOCATION, "/v2/app/blobs/uploads/x"),
+            (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        ];
+        (status, headers, text).into_response()
+    };
+    let registry = Scripted::start(move |_, method, _| match *method {
+        Method::POST => html(StatusCode::ACCEPTED, ""),
+        Method::PUT => html(StatusCode::CREATED, ""),
+        _ => StatusCode::NOT_FOUND.into_response(),
+    });
+    client()
+        .push_blob(&app(&registry), &image.layer(), Arc::new(image.clone()), &[], &nobody())
+        .await
+        .unwrap();
+    let login = Scripted::start(move |_, method, _| match *method {
+        Method::HEAD => StatusCode::NOT_FOUND.into_response(),
+        _ => html(StatusCode::ACCEPTED, "<html>log in"),
+    });
+    let error =
+        client().push_blob(&app(&login), &image.layer(), Arc::new(image.clone()), &[], &nobody()).await;
+    assert!(matches!(error, Err(ClientError::NotRegistry { .. })));
+}
+
+#[tokio::test]
 async fn an_upload_whose_location_is_missing_is_not_guessed() {
     let (registry, image) = (hostile(), Memory::image(17, &[10]));
     registry.plan(Fault::Location(WrongLocation::Missing).always_on(Operation::UploadBegin));
@@ -310,9 +340,11 @@ async fn an_upload_whose_location_is_missing_is_not_guessed() {
 /// A server that answers as a function says, which is told the requests before.
 struct Scripted {
     serving: Serving,
-    asked: Arc<Mutex<Vec<String>>>,
+    asked: Asked,
 }
 
+/// Method and path of each request.
+type Asked = Arc<Mutex<Vec<String>>>;
 type Script = dyn Fn(&[String], &Method, &str) -> Response + Send + Sync;
 
 impl Scripted {
@@ -333,10 +365,7 @@ impl Scripted {
     }
 }
 
-async fn answer(
-    State((script, asked)): State<(Arc<Script>, Arc<Mutex<Vec<String>>>)>,
-    request: Request,
-) -> Response {
+async fn answer(State((script, asked)): State<(Arc<Script>, Asked)>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     // Everything is read before anything is answered.
     axum::body::to_bytes(body, usize::MAX).await.unwrap();

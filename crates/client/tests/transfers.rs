@@ -1,4 +1,5 @@
 //! Bytes on their way: cut, damaged, too many, too slow.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test may panic")]
 
 mod support;
 

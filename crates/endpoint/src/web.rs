@@ -59,9 +59,11 @@ pub struct Web {
 #[derive(Debug)]
 struct Shared {
     config: WebConfig,
-    /// By the file of further authorities, `None` for hosts without one.
-    clients: Mutex<HashMap<(Option<PathBuf>, Watch), Result<Client, Fault>>>,
+    clients: Mutex<Clients>,
 }
+
+/// By the file of further authorities, `None` for hosts without one.
+type Clients = HashMap<(Option<PathBuf>, Watch), Result<Client, Fault>>;
 
 /// Who notices that a server sends nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -46,7 +46,7 @@ impl BlobSource for Layout {
 
 impl ImageSource for Layout {
     fn root(&self) -> Descriptor {
-        self.root.clone().expect("an image was opened")
+        self.root.clone().unwrap_or_else(|| unreachable!("an image was opened"))
     }
 
     fn manifest(&self, descriptor: &Descriptor) -> io::Result<Vec<u8>> {
