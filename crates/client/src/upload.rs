@@ -12,6 +12,7 @@ use crate::{
     authorize::{Authorizer, Pass},
     capability::Lack,
     client::path,
+    copy::BEGUN_AGAIN,
     exchange::{Answer, Body, Call, Failure, Refusal},
     location::Destination,
     quirks::{self, Grown},
@@ -376,7 +377,9 @@ impl Upload<'_> {
     }
 
     fn unreadable(&self, source: io::Error) -> Ended {
-        Ended::Final(ClientError::Source { what: self.what.to_owned(), source })
+        let is_there_again = source.kind() == BEGUN_AGAIN;
+        let error = ClientError::Source { what: self.what.to_owned(), source };
+        if is_there_again { Ended::Lost(error.into()) } else { Ended::Final(error) }
     }
 
     /// What a refusal of a part means for the upload.

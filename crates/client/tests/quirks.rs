@@ -330,6 +330,33 @@ async fn empty_answers_are_html() {
 }
 
 #[tokio::test]
+async fn chunks_are_as_long_as_the_registry_wants() {
+    let image = Memory::image(19, &[11 << 20]);
+    let registry = Scripted::start(|earlier, method, _| {
+        let location = (header::LOCATION, "/v2/app/blobs/uploads/x".to_owned());
+        let patches = earlier.iter().filter(|asked| asked.starts_with("PATCH")).count();
+        let is_closed = earlier.iter().filter(|asked| asked.starts_with("PUT")).count() > 0;
+        match *method {
+            Method::HEAD if patches > 0 => {
+                ([(header::CONTENT_LENGTH, (11 << 20).to_string())], "").into_response()
+            }
+            Method::POST => {
+                let least = (header::HeaderName::from_static("oci-chunk-min-length"), (6 << 20).to_string());
+                (StatusCode::ACCEPTED, [location, least]).into_response()
+            }
+            Method::PUT if !is_closed => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+            Method::PUT => StatusCode::CREATED.into_response(),
+            Method::PATCH => (StatusCode::ACCEPTED, [location]).into_response(),
+            _ => StatusCode::NOT_FOUND.into_response(),
+        }
+    });
+    let app = repository(&registry.host(), "app");
+    client().push_blob(&app, &image.layer(), Arc::new(image.clone()), &[], &nobody()).await.unwrap();
+    let patches = registry.asked().iter().filter(|asked| asked.starts_with("PATCH")).count();
+    assert_eq!(patches, 2, "6 MiB and the rest, not three of 4 MiB");
+}
+
+#[tokio::test]
 async fn an_upload_whose_location_is_missing_is_not_guessed() {
     let (registry, image) = (hostile(), Memory::image(17, &[10]));
     registry.plan(Fault::Location(WrongLocation::Missing).always_on(Operation::UploadBegin));
