@@ -15,6 +15,11 @@ pub enum Fault {
         /// The bytes that are read.
         after: usize,
     },
+    /// So many bytes of the body are read and kept, and nothing more for five seconds; then the connection is reset.
+    StallWhileReading {
+        /// The bytes that are read.
+        after: usize,
+    },
     /// What was asked for is done, and then the connection is reset.
     ResetAfterCommit,
     /// The head and so many bytes of the answer's body are sent, then the connection is reset.
@@ -128,7 +133,7 @@ impl Fault {
     pub(super) fn concerns(&self, operation: Operation) -> bool {
         use Operation as O;
         match self {
-            Self::ResetWhileReading { .. } | Self::BodyCap { .. } => {
+            Self::ResetWhileReading { .. } | Self::StallWhileReading { .. } | Self::BodyCap { .. } => {
                 matches!(operation, O::UploadPatch | O::UploadPut)
             }
             Self::WrongDigestHeader => matches!(
