@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How many sequences there are of each kind.
-const SEQUENCES: u64 = 250;
+const SEQUENCES: u64 = 200;
 /// How many run at a time: most of their time is waiting.
 const AT_A_TIME: usize = 6;
 
