@@ -14,11 +14,11 @@ use crate::{
     ClientError, RegistryError, Result,
     challenge::Challenge,
     client::Client,
-    exchange::{Body, Failure, Wire},
     location::may_be_sent_credentials,
     scope::Scopes,
     site::Site,
     token::{Grant, Token, Tokens},
+    wire::{Body, Failure, Wire},
 };
 
 /// What token services know us by (OAuth 2.0's `client_id`).

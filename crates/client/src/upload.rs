@@ -14,12 +14,13 @@ use crate::{
     capability::Lack,
     client::path,
     copy::BEGUN_AGAIN,
-    exchange::{Answer, Body, Call, Failure, Refusal},
+    exchange::Call,
     location::Destination,
     quirks::{self, Grown},
     reader::{self, Prefix, Sending},
     scope::{Access, Scopes},
     site::Site,
+    wire::{Answer, Body, Failure, Refusal},
 };
 
 /// How often one request with a body meets a challenge.
