@@ -1,8 +1,9 @@
 //! What is sent to a registry to say who asks.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 
-use crate::Secret;
+use crate::{Secret, cache::Expires};
 
 /// What a registry is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,4 +46,15 @@ impl Lease {
     pub fn anonymous() -> Self {
         Self { credential: Credential::Anonymous, expires: None, origin: "no credentials".to_owned() }
     }
+}
+
+impl Expires for Lease {
+    fn expires(&self) -> Option<Timestamp> {
+        self.expires
+    }
+}
+
+/// What follows `Basic ` (RFC 7617), and what docker's `auth` has.
+pub(crate) fn basic(username: &str, password: &Secret) -> Secret {
+    Secret::new(STANDARD.encode(format!("{username}:{}", password.expose())))
 }

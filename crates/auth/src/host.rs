@@ -36,9 +36,14 @@ mod tests {
     fn labels_are_whole() {
         let acr = HostPattern::new("*.azurecr.io");
         assert!(acr.matches("MyRegistry.azurecr.io"));
-        for other in
-            ["azurecr.io", "evilazurecr.io", ".azurecr.io", "a.b.azurecr.io", "a.azurecr.io.evil.com", "a.azurecr.io:444"]
-        {
+        for other in [
+            "azurecr.io",
+            "evilazurecr.io",
+            ".azurecr.io",
+            "a.b.azurecr.io",
+            "a.azurecr.io.evil.com",
+            "a.azurecr.io:444",
+        ] {
             assert!(!acr.matches(other), "{other}");
         }
     }

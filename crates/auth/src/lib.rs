@@ -4,12 +4,23 @@
 //! when it expires and where it comes from. Whoever asks sends the credential to that host only.
 #![forbid(unsafe_code)]
 
+pub mod aws;
+mod azure;
+mod cache;
+pub mod connector;
 mod credential;
+mod docker;
+mod environment;
+pub mod gcp;
 mod host;
 mod secret;
+mod service;
 mod source;
+mod token;
 
 pub use credential::{Credential, Lease};
+pub use docker::{DockerConfig, Helper, Stored};
+pub use environment::Environment;
 pub use host::HostPattern;
 pub use secret::Secret;
 pub use source::{AuthError, CredentialSource, Found, Problem, Sources, Target};

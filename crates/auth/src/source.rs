@@ -89,6 +89,14 @@ pub enum Problem {
         /// What to do.
         remedy: String,
     },
+    /// The service that issues credentials answered, but not as it should: it is overloaded, or is something else.
+    #[error("{what}: {reason}; try again later")]
+    Unavailable {
+        /// What was wanted.
+        what: String,
+        /// What the service said.
+        reason: String,
+    },
     /// What is configured cannot be right: an unparsable key file, a missing variable.
     #[error("{what}; {remedy}")]
     Unusable {
@@ -102,6 +110,31 @@ pub enum Problem {
 impl AuthError {
     /// Whether the same again may succeed later.
     pub const fn is_retryable(&self) -> bool {
-        matches!(&self.problem, Problem::Unreachable { fault, .. } if fault.is_retryable())
+        match &self.problem {
+            Problem::Unreachable { fault, .. } => fault.is_retryable(),
+            Problem::Unavailable { .. } => true,
+            Problem::Refused { .. } | Problem::Unusable { .. } => false,
+        }
+    }
+
+    pub(crate) fn refused(
+        origin: impl Into<String>,
+        what: impl Into<String>,
+        reason: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        let problem = Problem::Refused { what: what.into(), reason: reason.into(), remedy: remedy.into() };
+        Self { origin: origin.into(), problem }
+    }
+
+    pub(crate) fn unusable(
+        origin: impl Into<String>,
+        what: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            origin: origin.into(),
+            problem: Problem::Unusable { what: what.into(), remedy: remedy.into() },
+        }
     }
 }

@@ -228,17 +228,24 @@ impl Authorizer<'_> {
         if let Some(token) = login.tokens.find(wanted, Instant::now()) {
             return Ok(Pass::bearer(&token.secret, Kind::Token, &lease));
         }
-        let (token, lease) = match self.fetch(realm, service, wanted, &lease).await {
-            Ok(token) => (token, lease),
-            Err(ClientError::Unauthorized { what, host, origin, reason, remedy }) => {
+        let fetched = match self.fetch(realm, service, wanted, &lease).await {
+            Ok(token) => Ok((token, lease)),
+            Err(error @ ClientError::Unauthorized { .. }) => {
                 login.tokens.clear();
                 match self.lease_anew(&lease).await? {
-                    Some(lease) => (self.fetch(realm, service, wanted, &lease).await?, lease),
-                    None => return Err(ClientError::Unauthorized { what, host, origin, reason, remedy }),
+                    Some(lease) => {
+                        self.fetch(realm, service, wanted, &lease).await.map(|token| (token, lease))
+                    }
+                    None => Err(error),
                 }
             }
-            Err(error) => return Err(error),
+            Err(error) => Err(error),
         };
+        if fetched.is_err() {
+            // A challenge that leads nowhere is not remembered: the next request asks the registry again.
+            login.scheme = Scheme::Unknown;
+        }
+        let (token, lease) = fetched?;
         let pass = Pass::bearer(&token.secret, Kind::Token, &lease);
         login.tokens.keep(token);
         Ok(pass)

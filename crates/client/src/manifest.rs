@@ -300,8 +300,9 @@ impl Client {
         let named = answer.named("docker-content-digest").map(str::parse::<Digest>);
         let indexed =
             if answer.named("oci-subject").is_some() { Indexed::ByRegistry } else { Indexed::ByNobody };
-        if named.is_some_and(|named| named.as_ref() != Ok(&manifest.digest)) {
-            // What it says is wrong; what it has counts.
+        let is_denied = named.is_some_and(|named| named.as_ref() != Ok(&manifest.digest));
+        if is_denied || answer.status() != StatusCode::CREATED {
+            // What it says is wrong, or not what a registry says; what it has counts.
             let reference = Reference {
                 repository: repository.clone(),
                 tag: name.parse().ok(),

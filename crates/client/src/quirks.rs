@@ -189,6 +189,12 @@ pub(crate) fn is_too_large(status: StatusCode, said: Option<&RegistryError>) -> 
         || status == StatusCode::BAD_REQUEST && said.is_some_and(|said| said.is("SIZE_INVALID"))
 }
 
+/// Whether a chunk that begins at `start` is refused because the registry has more or less of the blob than that: the
+/// same status as for one that is too large, but it says what it has.
+pub(crate) fn is_out_of_step(answer: StatusCode, range: Option<&str>, start: u64, size: u64) -> bool {
+    answer == StatusCode::RANGE_NOT_SATISFIABLE && status(range, size).is_some_and(|has| has != start)
+}
+
 /// Whether a chunk is refused because it is one.
 pub(crate) fn takes_no_chunks(status: StatusCode, said: Option<&RegistryError>) -> bool {
     matches!(status.as_u16(), 405 | 501) || said.is_some_and(|said| said.is("UNSUPPORTED"))

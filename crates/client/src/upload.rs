@@ -10,7 +10,6 @@ use url::Url;
 use crate::{
     BlobSource, Client, ClientError, Event, Observer, Result,
     authorize::{Authorizer, Pass},
-    blob::Presence,
     capability::Lack,
     client::path,
     copy::BEGUN_AGAIN,
@@ -57,6 +56,8 @@ struct Session {
     least: u64,
     /// Whether it was sent in more than one request.
     in_parts: bool,
+    /// Whether its end was answered by something else than 201, as a login page does it.
+    in_doubt: bool,
 }
 
 /// How a try ended that did not bring the blob.
@@ -150,7 +151,7 @@ impl Upload<'_> {
             (self.observer)(Event::Retry { what, reason, pause });
             tokio::time::sleep(pause).await;
             // The answer to an upload that came about may have been lost.
-            if self.is_there(None).await? {
+            if self.is_there().await? {
                 return Ok(());
             }
             if may_go_on && is_resumable && self.ask(&mut current).await {
@@ -198,6 +199,7 @@ impl Upload<'_> {
         let (answer, read) = self.part(Method::PUT, &to, None, Prefix::default(), 0, self.blob.size).await?;
         match answer.status() {
             StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT => {
+                session.in_doubt |= answer.status() != StatusCode::CREATED;
                 self.difference(read.as_ref()).map_or(Ok(()), Err)
             }
             _ => Err(self.refused(answer.refusal().await, read.as_ref())),
@@ -217,6 +219,10 @@ impl Upload<'_> {
                 let refusal = answer.refusal().await;
                 if quirks::takes_no_chunks(refusal.status, refusal.said.as_ref()) {
                     return Err(Ended::NoChunks(refusal.failure(self.what)));
+                }
+                let has = refusal.headers.get(header::RANGE).and_then(|range| range.to_str().ok());
+                if quirks::is_out_of_step(refusal.status, has, start, self.blob.size) {
+                    return Err(Ended::Cut(refusal.failure(self.what)));
                 }
                 return Err(self.refused(refusal, None));
             }
@@ -414,36 +420,49 @@ impl Upload<'_> {
 
     /// A blob that came in parts is looked at afterwards: there are registries that keep only the last part.
     async fn verify(&self, session: &Session) -> Result<(), Ended> {
-        if !session.in_parts {
+        if !session.in_parts && !session.in_doubt {
             return Ok(());
         }
-        match self.is_there(Some(session)).await {
-            Ok(true) => Ok(()),
-            Ok(false) => {
-                let error = self.protocol("accepted the blob in parts and does not have it now");
-                Err(Ended::NoChunks(error.into()))
+        let error = match self.measure().await? {
+            Some(found) if found == self.blob.size => return Ok(()),
+            Some(found) => {
+                let (what, host) = (self.what.to_owned(), self.site.shown());
+                ClientError::WrongSize { what, host, expected: self.blob.size, found }
             }
-            Err(error @ ClientError::WrongSize { .. }) => Err(Ended::NoChunks(error.into())),
-            Err(error) => Err(error.into()),
-        }
+            None => self.protocol("accepted the blob and does not have it now"),
+        };
+        Err(Ended::NoChunks(error.into()))
     }
 
-    async fn is_there(&self, after: Option<&Session>) -> Result<bool> {
+    async fn is_there(&self) -> Result<bool> {
+        Ok(self.measure().await? == Some(self.blob.size))
+    }
+
+    /// The length of the blob that the registry has, if it has one and says how long it is: to `HEAD`, or to a request
+    /// for its first byte.
+    async fn measure(&self) -> Result<Option<u64>> {
         let look = self.client.look(self.site, self.what, self.repository, &self.blob.digest, Access::Push);
-        match (look.await?, after) {
-            (Some(Presence { size: Some(found) }), Some(_)) if found != self.blob.size => {
-                let (what, host) = (self.what.to_owned(), self.site.shown());
-                Err(ClientError::WrongSize { what, host, expected: self.blob.size, found })
-            }
-            (Some(presence), _) => Ok(presence.size.is_none_or(|size| size == self.blob.size)),
-            (None, _) => Ok(false),
+        let Some(presence) = look.await? else { return Ok(None) };
+        if presence.size.is_some() {
+            return Ok(presence.size);
+        }
+        let blob = path(self.repository, &format!("blobs/{}", self.blob.digest));
+        let mut call = self.call(Method::GET, self.site.api(self.what, &blob)?);
+        call.headers.insert(header::RANGE, HeaderValue::from_static("bytes=0-0"));
+        let hoped = [StatusCode::OK, StatusCode::PARTIAL_CONTENT];
+        let answer = self.client.exchange(self.site, &call, &hoped).await?;
+        let total = answer.header(&header::CONTENT_RANGE).and_then(|range| range.rsplit_once('/'));
+        match total {
+            Some((_, total)) => Ok(total.trim().parse().ok()),
+            None if answer.status() == StatusCode::OK => Ok(answer.length()),
+            None => Ok(None),
         }
     }
 }
 
 impl Session {
     fn new(to: Destination) -> Self {
-        Self { to, received: 0, prefix: Prefix::default(), least: 0, in_parts: false }
+        Self { to, received: 0, prefix: Prefix::default(), least: 0, in_parts: false, in_doubt: false }
     }
 }
 

@@ -1,6 +1,7 @@
 //! For tests: a hostile registry, token servers and stand-ins for the clouds' token services.
 #![forbid(unsafe_code)]
 
+pub mod cloud;
 mod docker_registry;
 mod hostile;
 mod seeded;

@@ -14,7 +14,7 @@ use longshore_testkit::{HostileConfig, HostileRegistry, Side, TokenAuth, TokenCo
 use crate::image::{Image, Sink};
 
 /// How long anything may take, however bad the registry is.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// Whether the registry wants tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

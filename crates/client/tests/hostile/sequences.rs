@@ -1,6 +1,6 @@
 //! Random sequences of faults, the same ones every time.
 
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{collections::BTreeSet, panic::AssertUnwindSafe, time::Duration};
 
 use futures::{FutureExt, StreamExt, stream};
 use longshore_client::ClientError;
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How many sequences there are of each kind.
-const SEQUENCES: u64 = 150;
+const SEQUENCES: u64 = 250;
 /// How many run at a time: most of their time is waiting.
 const AT_A_TIME: usize = 6;
 
@@ -105,7 +105,20 @@ fn check_error(desk: &Desk, error: &ClientError) {
     assert!(message.starts_with("cannot ") && message.contains("127.0.0.1:"), "{message}");
 }
 
-async fn pushed(seed: u64) {
+/// How a sequence ended, and what went wrong in it.
+struct Ended {
+    is_correct: bool,
+    faults: BTreeSet<String>,
+}
+
+impl Ended {
+    fn new(desk: &Desk, is_correct: bool) -> Self {
+        let faults = desk.registry.seen().into_iter().filter_map(|seen| seen.fault);
+        Self { is_correct, faults: faults.map(|fault| format!("{fault:?}")).collect() }
+    }
+}
+
+async fn pushed(seed: u64) -> Ended {
     let mut dice = Seeded::of(seed, "push");
     let image = Image::any(&mut dice);
     let desk = desk(&mut dice);
@@ -118,6 +131,7 @@ async fn pushed(seed: u64) {
         mount_from.push(desk.repository("team/base"));
     }
     misbehave(&desk, &mut dice);
+    let mut ended = None;
     for _ in 0..2 {
         let outcome = desk.push_from(&image, "team/app:1", &mount_from).await;
         let story = || desk.story();
@@ -125,6 +139,7 @@ async fn pushed(seed: u64) {
         assert!(broken.is_empty(), "{broken:?}\n{outcome:?}\n{}", story());
         assert!(desk.leaks().is_empty(), "{:?}\n{}", desk.leaks(), story());
         let missing = image.missing_in(&desk.registry, "team/app", "1");
+        ended.get_or_insert_with(|| Ended::new(&desk, outcome.is_ok()));
         match outcome {
             Ok(outcome) => {
                 assert_eq!(outcome.digest, image.root.digest);
@@ -137,20 +152,23 @@ async fn pushed(seed: u64) {
     }
     let missing = image.missing_in(&desk.registry, "team/app", "1");
     assert!(missing.is_empty(), "a push when all is well again leaves {missing:?}\n{}", desk.story());
+    ended.unwrap()
 }
 
-async fn pulled(seed: u64) {
+async fn pulled(seed: u64) -> Ended {
     let mut dice = Seeded::of(seed, "pull");
     let image = Image::any(&mut dice);
     let desk = desk(&mut dice);
     image.store(&desk.registry, "team/app", "1");
     misbehave(&desk, &mut dice);
     let sink = Sink::default();
+    let mut ended = None;
     for is_well in [false, true] {
         let outcome = desk.pull(&sink, "team/app:1").await;
         let kept = sink.kept();
         assert!(kept.wrong.is_empty(), "{:?}\n{outcome:?}\n{}", kept.wrong, desk.story());
         assert!(desk.leaks().is_empty(), "{:?}\n{}", desk.leaks(), desk.story());
+        ended.get_or_insert_with(|| Ended::new(&desk, outcome.is_ok()));
         match outcome {
             Ok(outcome) => {
                 assert_eq!(outcome.root.digest, image.root.digest, "{}", desk.story());
@@ -161,21 +179,35 @@ async fn pulled(seed: u64) {
         }
         desk.registry.behave();
     }
+    ended.unwrap()
 }
 
 /// Runs all sequences, or the one that the environment asks for, and says which ones failed.
-async fn all<F: Future<Output = ()>>(what: &str, one: impl Fn(u64) -> F) {
-    let seeds = match std::env::var("HOSTILE_SEED") {
-        Ok(seed) => vec![seed.parse().expect("a seed")],
-        Err(_) => (0..SEQUENCES).collect::<Vec<_>>(),
-    };
-    println!("{what}: seeds {}..={}", seeds[0], seeds[seeds.len() - 1]);
+async fn all<F: Future<Output = Ended>>(what: &str, one: impl Fn(u64) -> F) {
+    let asked = std::env::var("HOSTILE_SEED").ok().map(|seed| seed.parse().expect("a seed"));
+    let seeds = asked.map_or(0..SEQUENCES, |seed| seed..seed + 1);
+    println!("{what}: seeds {seeds:?}");
     let runs = stream::iter(seeds).map(|seed| {
         let run = AssertUnwindSafe(one(seed)).catch_unwind();
-        async move { run.await.is_err().then_some(seed) }
+        async move { run.await.map_err(|_| seed) }
     });
-    let failed: Vec<_> = runs.buffer_unordered(AT_A_TIME).filter_map(std::future::ready).collect().await;
+    let ended: Vec<_> = runs.buffer_unordered(AT_A_TIME).collect().await;
+    let failed: Vec<_> = ended.iter().filter_map(|ended| ended.as_ref().err()).collect();
     assert!(failed.is_empty(), "{what}: failed with HOSTILE_SEED={failed:?}");
+    let ended: Vec<_> = ended.into_iter().flatten().filter(|ended| !ended.faults.is_empty()).collect();
+    let correct = ended.iter().filter(|ended| ended.is_correct).count();
+    let kinds: BTreeSet<_> = ended.iter().flat_map(|ended| &ended.faults).collect();
+    println!(
+        "{what}: {correct} of {} ended correct in spite of faults of {} kinds",
+        ended.len(),
+        kinds.len()
+    );
+    // That the sequences are worth running.
+    if asked.is_none() {
+        let share = correct * 100 / ended.len();
+        assert!((20..95).contains(&share), "{share} % ended correct");
+        assert!(kinds.len() > faults().len() / 2, "{kinds:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -69,7 +69,7 @@ async fn exchange(shared: &Shared, wire: &mut Wire, head: &Head, side: Side) -> 
         shared.see(Seen::new(head, None, None, side, Some(404)));
         return write(wire, head, &error(404, "UNSUPPORTED", "no such end point")).await;
     };
-    let fault = shared.fault(operation, &target);
+    let fault = shared.fault(operation, &target, side, head.length());
     let seen = |status| Seen::new(head, Some(operation), fault.clone(), side, status);
 
     if let Some(fault) = &fault
@@ -125,12 +125,12 @@ async fn before(
             }
             return Ok(Some((Then::Reset, None)));
         }
-        Fault::BodyCap { most } if head.length().is_none_or(|length| length > *most) => {
+        Fault::BodyCap { .. } => {
             let mut answer = Answer::new(413).body("text/html", "<html>413 Request Entity Too Large</html>");
             answer = answer.with(header::CONNECTION, "close");
             return Ok(Some((Then::Close, Some(answer))));
         }
-        Fault::ChunkCap { most } if head.length().is_none_or(|length| length > *most) => {
+        Fault::ChunkCap { .. } => {
             let answer = error(416, "BLOB_UPLOAD_INVALID", "the chunk is too large");
             return Ok(Some((Then::Close, Some(answer.with(header::CONNECTION, "close")))));
         }

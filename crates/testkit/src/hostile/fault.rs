@@ -154,6 +154,14 @@ impl Fault {
         }
     }
 
+    /// Whether it makes a difference to a request with a body of that length, if the head says one.
+    pub(super) fn meets(&self, length: Option<u64>) -> bool {
+        match self {
+            Self::BodyCap { most } | Self::ChunkCap { most } => length.is_none_or(|length| length > *most),
+            _ => true,
+        }
+    }
+
     /// Once, the next time this is asked.
     pub fn once_on(self, operation: Operation) -> Rule {
         self.times_on(operation, 1)

@@ -132,6 +132,8 @@ pub struct Seen {
     pub length: Option<u64>,
     /// Where the body belongs, if the head says it.
     pub content_range: Option<String>,
+    /// What part of a blob it wants.
+    pub range: Option<String>,
     /// What went wrong.
     pub fault: Option<Fault>,
     /// The status of the answer, if there was one.
@@ -156,6 +158,7 @@ impl Seen {
             authorization: authorization.map(str::to_owned),
             length: head.length(),
             content_range: head.header(header::CONTENT_RANGE).map(str::to_owned),
+            range: head.header(header::RANGE).map(str::to_owned),
             fault,
             status,
         }
@@ -330,13 +333,15 @@ impl Shared {
         self.state().seen.push(seen);
     }
 
-    fn fault(&self, operation: Operation, target: &Target) -> Option<Fault> {
+    fn fault(&self, operation: Operation, target: &Target, side: Side, length: Option<u64>) -> Option<Fault> {
         let about = match target {
             Target::Base | Target::Catalog => "",
             Target::Upload(name, _) => name,
             target => &format!("{target:?}"),
         };
-        self.state().schedule.next(operation, about)
+        let fault = self.state().schedule.next(operation, about, length);
+        // Whoever is sent elsewhere is there then.
+        fault.filter(|fault| side == Side::Registry || *fault != Fault::Redirect)
     }
 
     fn blob(&self, repository: &str, digest: &Digest) -> Option<Bytes> {

@@ -42,8 +42,9 @@ impl Schedule {
     }
 
     /// What happens to a request. `about` is the same for requests about the same thing.
-    pub(super) fn next(&mut self, operation: Operation, about: &str) -> Option<Fault> {
-        for rule in self.rules.iter_mut().filter(|rule| rule.operation == operation) {
+    pub(super) fn next(&mut self, operation: Operation, about: &str, length: Option<u64>) -> Option<Fault> {
+        let concerned = |rule: &&mut Rule| rule.operation == operation && rule.fault.meets(length);
+        for rule in self.rules.iter_mut().filter(concerned) {
             if rule.skip > 0 {
                 rule.skip -= 1;
             } else if rule.times > 0 {
@@ -58,7 +59,8 @@ impl Schedule {
         if dice.below(chance.one_in) != 0 {
             return None;
         }
-        let possible: Vec<_> = chance.faults.iter().filter(|fault| fault.concerns(operation)).collect();
+        let possible: Vec<_> =
+            chance.faults.iter().filter(|fault| fault.concerns(operation) && fault.meets(length)).collect();
         let fault = dice.pick(&possible).map(|fault| (*fault).clone())?;
         chance.most -= 1;
         Some(fault)
@@ -74,9 +76,9 @@ mod tests {
         let mut schedule = Schedule::default();
         schedule.add(Fault::Html.times_on(Operation::Base, 2).after(1));
         schedule.add(Fault::ResetAtOnce.always_on(Operation::Tags));
-        let base: Vec<_> = (0..4).map(|_| schedule.next(Operation::Base, "").is_some()).collect();
+        let base: Vec<_> = (0..4).map(|_| schedule.next(Operation::Base, "", None).is_some()).collect();
         assert_eq!(base, [false, true, true, false]);
-        assert!((0..9).all(|_| schedule.next(Operation::Tags, "") == Some(Fault::ResetAtOnce)));
+        assert!((0..9).all(|_| schedule.next(Operation::Tags, "", None) == Some(Fault::ResetAtOnce)));
     }
 
     #[test]
@@ -86,7 +88,9 @@ mod tests {
         let drawn = || {
             let mut schedule = Schedule::default();
             schedule.set_chance(chance.clone());
-            (0..100).map(|i| schedule.next(Operation::BlobGet, if i % 2 == 0 { "a" } else { "b" })).collect()
+            (0..100)
+                .map(|i| schedule.next(Operation::BlobGet, if i % 2 == 0 { "a" } else { "b" }, None))
+                .collect()
         };
         let (first, second): (Vec<_>, Vec<_>) = (drawn(), drawn());
         assert_eq!(first, second);

@@ -1,0 +1,145 @@
+//! What the host of an ECR registry says: account, region, and where its API is.
+
+/// A registry's host, read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistryHost {
+    /// The account; none for the public registry, which all accounts share, and for that of whoever asks.
+    pub account: Option<String>,
+    /// The region that its API is called in.
+    pub region: String,
+    form: Form,
+    suffix: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Private,
+    Fips,
+    DualStack,
+    DualStackFips,
+    Public,
+}
+
+/// Of the two partitions with registries for everyone: global and China.
+const SUFFIXES: [&str; 2] = ["amazonaws.com", "amazonaws.com.cn"];
+
+impl RegistryHost {
+    /// Reads a host: `123456789012.dkr.ecr.eu-west-1.amazonaws.com`, `….dkr.ecr-fips.…`, `….amazonaws.com.cn`,
+    /// `123456789012.dkr-ecr.eu-west-1.on.aws` (dual stack), `public.ecr.aws`. `None` for every other host.
+    pub fn parse(host: &str) -> Option<Self> {
+        let host = host.to_ascii_lowercase();
+        if host == "public.ecr.aws" {
+            // The public registry's API is in this region only.
+            let region = "us-east-1".to_owned();
+            return Some(Self { account: None, region, form: Form::Public, suffix: SUFFIXES[0] });
+        }
+        let (account, rest) = host.split_once('.')?;
+        if account.len() != 12 || !account.bytes().all(|digit| digit.is_ascii_digit()) {
+            return None;
+        }
+        let (form, region, suffix) = if let Some(rest) = rest.strip_prefix("dkr.") {
+            let (form, rest) = match rest.split_once('.')? {
+                ("ecr", rest) => (Form::Private, rest),
+                ("ecr-fips", rest) => (Form::Fips, rest),
+                _ => return None,
+            };
+            let (region, domain) = rest.split_once('.')?;
+            (form, region, SUFFIXES.into_iter().find(|suffix| *suffix == domain)?)
+        } else {
+            let (form, rest) = match rest.split_once('.')? {
+                ("dkr-ecr", rest) => (Form::DualStack, rest),
+                ("dkr-ecr-fips", rest) => (Form::DualStackFips, rest),
+                _ => return None,
+            };
+            let (region, domain) = rest.split_once('.')?;
+            let suffix = match domain {
+                "on.aws" => SUFFIXES[0],
+                "on.amazonwebservices.com.cn" => SUFFIXES[1],
+                _ => return None,
+            };
+            (form, region, suffix)
+        };
+        let named = !region.is_empty()
+            && region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        named.then(|| Self { account: Some(account.to_owned()), region: region.to_owned(), form, suffix })
+    }
+
+    /// The registry of whoever asks, in a region.
+    pub(crate) fn of_region(region: &str) -> Self {
+        Self { account: None, region: region.to_owned(), form: Form::Private, suffix: suffix_of(region) }
+    }
+
+    /// Whether it is the registry that all accounts share.
+    pub fn is_public(&self) -> bool {
+        self.form == Form::Public
+    }
+
+    /// Where its API is, by AWS's own rules.
+    pub(crate) fn endpoint(&self) -> String {
+        let (region, china) = (&self.region, self.suffix == SUFFIXES[1]);
+        let dual = if china { "api.amazonwebservices.com.cn" } else { "api.aws" };
+        match self.form {
+            Form::Private => format!("https://api.ecr.{region}.{}", self.suffix),
+            Form::Fips => format!("https://ecr-fips.{region}.{}", self.suffix),
+            Form::DualStack => format!("https://ecr.{region}.{dual}"),
+            Form::DualStackFips => format!("https://ecr-fips.{region}.{dual}"),
+            Form::Public => "https://api.ecr-public.us-east-1.amazonaws.com".to_owned(),
+        }
+    }
+}
+
+/// The domain of a region's services: those in China have their own.
+pub(crate) fn suffix_of(region: &str) -> &'static str {
+    if region.starts_with("cn-") { SUFFIXES[1] } else { SUFFIXES[0] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_say_account_region_and_endpoint() {
+        for (host, region, endpoint) in [
+            (
+                "123456789012.dkr.ecr.eu-west-1.amazonaws.com",
+                "eu-west-1",
+                "https://api.ecr.eu-west-1.amazonaws.com",
+            ),
+            (
+                "123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn",
+                "cn-north-1",
+                "https://api.ecr.cn-north-1.amazonaws.com.cn",
+            ),
+            (
+                "123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com",
+                "us-gov-west-1",
+                "https://ecr-fips.us-gov-west-1.amazonaws.com",
+            ),
+            ("123456789012.dkr-ecr.us-west-2.on.aws", "us-west-2", "https://ecr.us-west-2.api.aws"),
+            ("123456789012.dkr-ecr-fips.us-west-2.on.aws", "us-west-2", "https://ecr-fips.us-west-2.api.aws"),
+            ("public.ecr.aws", "us-east-1", "https://api.ecr-public.us-east-1.amazonaws.com"),
+        ] {
+            let read = RegistryHost::parse(host).unwrap();
+            assert_eq!((read.region.as_str(), read.endpoint().as_str()), (region, endpoint));
+            assert_eq!(read.account.is_none(), read.is_public());
+        }
+    }
+
+    #[test]
+    fn look_alikes_are_not_read() {
+        for host in [
+            "123456789012.dkr.ecr.eu-west-1.amazonaws.com.evil.com",
+            "123456789012.dkr.ecr.eu-west-1.evilamazonaws.com",
+            "evil.dkr.ecr.eu-west-1.amazonaws.com",
+            "12345678901.dkr.ecr.eu-west-1.amazonaws.com",
+            "123456789012.dkr.ecr.eu-west-1.evil.amazonaws.com",
+            "123456789012.dkr.s3.eu-west-1.amazonaws.com",
+            "123456789012.dkr.ecr..amazonaws.com",
+            "123456789012.dkr.ecr.eu-west-1.amazonaws.com:443",
+            "evil.public.ecr.aws",
+            "public.ecr.aws.evil.com",
+        ] {
+            assert_eq!(RegistryHost::parse(host), None, "{host}");
+        }
+    }
+}

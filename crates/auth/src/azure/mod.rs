@@ -1,0 +1,17 @@
+//! Microsoft Azure: tokens for Azure Container Registry.
+
+mod cloud;
+mod entra;
+mod registry;
+
+pub(crate) use registry::Azure;
+
+/// The registries that are Azure's, sovereign clouds included.
+pub(crate) const HOSTS: [&str; 3] = [
+    cloud::Cloud::Public.registries(),
+    cloud::Cloud::China.registries(),
+    cloud::Cloud::UsGovernment.registries(),
+];
+
+/// The user name that goes with a registry's refresh token.
+pub(crate) const USERNAME: &str = "00000000-0000-0000-0000-000000000000";

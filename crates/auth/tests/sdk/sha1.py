@@ -1,0 +1,7 @@
+"""The SHA-1 of a string: how the AWS CLI names its files."""
+
+import hashlib
+import json
+import sys
+
+json.dump(hashlib.sha1(json.load(sys.stdin).encode()).hexdigest(), sys.stdout)
