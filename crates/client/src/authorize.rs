@@ -201,7 +201,8 @@ impl Authorizer<'_> {
 
     async fn basic(&self, sent: &Pass, said: Option<RegistryError>) -> Result<Pass> {
         let mut lease = self.lease().await?;
-        if sent.secret.is_some() && sent.lease.credential == lease.credential {
+        let was_sent = sent.secret.is_some() && sent.kind == Kind::Credential;
+        if was_sent && sent.lease.credential == lease.credential {
             match self.lease_anew(&lease).await? {
                 Some(other) => lease = other,
                 None => return Err(self.unauthorized(&self.site.shown(), &lease, said)),
