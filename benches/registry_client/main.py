@@ -123,6 +123,15 @@ def clients(program: str) -> list[Client]:
     return found
 
 
+def version(client: Client) -> str:
+    """The first line of what a program says of itself."""
+    if client.name == "longshore":
+        return "longshore, this source"
+    argv = [client.program, "version" if client.name == "crane" else "--version"]
+    said = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    return said if client.name in said else f"{client.name} {said}"
+
+
 def one_round(client: Client, layout: Path, work: Path) -> tuple[Cost, Cost]:
     """A push into an empty registry, and a pull of that into an empty folder."""
     registry = Registry(work / "registry")
@@ -188,6 +197,7 @@ def main() -> None:
         # In a process of its own: what this one holds when it starts another counts as that one's peak.
         subprocess.run([sys.executable, layers.__file__, str(layout), str(arguments.layers), str(size)], check=True)
         found = clients(arguments.program)
+        print("; ".join(version(client) for client in found), flush=True)
         pushes: dict[str, list[Cost]] = {client.name: [] for client in found}
         pulls: dict[str, list[Cost]] = {client.name: [] for client in found}
         for turn in range(arguments.runs):

@@ -72,6 +72,15 @@ async fn chunked_upload_is_unsupported() {
     assert!(has_layer(&registry, &image));
     assert_eq!(registry.count(Operation::UploadPatch), 1, "chunks are tried once, after a cut");
     assert_eq!(registry.count(Operation::UploadPut), 3);
+
+    // What was remembered of a registry is no longer so.
+    let registry = hostile();
+    registry.plan(Fault::BodyCap { most: 1000 }.once_on(Operation::UploadPut));
+    let client = client();
+    push_layer(&client, &registry, &Memory::image(20, &[2000])).await.unwrap();
+    registry.plan(Fault::Refused { status: 405 }.always_on(Operation::UploadPatch));
+    push_layer(&client, &registry, &image).await.unwrap();
+    assert!(has_layer(&registry, &image));
 }
 
 #[tokio::test]

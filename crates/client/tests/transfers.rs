@@ -180,17 +180,14 @@ async fn a_copy_survives_a_source_that_is_cut() {
         let config = ClientConfig { parallel: 1, ..config() };
         let copied =
             copy(&Client::new(config), &source, &Selection::Everything, &destination, &nobody()).await;
-        match lie {
+        if lie == Some(RangeLie::Silent) {
             // What is uploaded is compared, and what was sent cannot be taken back.
-            Some(RangeLie::Silent) => {
-                let error = copied.unwrap_err();
-                assert!(matches!(error, ClientError::Changed { .. }), "{error}");
-                assert_eq!(to.tags("app"), Vec::<String>::new());
-            }
-            _ => {
-                assert_eq!(copied.unwrap().digest, image.root.digest);
-                assert_eq!((to.tags("app"), to.broken_tags()), (vec!["1".to_owned()], vec![]));
-            }
+            let error = copied.unwrap_err();
+            assert!(matches!(error, ClientError::Changed { .. }), "{error}");
+            assert_eq!(to.tags("app"), Vec::<String>::new());
+        } else {
+            assert_eq!(copied.unwrap().digest, image.root.digest);
+            assert_eq!((to.tags("app"), to.broken_tags()), (vec!["1".to_owned()], vec![]));
         }
     }
 }
