@@ -3,7 +3,9 @@
 use std::{fmt::Write, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use longshore_auth::{AuthError, Credential, CredentialSource, Found, Lease, Secret, Sources, Target};
+use longshore_auth::{
+    AuthError, Credential, CredentialSource, Found, Lease, Renewal, Secret, Sources, Target,
+};
 use longshore_client::{
     Client, ClientConfig, ClientError, Observer, PullOutcome, PushOutcome, Selection, copy, ignore, pull,
     push,
@@ -146,7 +148,12 @@ impl CredentialSource for Login {
         let found = if target.host == self.0 {
             let credential =
                 Credential::Basic { username: "me".to_owned(), password: Secret::new("hunter2") };
-            Found::Lease(Lease { credential, expires: None, origin: "the test".to_owned() })
+            Found::Lease(Lease {
+                credential,
+                expires: None,
+                renewal: Renewal::ByHand,
+                origin: "the test".to_owned(),
+            })
         } else {
             Found::Nothing
         };
