@@ -77,6 +77,7 @@ fn faults() -> Vec<Fault> {
 /// A registry of any kind, at which anything may go wrong.
 fn desk(dice: &mut Seeded) -> Desk {
     let config = HostileConfig {
+        rules: Vec::new(),
         tokens: None,
         missing_blobs: *dice.pick(&[MissingBlobs::Refused, MissingBlobs::Taken]).unwrap(),
         mounts: *dice.pick(&[Mounts::Named, Mounts::Anonymous, Mounts::Never]).unwrap(),
