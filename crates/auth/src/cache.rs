@@ -61,16 +61,16 @@ impl<V: Expires + Clone, K: Eq + Hash> Cache<V, K> {
             _ => {}
         }
         let generation = slot.generation.load(Ordering::Acquire);
-        let made = make.await;
+        let result = make.await;
         slot.attempts.fetch_add(1, Ordering::AcqRel);
-        *state = match &made {
+        *state = match &result {
             Ok(value) => {
                 let until = value.expires().map(|expires| fresh_until(Timestamp::now(), expires));
                 State::Held { value: value.clone(), until, generation }
             }
             Err(error) => State::Failed(error.clone()),
         };
-        made
+        result
     }
 
     /// What is held for `key` is no good.
@@ -133,25 +133,25 @@ mod tests {
         }
     }
 
-    fn after(seconds: i64) -> Option<Timestamp> {
-        Some(Timestamp::now() + SignedDuration::from_secs(seconds))
+    fn after(seconds: i64) -> Timestamp {
+        Timestamp::now() + SignedDuration::from_secs(seconds)
     }
 
     #[tokio::test]
     async fn one_at_a_time_and_until_it_expires() {
         let (cache, made) = (Cache::<Number, &str>::default(), AtomicUsize::new(0));
         let get = async |expires| {
-            let make = async {
+            let attempt = async {
                 tokio::task::yield_now().await;
                 Ok(Number(made.fetch_add(1, Ordering::SeqCst), expires))
             };
-            cache.get("a", make).await
+            cache.get("a", attempt).await
         };
-        let hour = after(3600);
+        let hour = Some(after(3600));
         let got = futures::future::join_all((0..20).map(|_| get(hour))).await;
         assert!(got.into_iter().all(|got| got.unwrap().0 == 0));
         cache.forget(&"a");
-        assert_eq!(get(after(-1)).await.unwrap().0, 1, "what was forgotten is got anew");
+        assert_eq!(get(Some(after(-1))).await.unwrap().0, 1, "what was forgotten is got anew");
         assert_eq!(get(None).await.unwrap().0, 2, "what has expired is got anew");
         assert_eq!(get(None).await.unwrap().0, 2, "what never expires is kept");
         cache.forget(&"b");

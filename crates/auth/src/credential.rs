@@ -36,15 +36,31 @@ pub struct Lease {
     pub credential: Credential,
     /// When it stops being accepted, if that is known.
     pub expires: Option<Timestamp>,
+    /// Whether there is another one after that.
+    pub renewal: Renewal,
     /// Where it comes from, as messages name it: `service connector gcp_connector`,
     /// `~/.docker/config.json (credential helper docker-credential-pass)`, `no credentials`.
     pub origin: String,
 }
 
+/// What happens when a credential expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// Its source gets another one by itself.
+    Automatic,
+    /// Somebody has to log in again.
+    ByHand,
+}
+
 impl Lease {
     /// No credential.
     pub fn anonymous() -> Self {
-        Self { credential: Credential::Anonymous, expires: None, origin: "no credentials".to_owned() }
+        Self {
+            credential: Credential::Anonymous,
+            expires: None,
+            renewal: Renewal::Automatic,
+            origin: "no credentials".to_owned(),
+        }
     }
 }
 

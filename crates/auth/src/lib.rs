@@ -18,7 +18,7 @@ mod service;
 mod source;
 mod token;
 
-pub use credential::{Credential, Lease};
+pub use credential::{Credential, Lease, Renewal};
 pub use docker::{DockerConfig, Helper, Stored};
 pub use environment::Environment;
 pub use host::HostPattern;

@@ -146,7 +146,7 @@ impl Service {
     pub(crate) async fn send(&self, what: &str, request: Request) -> Result<Answer, AuthError> {
         let unreachable = |fault: Fault| AuthError {
             origin: self.origin.clone(),
-            problem: Problem::Unreachable { what: format!("cannot {what}"), fault },
+            problem: Problem::Unreachable { what: format!("cannot {what}"), fault: Box::new(fault) },
         };
         let client = match &request.endpoint {
             Some(endpoint) => self.web.client_for(endpoint),
@@ -195,9 +195,9 @@ impl Service {
 }
 
 impl Answer {
-    /// The body, if the answer is good, else what was said.
-    pub(crate) fn good(self) -> Result<Self, Self> {
-        if self.status.is_success() { Ok(self) } else { Err(self) }
+    /// The answer, if it is a good one, else what `refused` makes of it.
+    pub(crate) fn accepted<E>(self, refused: impl FnOnce(&Self) -> E) -> Result<Self, E> {
+        if self.status.is_success() { Ok(self) } else { Err(refused(&self)) }
     }
 
     /// The body as JSON.
@@ -316,17 +316,15 @@ impl Refusal {
             Some(serde_json::Value::String(code)) => {
                 (Some(code.clone()), text(json.get("error_description")))
             }
-            _ => match json.pointer("/errors/0") {
-                Some(error) => (text(error.get("code")), text(error.get("message"))),
-                None => {
-                    let kind = text(json.get("__type"));
-                    let kind = kind.map(|kind| kind.rsplit('#').next().unwrap_or_default().to_owned());
-                    (
-                        kind.or_else(|| text(json.get("code"))),
-                        text(json.get("message")).or_else(|| text(json.get("Message"))),
-                    )
-                }
-            },
+            _ => {
+                let error = json.pointer("/errors/0").unwrap_or(&json);
+                let kind = text(error.get("__type"));
+                let kind = kind.map(|kind| kind.rsplit('#').next().unwrap_or_default().to_owned());
+                (
+                    kind.or_else(|| text(error.get("code"))),
+                    text(error.get("message")).or_else(|| text(error.get("Message"))),
+                )
+            }
         };
         if code.is_none() && message.is_none() {
             return None;

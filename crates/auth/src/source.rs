@@ -77,7 +77,7 @@ pub enum Problem {
         /// What was wanted: `cannot get a token for client 1234`.
         what: String,
         /// Why there was no answer.
-        fault: Fault,
+        fault: Box<Fault>,
     },
     /// The service that issues credentials said no.
     #[error("{what}: {reason}; {remedy}")]

@@ -1,4 +1,5 @@
 //! AWS's credentials and ECR's API, against moto and next to AWS's own SDK.
+#![allow(clippy::unwrap_used, reason = "a failed test may panic")]
 
 mod kit;
 
@@ -331,10 +332,37 @@ async fn a_machine_without_credentials_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_public_registry_has_an_api_of_its_own() {
+    let machine = AmazonMachine::start().unwrap();
+    let url = machine.url();
+    let connector = aws("secret-key", &[&KEYS[..], &[("endpoint_url", &url)]].concat(), environment([]));
+    let ours = lease(&connector, "public.ecr.aws").await.unwrap();
+    assert_eq!(parts(&ours), ("AWS".to_owned(), "public-password".to_owned()));
+    let variables = [&SDK_KEYS[..], &[("AWS_ENDPOINT_URL", &url)]].concat();
+    let theirs = sdk(&variables, &json!([["ecr-public", "get_authorization_token", {}]]));
+    let theirs = &theirs[0]["authorizationData"];
+    assert_eq!(theirs["authorizationToken"], "QVdTOnB1YmxpYy1wYXNzd29yZA==");
+    #[expect(clippy::cast_possible_truncation, reason = "whole seconds are compared")]
+    let expires = theirs["expiresAt"].as_f64().unwrap() as i64;
+    assert_eq!(ours.expires.unwrap().as_second(), expires);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listings_are_read_to_their_last_page() {
+    let machine = AmazonMachine::start().unwrap();
+    let url = machine.url();
+    let values = [&KEYS[..], &[("endpoint_url", &url)]].concat();
+    let resources = aws("secret-key", &values, environment([])).bound_to(HOST).resources().await.unwrap();
+    assert_eq!(resources.len(), 1);
+    assert_eq!(resources[0].registry, HOST);
+    assert_eq!(resources[0].repositories, ["first", "second", "third"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_got_once_until_it_is_refused() {
     let moto = Moto::start().unwrap();
-    let connector = keyed(&moto, "secret-key", &[]);
-    assert!(connector.serves("public.ecr.aws"));
-    // moto has no public registry; that it is asked, and how, is in its answer.
-    let error = lease(&connector, "public.ecr.aws").await.unwrap_err().to_string();
-    assert!(error.contains("ECR in us-east-1"), "{error}");
+    let connector = keyed(&moto, "iam-role", &[("role_arn", "arn:aws:iam::123456789012:role/pusher")]);
+    let leases = futures::future::join_all((0..20).map(|_| lease(&connector, HOST))).await;
+    assert!(leases.iter().all(|got| got.as_ref().unwrap() == leases[0].as_ref().unwrap()));
+    connector.forget(target(HOST));
+    assert_eq!(parts(&lease(&connector, HOST).await.unwrap()).0, "AWS");
 }

@@ -1,16 +1,18 @@
 //! The docker configuration, shared with real programs: a credential helper, skopeo, a registry.
+#![allow(clippy::unwrap_used, reason = "a failed test may panic")]
 
 mod kit;
 
 use std::{
     fs,
     io::Write as _,
-    path::Path,
     process::{Command, Output, Stdio},
 };
 
 use kit::{lease, parts, target};
-use longshore_auth::{Credential, CredentialSource, DockerConfig, Environment, Found, Helper, Lease, Secret, Stored};
+use longshore_auth::{
+    Credential, CredentialSource, DockerConfig, Environment, Found, Helper, Lease, Renewal, Secret, Stored,
+};
 use longshore_testkit::{DockerRegistry, Login};
 use serde_json::{Value, json};
 
@@ -28,7 +30,9 @@ impl Home {
         Self { folder, variables }
     }
 
-    fn set(&mut self, name: &str, value: &Path) {
+    /// Sets a variable to a path in it.
+    fn set(&mut self, name: &str, path: &str) {
+        let value = self.folder.path().join(path);
         self.variables.push((name.to_owned(), value.to_str().unwrap().to_owned()));
     }
 
@@ -75,7 +79,7 @@ impl Home {
 
 fn password(username: &str, password: &str) -> Lease {
     let credential = Credential::Basic { username: username.to_owned(), password: Secret::new(password) };
-    Lease { credential, expires: None, origin: "test".to_owned() }
+    Lease { credential, expires: None, renewal: Renewal::ByHand, origin: "test".to_owned() }
 }
 
 /// Ends the agent that gpg starts for a home of its own.
@@ -90,13 +94,14 @@ impl Drop for Agent<'_> {
 #[tokio::test]
 async fn a_real_helper_keeps_and_gives() {
     let mut home = Home::new();
-    let (keys, store) = (home.folder.path().join("gnupg"), home.folder.path().join("store"));
+    let keys = home.folder.path().join("gnupg");
     fs::create_dir(&keys).unwrap();
-    home.set("GNUPGHOME", &keys);
-    home.set("PASSWORD_STORE_DIR", &store);
+    home.set("GNUPGHOME", "gnupg");
+    home.set("PASSWORD_STORE_DIR", "store");
     let _agent = Agent(&home);
     fs::set_permissions(&keys, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
-    let make = ["--batch", "--passphrase", "", "--quick-gen-key", "test@example.com", "default", "default", "never"];
+    let make =
+        ["--batch", "--passphrase", "", "--quick-gen-key", "test@example.com", "default", "default", "never"];
     home.must("gpg", &make, "");
     home.must("pass", &["init", "test@example.com"], "");
     home.write(".docker/config.json", &json!({ "credsStore": "pass", "HttpHeaders": { "X": "y" } }));
@@ -107,7 +112,10 @@ async fn a_real_helper_keeps_and_gives() {
     for (host, lease) in [
         ("ghcr.io", password("me", "hunter2 \"ü\"")),
         ("docker.io", password("hub", "hub-password")),
-        ("my.azurecr.io", Lease { credential: token, expires: None, origin: "test".to_owned() }),
+        (
+            "my.azurecr.io",
+            Lease { credential: token, expires: None, renewal: Renewal::ByHand, origin: "test".to_owned() },
+        ),
     ] {
         let stored = config.store(host, &lease).await.unwrap();
         assert_eq!(stored, Stored::Helper("docker-credential-pass".to_owned()));
@@ -119,7 +127,8 @@ async fn a_real_helper_keeps_and_gives() {
     let marks = json!({ "ghcr.io": {}, "https://index.docker.io/v1/": {}, "my.azurecr.io": {} });
     assert_eq!(written, json!({ "credsStore": "pass", "HttpHeaders": { "X": "y" }, "auths": marks }));
     // As docker itself would ask.
-    let given: Value = serde_json::from_str(&home.must("docker-credential-pass", &["get"], "ghcr.io")).unwrap();
+    let given: Value =
+        serde_json::from_str(&home.must("docker-credential-pass", &["get"], "ghcr.io")).unwrap();
     assert_eq!(given, json!({ "ServerURL": "ghcr.io", "Username": "me", "Secret": "hunter2 \"ü\"" }));
     let helper = Helper::new("pass", &home.environment());
     let list = helper.list().await.unwrap();
@@ -157,12 +166,16 @@ async fn what_skopeo_writes_we_use() {
     let registry = DockerRegistry::start(Login::Basic { username: "me", password: "hunter2" }).unwrap();
     let host = registry.host();
     let login = |home: &Home| {
-        home.must("skopeo", &["login", "--tls-verify=false", "-u", "me", "--password-stdin", &host], "hunter2\n");
+        home.must(
+            "skopeo",
+            &["login", "--tls-verify=false", "-u", "me", "--password-stdin", &host],
+            "hunter2\n",
+        );
     };
     let mut named = Home::new();
-    named.set("REGISTRY_AUTH_FILE", &named.folder.path().join("named.json"));
+    named.set("REGISTRY_AUTH_FILE", "named.json");
     let mut running = Home::new();
-    running.set("XDG_RUNTIME_DIR", &running.folder.path().to_owned());
+    running.set("XDG_RUNTIME_DIR", "");
     for (home, file) in [(&named, "named.json"), (&running, "containers/auth.json")] {
         assert_eq!(home.config().credential(target(&host)).await.unwrap(), Found::Nothing);
         login(home);
@@ -183,16 +196,16 @@ async fn files_are_asked_in_their_order() {
     assert_eq!(who(&home).await, "nobody");
     home.write(".config/containers/auth.json", &auths("settings"));
     assert_eq!(who(&home).await, "settings");
-    home.set("XDG_RUNTIME_DIR", &home.folder.path().join("run"));
+    home.set("XDG_RUNTIME_DIR", "run");
     home.write("run/containers/auth.json", &auths("runtime"));
     assert_eq!(who(&home).await, "runtime");
     home.write(".docker/config.json", &auths("docker"));
     assert_eq!(who(&home).await, "docker");
-    home.set("DOCKER_CONFIG", &home.folder.path().join("elsewhere"));
+    home.set("DOCKER_CONFIG", "elsewhere");
     assert_eq!(who(&home).await, "runtime");
     home.write("elsewhere/config.json", &auths("elsewhere"));
     assert_eq!(who(&home).await, "elsewhere");
-    home.set("REGISTRY_AUTH_FILE", &home.folder.path().join("named.json"));
+    home.set("REGISTRY_AUTH_FILE", "named.json");
     home.write("named.json", &auths("named"));
     assert_eq!(who(&home).await, "named");
     home.write("named.json", &json!({}));

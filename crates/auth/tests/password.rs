@@ -1,4 +1,5 @@
 //! Names and passwords: whether a registry accepts them, asked of real registries.
+#![allow(clippy::unwrap_used, reason = "a failed test may panic")]
 
 mod kit;
 
@@ -21,7 +22,10 @@ async fn verify(registry: &DockerRegistry, password: &str) -> Result<Identity, A
 
 fn refused(error: &AuthError) {
     let error = error.to_string();
-    assert!(error.contains("cannot log in to") && error.contains("check the user name and password"), "{error}");
+    assert!(
+        error.contains("cannot log in to") && error.contains("check the user name and password"),
+        "{error}"
+    );
     assert!(!error.contains("wr0ng"), "{error}");
 }
 

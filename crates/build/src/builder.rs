@@ -2,12 +2,13 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use futures::future::try_join_all;
 use jiff::Timestamp;
+use longshore_client::Client;
 use longshore_fetch::Fetcher;
 use longshore_oci::{Arch, Digest, ImageConfig, Manifest, MediaType, Reference, Repository, Tag};
 use longshore_pipeline::DockerSettings;
@@ -21,17 +22,18 @@ use longshore_python::{
 };
 use longshore_store::{BlobStore, Durability, Registry, RepositoryPath, Table};
 use serde_json::json;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::{
     BuildError, Images,
     bytecode::ImageInterpreter,
     code::{self, CodeKey},
+    elsewhere::Delivered,
     event::{Event, ImageReport, LayerReport, LayerTitle, Observer, Origin, ParentReport},
     image::{ImageLayer, assemble},
     layer::{Lane, Layers, Made, processors},
     lock,
-    parent::{self, Parent, PythonFacts},
+    parent::{self, FoundParent, Parent, PythonFacts},
     plan::{Content, Plan, PlannedLayer, PlannedParent},
     runtime::{self, RuntimeKey},
     source::SourceTree,
@@ -88,6 +90,8 @@ pub struct BuilderParts {
     pub uri: &'static str,
     /// The registry's images as folders, to run their interpreter.
     pub images: Images,
+    /// What pulls from and pushes to other registries.
+    pub client: Client,
     /// The table of pure functions.
     pub table: Table,
     /// Wheels and Debian packages.
@@ -106,6 +110,7 @@ pub struct Builder {
     pub(crate) registry: Registry,
     pub(crate) uri: &'static str,
     pub(crate) images: Images,
+    pub(crate) client: Client,
     pub(crate) table: Table,
     pub(crate) downloads: BlobStore,
     pub(crate) fetcher: Arc<Fetcher>,
@@ -118,7 +123,7 @@ pub struct Builder {
 impl Builder {
     /// A builder that works with these parts.
     pub fn new(parts: BuilderParts) -> Result<Self, BuildError> {
-        let BuilderParts { registry, uri, images, table, downloads, fetcher, uv, epoch } = parts;
+        let BuilderParts { registry, uri, images, client, table, downloads, fetcher, uv, epoch } = parts;
         let seconds = match &epoch {
             Some(text) => text.parse().map_err(|_| BuildError::Epoch(text.clone()))?,
             None => 0,
@@ -129,7 +134,8 @@ impl Builder {
         // Blobs need to be on disk when the manifest that names them is, not before (DESIGN §6).
         let blobs = registry.blobs().with_durability(Durability::Deferred);
         let layers = Layers::new(blobs, table.clone());
-        Ok(Self { registry, uri, images, table, downloads, fetcher: Arc::new(fetcher), layers, uv, created })
+        let fetcher = Arc::new(fetcher);
+        Ok(Self { registry, uri, images, client, table, downloads, fetcher, layers, uv, created })
     }
 
     /// The same builder, which looks for uv beside this Python too: where a virtual environment has its programs.
@@ -164,10 +170,17 @@ impl Builder {
             if !packages.is_empty() {
                 return Err(BuildError::AptOnParent(name.clone()));
             }
-            let (builder, name) = (self.clone(), name.clone());
+            let image: Reference = name.parse()?;
+            if !self.is_embedded(&image.repository) {
+                let parent = self.parent_elsewhere(image, arch, observer).await?;
+                return Ok(PlannedParent::Ready(Box::new(parent)));
+            }
+            let builder = self.clone();
             let find = move || {
-                let Builder { registry, uri, table, images, .. } = &builder;
-                parent::named(registry, uri, table, images, &name, arch)
+                let path = RepositoryPath::from(&image.repository);
+                let (digest, manifest, config) = parent::read(&builder.registry, &path, &image)?;
+                let found = FoundParent { image, digest, manifest, config, source: None };
+                found.examine(&builder.table, &builder.images, arch)
             };
             let parent = tokio::task::spawn_blocking(find).await;
             return Ok(PlannedParent::Ready(Box::new(parent.map_err(|_| BuildError::Lost("the parent"))??)));
@@ -246,6 +259,8 @@ impl Builder {
             wheels: Wheels::new(&self.fetcher, &self.downloads, observer, &plan.lock),
             parent: OnceCell::new(),
             compiler: OnceCell::new(),
+            sent: Mutex::default(),
+            lanes: Semaphore::new(self.client.config().parallel.clamp(1, Semaphore::MAX_PERMITS)),
         };
         if matches!(plan.parent, PlannedParent::Ready(_)) {
             work.parent().await?;
@@ -274,16 +289,26 @@ impl Builder {
         let config_bytes = config.to_bytes();
         let manifest_bytes = manifest.to_bytes();
         let Request { repository, tag, .. } = &plan.request;
-        let path = RepositoryPath::from(repository);
-        let pushed = self.layers.put(&config_bytes)?;
-        let digest = self.registry.put_manifest(&path, &manifest_bytes, &MediaType::Manifest, Some(tag))?;
+        let written = self.layers.put(&config_bytes)?;
         let new = |(_, made): &&(usize, Made)| made.origin == Origin::New;
+        let digest = Digest::of(&manifest_bytes);
+        let (pushed, new_layers, mounted) = if self.is_embedded(repository) {
+            let path = RepositoryPath::from(repository);
+            self.registry.put_manifest(&path, &manifest_bytes, &MediaType::Manifest, Some(tag))?;
+            let bytes = made.iter().filter(new).map(|(_, made)| made.record.size).sum::<u64>();
+            (written + bytes, made.iter().filter(new).count(), 0)
+        } else {
+            let mut delivered = work.sent();
+            delivered += self.deliver(repository, tag, &manifest, parent, observer).await?;
+            (delivered.bytes, delivered.layers, delivered.mounted)
+        };
         let image = Reference::tagged(repository.clone(), tag.clone());
         observer(Event::ImageDone(ImageReport {
             image: Reference { digest: Some(digest), ..image.clone() },
             size: manifest.total_size(),
-            pushed: pushed + made.iter().filter(new).map(|(_, made)| made.record.size).sum::<u64>(),
-            new_layers: made.iter().filter(new).count(),
+            pushed,
+            new_layers,
+            mounted,
             layers: manifest.layers.len(),
             took: started.elapsed(),
         }));
@@ -303,6 +328,9 @@ struct Work<'a> {
     wheels: Wheels<'a>,
     parent: OnceCell<Parent>,
     compiler: OnceCell<Arc<Compiler>>,
+    /// What went to another registry while layers were being made, and how many at a time may go.
+    sent: Mutex<Delivered>,
+    lanes: Semaphore,
 }
 
 impl Work<'_> {
@@ -353,13 +381,25 @@ impl Work<'_> {
             Some(record) => Made { record, origin: Origin::Reused, took: Duration::ZERO },
             None => self.make(&planned.content).await?,
         };
+        let repository = &self.plan.request.repository;
         (self.observer)(Event::LayerDone(LayerReport {
             layer: planned.title.clone(),
             size: made.record.size,
             origin: made.origin,
             took: made.took,
         }));
+        if made.origin == Origin::New && !self.builder.is_embedded(repository) {
+            // The semaphore is never closed; if it were, one layer too many would be sent at once.
+            let _lane = self.lanes.acquire().await.ok();
+            let sent = self.builder.send(repository, made.record.digest, made.record.size).await?;
+            *self.sent.lock().unwrap_or_else(PoisonError::into_inner) += sent;
+        }
         Ok(made)
+    }
+
+    /// What went to another registry so far.
+    fn sent(&self) -> Delivered {
+        *self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn make(&self, content: &Content) -> Result<Made, BuildError> {

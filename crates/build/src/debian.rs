@@ -137,6 +137,7 @@ impl Builder {
             manifest,
             config,
             python: debian.python.clone(),
+            source: None,
         })
     }
 

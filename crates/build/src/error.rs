@@ -42,13 +42,9 @@ pub enum BuildError {
     /// A name in the settings is not an image reference.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
-    /// A parent image that is kept elsewhere.
-    #[error(
-        "parent image {0} is not in the embedded registry, where parents are taken from; copy it there first, e.g. with \
-         `longshore registry serve` and `skopeo copy --dest-tls-verify=false docker://{0} docker://localhost:5000/…`, \
-         or leave parent_image out to build on Debian packages"
-    )]
-    ParentElsewhere(Box<Reference>),
+    /// Another registry refused, or was not reached.
+    #[error(transparent)]
+    Client(#[from] longshore_client::ClientError),
     /// A parent image whose Python is not known.
     #[error(
         "parent image {image} has no Python that longshore can use: {reason}; choose a parent with python3 (3.9 or newer) \

@@ -42,6 +42,11 @@ pub enum Event {
         /// How long it took.
         took: Duration,
     },
+    /// A push of at most that many bytes begins; [`Event::FetchProgress`] tells how far it is.
+    PushStarted {
+        /// The bytes of all blobs.
+        bytes: u64,
+    },
     /// A layer is ready.
     LayerDone(LayerReport),
     /// The image is in the registry.
@@ -103,8 +108,10 @@ pub struct ImageReport {
     pub size: u64,
     /// The bytes that the registry did not have before.
     pub pushed: u64,
-    /// How many layers were new.
+    /// How many layers were new to it.
     pub new_layers: usize,
+    /// How many blobs it took from another of its repositories.
+    pub mounted: usize,
     /// How many layers it has.
     pub layers: usize,
     /// How long the whole build took.

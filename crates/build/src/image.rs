@@ -43,7 +43,13 @@ pub(crate) fn assemble(
     if let Some(user) = &settings.user {
         process.user = Some(user.clone());
     }
-    let mut descriptors = parent.manifest.layers.clone();
+    // An OCI manifest with Docker's media types in it is refused by some registries; the bytes are the same.
+    let mut descriptors: Vec<_> = parent
+        .manifest
+        .layers
+        .iter()
+        .map(|layer| Descriptor { media_type: layer.media_type.to_oci(), ..layer.clone() })
+        .collect();
     for layer in layers {
         config.push_layer(layer.record.diff_id, format!("longshore: {}", layer.title));
         descriptors.push(Descriptor::new(MediaType::LayerGzip, layer.record.digest, layer.record.size));

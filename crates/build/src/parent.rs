@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use longshore_oci::{Arch, Digest, ImageConfig, Manifest, Platform, Reference};
+use longshore_oci::{Arch, Digest, ImageConfig, Manifest, Platform, Reference, Repository};
 use longshore_python::target::{Glibc, PythonVersion};
 use longshore_sandbox::{Container, Process, Sandbox, Streams};
 use longshore_store::{Registry, RepositoryPath, StoreError, Table, TagOrDigest};
@@ -13,7 +13,7 @@ use crate::{BuildError, container::Images};
 /// The row of the table that says what Python an image has, by the image's digest.
 const PYTHON: &str = "image-python";
 /// The largest image configuration that is read.
-const LARGEST_CONFIG: u64 = 4 << 20;
+pub(crate) const LARGEST_CONFIG: u64 = 4 << 20;
 /// What is asked of an image's Python. One line of JSON on standard output, in the fields of [`PythonFacts`].
 const QUESTION: &str = "\
 import json, os, sys
@@ -36,6 +36,8 @@ pub struct Parent {
     pub(crate) config: ImageConfig,
     /// Its Python.
     pub(crate) python: PythonFacts,
+    /// The repository of another registry that it came from. It has the layers too.
+    pub(crate) source: Option<Repository>,
 }
 
 /// The Python of an image.
@@ -69,35 +71,40 @@ pub(crate) fn read(
     Ok((stored.digest, manifest, ImageConfig::parse(&config).map_err(wrong)?))
 }
 
-/// The parent image that the settings name, from the embedded registry.
-pub(crate) fn named(
-    registry: &Registry,
-    uri: &str,
-    table: &Table,
-    images: &Images,
-    name: &str,
-    arch: Arch,
-) -> Result<Parent, BuildError> {
-    let image: Reference = name.parse()?;
-    let repository = match image.repository.host() {
-        host if host == uri => RepositoryPath::from(&image.repository),
-        _ => return Err(BuildError::ParentElsewhere(Box::new(image))),
-    };
-    let (digest, manifest, config) = read(registry, &repository, &image)?;
-    let wanted = Platform::linux(arch);
-    if !config.platform.serves(&wanted) {
-        let found = config.platform.to_string();
-        return Err(BuildError::ParentPlatform { image: Box::new(image), found, wanted: wanted.to_string() });
+/// An image as the embedded registry, or the store of what came from others, has it.
+#[derive(Clone, Debug)]
+pub(crate) struct FoundParent {
+    /// Its name, as the settings have it.
+    pub(crate) image: Reference,
+    pub(crate) digest: Digest,
+    pub(crate) manifest: Manifest,
+    pub(crate) config: ImageConfig,
+    pub(crate) source: Option<Repository>,
+}
+
+impl FoundParent {
+    /// Finds out what Python it has, and whether this machine can run it.
+    pub(crate) fn examine(self, table: &Table, images: &Images, arch: Arch) -> Result<Parent, BuildError> {
+        let Self { image, digest, manifest, config, source } = self;
+        let wanted = Platform::linux(arch);
+        if !config.platform.serves(&wanted) {
+            let found = config.platform.to_string();
+            return Err(BuildError::ParentPlatform {
+                image: Box::new(image),
+                found,
+                wanted: wanted.to_string(),
+            });
+        }
+        let python = if let Some(known) = table.get(PYTHON, &digest) {
+            known
+        } else {
+            let found = ask(images, &image, &manifest, &config)?;
+            table.put(PYTHON, &digest, &found)?;
+            found
+        };
+        let title = format!("{image}, Python {}", python.version);
+        Ok(Parent { name: image.to_string(), title, digest, manifest, config, python, source })
     }
-    let python = if let Some(known) = table.get(PYTHON, &digest) {
-        known
-    } else {
-        let found = ask(images, &image, &manifest, &config)?;
-        table.put(PYTHON, &digest, &found)?;
-        found
-    };
-    let title = format!("{name}, Python {}", python.version);
-    Ok(Parent { name: image.to_string(), title, digest, manifest, config, python })
 }
 
 /// Runs the image's Python to learn what it is.

@@ -1,18 +1,33 @@
 //! The command line.
 
+pub(crate) mod component;
+pub(crate) mod connector;
+pub(crate) mod stack;
+mod values;
+
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use longshore_oci::Reference;
+
+use self::{
+    component::{Builders, ContainerRegistryCommand, Orchestrators, PlainComponentCommand, Stores},
+    connector::ConnectorCommand,
+    stack::{IntegrationCommand, StackCommand},
+};
 
 /// From a Python pipeline to a running container.
 #[derive(Debug, Parser)]
 #[command(name = "longshore", version, propagate_version = true, arg_required_else_help = true)]
 #[command(
     after_help = "Data is kept in $LONGSHORE_HOME, or else in the XDG folders (~/.local/share/longshore and \
-~/.cache/longshore).\nExit codes: 0 done, 1 failed, 2 wrong usage."
+~/.cache/longshore).\nLONGSHORE_LOG=debug, or --verbose, tells what is asked of registries and clouds.\n\
+Exit codes: 0 done, 1 failed, 2 wrong usage."
 )]
 pub(crate) struct Arguments {
+    /// Tell in detail what is done; $LONGSHORE_LOG chooses more finely (warn, info, debug, longshore_client=trace, …)
+    #[arg(long, global = true)]
+    pub(crate) verbose: bool,
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -30,9 +45,29 @@ pub(crate) enum Command {
     /// Serve the embedded registry to docker, skopeo, clusters, …
     #[command(subcommand)]
     Registry(RegistryCommand),
-    /// Look at stacks: what runs pipelines and where their images and outputs go
+    /// Register and choose stacks: what runs pipelines and where their images and outputs go
     #[command(subcommand)]
     Stack(StackCommand),
+    /// Register container registries: where images are kept
+    #[command(subcommand)]
+    ContainerRegistry(ContainerRegistryCommand),
+    /// Register service connectors: the credentials of registries and clouds
+    #[command(subcommand)]
+    ServiceConnector(ConnectorCommand),
+    /// Register orchestrators: what runs the steps
+    #[command(subcommand)]
+    Orchestrator(PlainComponentCommand<Orchestrators>),
+    /// Register image builders
+    #[command(subcommand)]
+    ImageBuilder(PlainComponentCommand<Builders>),
+    /// Register artifact stores: where the steps' outputs are kept
+    #[command(subcommand)]
+    ArtifactStore(PlainComponentCommand<Stores>),
+    /// Look at integrations and what they need from outside
+    #[command(subcommand)]
+    Integration(IntegrationCommand),
+    /// Check this machine, the registered registries, connectors and stacks, and say what mends what is wrong
+    Doctor(DoctorArguments),
     /// Print a completion script for a shell
     Completion {
         /// The shell
@@ -45,9 +80,9 @@ pub(crate) struct RunArguments {
     /// The pipeline specification: a JSON file, or - for standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) spec: PathBuf,
-    /// The stack to run on
-    #[arg(long, env = "LONGSHORE_STACK", default_value = "default", value_name = "NAME")]
-    pub(crate) stack: String,
+    /// The stack to run on [default: the active one]
+    #[arg(long, env = "LONGSHORE_STACK", value_name = "NAME")]
+    pub(crate) stack: Option<String>,
     /// What runs the containers
     #[arg(long, env = "LONGSHORE_ENGINE", value_enum, default_value_t)]
     pub(crate) engine: Engine,
@@ -60,6 +95,16 @@ pub(crate) struct RunArguments {
     /// Print what would be built and run, and do neither
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArguments {
+    /// A registry's host, or a repository, to check instead of all that is registered (may be given several times)
+    #[arg(value_name = "REGISTRY")]
+    pub(crate) registries: Vec<String>,
+    /// How to print what was found
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: OutputFormat,
 }
 
 /// What runs containers on this machine.
@@ -177,16 +222,6 @@ pub(crate) enum RegistryCommand {
     },
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum StackCommand {
-    /// List the stacks
-    List {
-        /// How to print them
-        #[arg(short, long, value_enum, default_value_t)]
-        output: OutputFormat,
-    },
-}
-
 /// How a command prints its result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OutputFormat {
@@ -195,4 +230,26 @@ pub(crate) enum OutputFormat {
     Table,
     /// For programs
     Json,
+    /// For programs, and people who prefer it
+    Yaml,
+}
+
+/// How a command prints its result for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DataFormat {
+    /// Indented JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+impl OutputFormat {
+    /// The format for programs, if it is one.
+    pub(crate) const fn data(self) -> Option<DataFormat> {
+        match self {
+            Self::Table => None,
+            Self::Json => Some(DataFormat::Json),
+            Self::Yaml => Some(DataFormat::Yaml),
+        }
+    }
 }

@@ -2,23 +2,35 @@
 
 use std::env;
 
+use longshore_auth::Environment;
 use longshore_build::{Builder, BuilderParts, Images};
+use longshore_client::{Client, ClientConfig};
+use longshore_endpoint::{Hosts, Web, WebConfig};
 use longshore_fetch::{FetchConfig, Fetcher};
 use longshore_python::uv::Search;
 use longshore_sandbox::Snapshots;
-use longshore_stack::{ContainerRegistry, Home, State};
+use longshore_stack::{Access, ContainerRegistry, Home, Name, State};
 use longshore_store::{BlobStore, Registry, Table};
 
 use crate::failure::Failure;
 
 /// What the names of images in the embedded registry begin with.
-pub(crate) const URI: &str = ContainerRegistry::Embedded.uri();
+pub(crate) const URI: &str = ContainerRegistry::EMBEDDED_URI;
 
 /// The folders of this machine.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     /// Where everything is.
     pub(crate) home: Home,
+}
+
+/// Other registries than the embedded one.
+#[derive(Clone, Debug)]
+pub(crate) struct Registries {
+    /// Who has credentials for them.
+    pub(crate) access: Access,
+    /// What talks to them.
+    pub(crate) client: Client,
 }
 
 impl Context {
@@ -43,8 +55,24 @@ impl Context {
         Ok(State::open(&self.home.database())?)
     }
 
+    /// Other registries, with the credentials of those that are registered; `preferred` is that of the stack.
+    pub(crate) fn registries(&self, state: &State, preferred: Option<&Name>) -> Result<Registries, Failure> {
+        let hosts = Hosts::load(&self.home.hosts_file())?;
+        let web = Web::new(WebConfig::default());
+        let environment = Environment::process();
+        let access = Access::open(state, preferred, web.clone(), hosts.clone(), &environment)?;
+        let client = Client::new(ClientConfig {
+            hosts,
+            web,
+            credentials: access.sources(),
+            capabilities: Some(self.home.capabilities()),
+            ..ClientConfig::default()
+        });
+        Ok(Registries { access, client })
+    }
+
     /// The native builder.
-    pub(crate) fn builder(&self) -> Result<Builder, Failure> {
+    pub(crate) fn builder(&self, client: Client) -> Result<Builder, Failure> {
         let registry = self.registry()?;
         let images = self.images(&registry)?;
         let own_folder = env::current_exe().ok().and_then(|program| Some(program.parent()?.to_owned()));
@@ -54,6 +82,7 @@ impl Context {
             registry,
             uri: URI,
             images,
+            client,
             table: Table::open(self.home.table())?,
             downloads: BlobStore::open(self.home.downloads())?,
             fetcher: Fetcher::new(FetchConfig::default()),

@@ -2,6 +2,9 @@
 
 use std::{error::Error, process::ExitCode};
 
+use longshore_auth::connector::ConfigError;
+use longshore_stack::{ConfigurationError, FlavorError, NameError, StateError};
+
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -19,8 +22,18 @@ pub(crate) enum Failure {
 
 impl<E: Error + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self::Failed(Box::new(error))
+        let error: Box<dyn Error + Send + Sync> = Box::new(error);
+        if is_usage(&*error) { Self::Usage(error.to_string()) } else { Self::Failed(error) }
     }
+}
+
+/// Whether an error says that the command makes no sense as given.
+fn is_usage(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<StateError>().is_some_and(StateError::is_usage)
+        || error.is::<ConfigurationError>()
+        || error.is::<FlavorError>()
+        || error.is::<NameError>()
+        || error.is::<ConfigError>()
 }
 
 impl Failure {

@@ -3,17 +3,21 @@
 
 mod args;
 mod commands;
+mod connection;
 mod context;
 mod failure;
+mod input;
+mod log;
 mod output;
 mod runtime;
+mod spelling;
 
-use std::{io, process::ExitCode};
+use std::{env, io, process::ExitCode};
 
 use clap::{CommandFactory, Parser};
 
 use crate::{
-    args::{Arguments, Command, ImageCommand, RegistryCommand, StackCommand},
+    args::{Arguments, Command, ImageCommand, RegistryCommand},
     context::{Context, URI},
     failure::Failure,
 };
@@ -21,7 +25,10 @@ use crate::{
 fn main() -> ExitCode {
     // A container is this very program, started again; see the function.
     longshore_sandbox::enter_if_asked();
-    let arguments = Arguments::parse();
+    let arguments = Arguments::parse_from(spelling::normalise(&Arguments::command(), env::args_os()));
+    if let Err(failure) = log::start(arguments.verbose) {
+        return failure.report();
+    }
     match dispatch(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
@@ -49,7 +56,14 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Registry(RegistryCommand::Serve { listen, insecure_anyone }) => {
             commands::registry::serve(context.registry()?, listen, insecure_anyone)
         }
-        Command::Stack(StackCommand::List { output }) => commands::stack::list(output),
+        Command::Stack(command) => commands::stack::stack(&context, command),
+        Command::ContainerRegistry(command) => commands::component::container_registry(&context, command),
+        Command::ServiceConnector(command) => commands::connector::connector(&context, command),
+        Command::Orchestrator(command) => commands::component::plain(&context, command),
+        Command::ImageBuilder(command) => commands::component::plain(&context, command),
+        Command::ArtifactStore(command) => commands::component::plain(&context, command),
+        Command::Doctor(arguments) => commands::doctor::doctor(&context, &arguments),
+        Command::Integration(command) => commands::integration::integration(command),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "longshore", &mut io::stdout());
             Ok(())

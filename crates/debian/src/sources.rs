@@ -5,7 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use longshore_fetch::{FetchConfig, ProxySource};
+use longshore_endpoint::{ProxySource, WebConfig};
+use longshore_fetch::FetchConfig;
 use longshore_oci::Arch;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -128,7 +129,10 @@ impl Network {
         let proxy =
             self.http_proxy.as_deref().or(self.https_proxy.as_deref()).and_then(|url| Url::parse(url).ok());
         FetchConfig {
-            proxy: proxy.map_or(ProxySource::Environment, ProxySource::Fixed),
+            web: WebConfig {
+                proxy: proxy.map_or(ProxySource::Environment, ProxySource::Fixed),
+                ..WebConfig::default()
+            },
             ..FetchConfig::default()
         }
     }
@@ -424,7 +428,7 @@ pub(crate) fn join(base: &Url, path: &str) -> Result<Url, Error> {
         folder.set_path(&format!("{}/", folder.path()));
     }
     let wrong =
-        |why: String| Error::Address { base: longshore_fetch::redacted(base), path: path.to_owned(), why };
+        |why: String| Error::Address { base: longshore_endpoint::redacted(base), path: path.to_owned(), why };
     let joined = folder.join(path).map_err(|error| wrong(error.to_string()))?;
     if !joined.as_str().starts_with(folder.as_str()) {
         return Err(wrong("it leads elsewhere".to_owned()));

@@ -48,7 +48,7 @@ pub(crate) enum Memory {
 impl Archive {
     /// `address suite`, for messages; without credentials.
     pub(crate) fn title(&self) -> String {
-        format!("{} {}", longshore_fetch::redacted(&self.url), self.suite)
+        format!("{} {}", longshore_endpoint::redacted(&self.url), self.suite)
     }
 }
 

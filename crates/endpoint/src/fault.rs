@@ -93,10 +93,7 @@ pub enum Fault {
 impl Fault {
     /// Whether the same again may succeed later.
     pub const fn is_retryable(&self) -> bool {
-        matches!(
-            self,
-            Self::Dns { .. } | Self::Connect { .. } | Self::Silence { .. } | Self::Broken { .. }
-        )
+        matches!(self, Self::Dns { .. } | Self::Connect { .. } | Self::Silence { .. } | Self::Broken { .. })
     }
 }
 

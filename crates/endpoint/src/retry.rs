@@ -7,7 +7,6 @@ use std::{
 
 use http::StatusCode;
 
-
 /// How often and after which pauses something is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pauses {

@@ -1,23 +1,20 @@
 //! One exchange: a request, its redirects, and a response that has a body to read.
 
 use std::{
-    error::Error as _,
-    io,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use hyper_util::client::proxy::matcher::Matcher;
-use reqwest::{Client, Response};
+use longshore_endpoint::{Fault, Stage, Web, bare, is_transient, redacted, retry_after, root_cause};
+use reqwest::Response;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use url::Url;
 
 use crate::{
-    FetchConfig, FetchError, ProxySource, Result,
-    credentials::{Credentials, bare, embedded, redacted},
+    FetchConfig, FetchError, Result,
+    credentials::{Credentials, embedded},
     error::SentCredentials,
-    retry::{Stage, is_transient, retry_after},
 };
 
 /// As many redirects as browsers and curl follow, roughly.
@@ -34,7 +31,7 @@ pub struct Fetcher {
 struct Shared {
     config: FetchConfig,
     credentials: Credentials,
-    client: OnceLock<Result<Client, String>>,
+    web: Web,
     slots: Semaphore,
 }
 
@@ -79,7 +76,7 @@ impl Fetcher {
     pub fn new(config: FetchConfig) -> Self {
         let credentials = Credentials::new(config.netrc.clone());
         let slots = Semaphore::new(config.concurrency.clamp(1, Semaphore::MAX_PERMITS));
-        Self { shared: Arc::new(Shared { config, credentials, client: OnceLock::new(), slots }) }
+        Self { shared: Arc::new(Shared { web: Web::new(config.web.clone()), config, credentials, slots }) }
     }
 
     pub(crate) fn config(&self) -> &FetchConfig {
@@ -92,11 +89,6 @@ impl Fetcher {
         self.shared.slots.acquire().await.ok()
     }
 
-    fn client(&self) -> Result<&Client> {
-        let client = self.shared.client.get_or_init(|| build(&self.shared.config));
-        client.as_ref().map_err(|reason| FetchError::Client(reason.clone()))
-    }
-
     /// Sends a GET and follows redirects. What comes back has one of the `hoped` statuses.
     pub(crate) async fn get_response(
         &self,
@@ -104,7 +96,8 @@ impl Fetcher {
         headers: &[(HeaderName, HeaderValue)],
         hoped: &[StatusCode],
     ) -> Result<Response, Failure> {
-        let client = self.client()?;
+        let unreachable = |fault| FetchError::Unreachable { what: wanted.what.to_owned(), fault };
+        let client = self.shared.web.client().map_err(unreachable)?;
         let mut login = embedded(wanted.url);
         let mut url = bare(wanted.url);
         for _ in 0..=MOST_REDIRECTS {
@@ -139,67 +132,16 @@ impl Fetcher {
     /// What a failed request means to the user.
     pub(crate) fn explain(&self, wanted: Wanted<'_>, error: &reqwest::Error) -> Failure {
         let what = wanted.what.to_owned();
-        let host = wanted.host();
-        let proxy = self.proxy_for(wanted.url);
-        let stage = if error.is_connect() { Stage::Connecting } else { Stage::Connected };
-        let reason = root_cause(error);
-        let error = if let Some(tls) = tls_error(error) {
-            use rustls::CertificateError::UnknownIssuer;
-            match tls {
-                rustls::Error::InvalidCertificate(UnknownIssuer) => {
-                    FetchError::UnknownAuthority { what, host }
-                }
-                other => FetchError::Tls { what, host, reason: other.to_string() },
+        let (fault, stage) = self.shared.web.explain(wanted.url, error);
+        let error = match fault {
+            // Downloads know how much had arrived.
+            Fault::Broken { host, .. } => {
+                FetchError::Interrupted { what, host, received: 0, reason: root_cause(error) }
             }
-        } else if error.is_dns() {
-            FetchError::Dns { what, host, proxy }
-        } else if let (Some(proxy), true) = (&proxy, reason.starts_with("tunnel error")) {
-            FetchError::Proxy { what, host, proxy: proxy.clone(), reason }
-        } else if error.is_connect() {
-            FetchError::Connect { what, host, proxy, reason }
-        } else if error.is_timeout() {
-            FetchError::Silence { what, host, after: self.config().idle_timeout }
-        } else {
-            FetchError::Interrupted { what, host, received: 0, reason }
+            fault => FetchError::Unreachable { what, fault },
         };
         Failure { error, stage, retry_after: None }
     }
-
-    /// The proxy that a URL is reached through, as messages name it.
-    fn proxy_for(&self, url: &Url) -> Option<String> {
-        match &self.config().proxy {
-            ProxySource::Direct => None,
-            ProxySource::Fixed(proxy) => Some(redacted(proxy)),
-            ProxySource::Environment => {
-                let proxy = Matcher::from_system().intercept(&bare(url).as_str().parse().ok()?)?;
-                Some(redacted(&Url::parse(&proxy.uri().to_string()).ok()?))
-            }
-        }
-    }
-}
-
-fn build(config: &FetchConfig) -> Result<Client, String> {
-    let builder = || {
-        let builder = Client::builder()
-            .user_agent(&config.user_agent)
-            .connect_timeout(config.connect_timeout)
-            .read_timeout(config.idle_timeout)
-            // Followed here, where it is decided what goes along.
-            .redirect(reqwest::redirect::Policy::none())
-            // Retried here as well.
-            .retry(reqwest::retry::never());
-        match &config.proxy {
-            ProxySource::Environment => Ok(builder),
-            ProxySource::Direct => Ok(builder.no_proxy()),
-            ProxySource::Fixed(url) => Ok(builder.no_proxy().proxy(reqwest::Proxy::all(url.clone())?)),
-        }
-    };
-    let with_trust = builder().and_then(reqwest::ClientBuilder::build);
-    // A machine without any trusted authority can still use plain http (Debian's mirrors, where signatures and hashes
-    // do the rest); https then fails as for an unknown authority.
-    with_trust
-        .or_else(|_| builder().and_then(|builder| builder.tls_certs_only([]).build()))
-        .map_err(|error| root_cause(&error))
 }
 
 const fn is_redirect(status: StatusCode) -> bool {
@@ -237,30 +179,6 @@ fn refusal(wanted: Wanted<'_>, response: &Response, sent_credentials: SentCreden
     let after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
     let retry_after = after.and_then(|value| retry_after(value, SystemTime::now()));
     Failure { error, stage: Stage::Connected, retry_after }
-}
-
-/// The innermost cause, which says most: `Connection refused`, not `error sending request`.
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
-}
-
-/// The TLS error among the causes. `io::Error` hides what it wraps from `source`.
-fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
-    let mut next = error.source();
-    while let Some(cause) = next {
-        if let Some(tls) = cause.downcast_ref() {
-            return Some(tls);
-        }
-        next = match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(wrapped) => Some(wrapped),
-            None => cause.source(),
-        };
-    }
-    None
 }
 
 /// A header of a response as text.

@@ -10,18 +10,6 @@ use crate::{
     netrc::{Login, Netrc},
 };
 
-/// A URL as it may be shown: without credentials, and without its query, which often is one (signed URLs).
-pub fn redacted(url: &Url) -> String {
-    let mut shown = url.clone();
-    // Only URLs that cannot have credentials refuse.
-    let _ = shown.set_username("");
-    let _ = shown.set_password(None);
-    shown.set_fragment(None);
-    let had_query = shown.query().is_some();
-    shown.set_query(None);
-    if had_query { format!("{shown}?…") } else { shown.to_string() }
-}
-
 /// The credentials written into a URL.
 pub(crate) fn embedded(url: &Url) -> Option<Login> {
     if url.username().is_empty() && url.password().is_none() {
@@ -29,14 +17,6 @@ pub(crate) fn embedded(url: &Url) -> Option<Login> {
     }
     let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
     Some(Login { name: plain(url.username()), password: plain(url.password().unwrap_or_default()) })
-}
-
-/// The URL without the credentials written into it.
-pub(crate) fn bare(url: &Url) -> Url {
-    let mut bare = url.clone();
-    let _ = bare.set_username("");
-    let _ = bare.set_password(None);
-    bare
 }
 
 /// Looks up credentials by host; the file is read at the first question.
@@ -74,13 +54,6 @@ impl Credentials {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn no_secret_is_shown() {
-        let url = Url::parse("https://me:s3cret@h.io:8443/a/b.whl?sig=s3cret#sha256=1").unwrap();
-        assert_eq!(redacted(&url), "https://h.io:8443/a/b.whl?…");
-        assert_eq!(redacted(&Url::parse("file:///a/b").unwrap()), "file:///a/b");
-    }
 
     #[test]
     fn credentials_in_a_url_are_decoded() {

@@ -1,16 +1,15 @@
 //! Small documents: index pages, metadata, release files, the ends of archives.
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use longshore_endpoint::{Stage, Tries, redacted};
 use reqwest::Response;
 use url::Url;
 
 use crate::{
     FetchError, Fetcher, Result,
     client::{Failure, Wanted, text_header},
-    credentials::redacted,
     download::{byte_header, content_range},
     local,
-    retry::{Stage, Tries},
 };
 
 /// A document to be read into memory.
@@ -105,7 +104,7 @@ impl Fetcher {
         if get.unless_etag.is_some() || get.unless_unchanged_since.is_some() {
             hoped.push(StatusCode::NOT_MODIFIED);
         }
-        let mut tries = Tries::new(self.config());
+        let mut tries = Tries::new(self.config().pauses);
         loop {
             let result = match self.get_response(get.wanted(), &headers, &hoped).await {
                 Ok(response) => self.read(get, response).await,

@@ -1,6 +1,7 @@
 //! Downloads into a blob store.
 
 use http::{HeaderValue, StatusCode, header};
+use longshore_endpoint::{Stage, Tries, redacted};
 use longshore_oci::Digest;
 use longshore_store::{BlobStore, BlobWriter, Pump, StoreError};
 use reqwest::Response;
@@ -9,9 +10,7 @@ use url::Url;
 use crate::{
     FetchError, Fetcher, Result,
     client::{Failure, Wanted, text_header},
-    credentials::redacted,
     local,
-    retry::{Stage, Tries},
 };
 
 /// A file to be downloaded.
@@ -170,7 +169,7 @@ impl Fetcher {
         progress: &(dyn Fn(u64) + Send + Sync),
         caches: Caches,
     ) -> Result<(Digest, u64)> {
-        let mut tries = Tries::new(self.config());
+        let mut tries = Tries::new(self.config().pauses);
         let mut partial: Option<Box<Partial>> = None;
         let mut furthest = 0;
         loop {

@@ -1,8 +1,9 @@
 //! What can go wrong, in sentences.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, path::PathBuf};
 
 use http::StatusCode;
+use longshore_endpoint::Fault;
 use longshore_oci::Digest;
 use longshore_store::StoreError;
 
@@ -10,79 +11,13 @@ use longshore_store::StoreError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetchError {
-    /// The host's name is not known.
-    #[error(
-        "cannot download {what}: the name {host} cannot be resolved; check the network connection and the name{}",
-        proxied(.proxy.as_deref())
-    )]
-    Dns {
+    /// There was no answer.
+    #[error("cannot download {what}: {fault}")]
+    Unreachable {
         /// What was wanted.
         what: String,
-        /// The host.
-        host: String,
-        /// The proxy that was used.
-        proxy: Option<String>,
-    },
-    /// No connection.
-    #[error(
-        "cannot download {what}: no connection to {host} ({reason}); check the network connection{}",
-        proxied(.proxy.as_deref())
-    )]
-    Connect {
-        /// What was wanted.
-        what: String,
-        /// The host.
-        host: String,
-        /// The proxy that was used.
-        proxy: Option<String>,
-        /// What the system said.
-        reason: String,
-    },
-    /// The host's certificate is signed by nobody that this machine trusts.
-    #[error(
-        "cannot download {what}: the certificate of {host} is signed by an authority that this machine does not trust; \
-         if your network has an authority of its own, add it to the system's trust store \
-         or set SSL_CERT_FILE to a bundle that has it"
-    )]
-    UnknownAuthority {
-        /// What was wanted.
-        what: String,
-        /// The host.
-        host: String,
-    },
-    /// TLS failed otherwise.
-    #[error("cannot download {what}: no secure connection to {host}: {reason}")]
-    Tls {
-        /// What was wanted.
-        what: String,
-        /// The host.
-        host: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The proxy does not let us through.
-    #[error(
-        "cannot download {what}: the proxy {proxy} does not pass us on to {host}: {reason}; check HTTPS_PROXY and NO_PROXY"
-    )]
-    Proxy {
-        /// What was wanted.
-        what: String,
-        /// The host.
-        host: String,
-        /// The proxy.
-        proxy: String,
-        /// What it said.
-        reason: String,
-    },
-    /// Silence.
-    #[error("cannot download {what}: {host} sent nothing for {} seconds; try again later", after.as_secs_f32())]
-    Silence {
-        /// What was wanted.
-        what: String,
-        /// The host.
-        host: String,
-        /// How long we waited.
-        after: Duration,
+        /// Why there was none.
+        fault: Fault,
     },
     /// The connection ended early.
     #[error(
@@ -232,9 +167,6 @@ pub enum FetchError {
         /// What the system said.
         source: io::Error,
     },
-    /// No HTTP client.
-    #[error("cannot prepare for downloads: {0}")]
-    Client(String),
     /// The store does not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -256,15 +188,12 @@ fn remedy(sent: SentCredentials) -> &'static str {
     }
 }
 
-fn proxied(proxy: Option<&str>) -> String {
-    proxy.map_or_else(String::new, |proxy| format!(" and the proxy {proxy}"))
-}
-
 impl FetchError {
     /// Whether the same again may succeed later.
     pub const fn is_retryable(&self) -> bool {
         match self {
-            Self::Dns { .. } | Self::Connect { .. } | Self::Silence { .. } | Self::Interrupted { .. } => true,
+            Self::Unreachable { fault, .. } => fault.is_retryable(),
+            Self::Interrupted { .. } => true,
             Self::Status { is_retryable, .. } => *is_retryable,
             _ => false,
         }

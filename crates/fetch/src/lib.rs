@@ -14,11 +14,9 @@ mod download;
 mod error;
 mod local;
 mod netrc;
-mod retry;
 
 pub use client::Fetcher;
-pub use config::{FetchConfig, NetrcSource, ProxySource};
-pub use credentials::redacted;
+pub use config::{FetchConfig, NetrcSource};
 pub use document::{ByteRange, Document, Get};
 pub use download::{Download, Fetched, Origin};
 pub use error::{FetchError, SentCredentials};

@@ -65,6 +65,18 @@ impl MediaType {
         matches!(self, Self::Manifest | Self::DockerManifest)
     }
 
+    /// OCI's name for the same bytes, where this is Docker's.
+    pub fn to_oci(&self) -> Self {
+        match self {
+            Self::DockerManifest => Self::Manifest,
+            Self::DockerManifestList => Self::Index,
+            Self::DockerConfig => Self::Config,
+            Self::DockerLayerGzip => Self::LayerGzip,
+            Self::DockerLayerTar => Self::LayerTar,
+            other => other.clone(),
+        }
+    }
+
     /// Whether this lists manifests of several platforms, in OCI's or Docker's spelling.
     pub const fn is_index(&self) -> bool {
         matches!(self, Self::Index | Self::DockerManifestList)
@@ -109,6 +121,11 @@ mod tests {
             assert_eq!(media_type.as_str(), name);
             assert_eq!(MediaType::from(name), media_type);
         }
+    }
+
+    #[test]
+    fn nothing_stays_dockers() {
+        assert!(NAMES.iter().all(|(media_type, _)| media_type.to_oci().as_str().contains("vnd.oci.")));
     }
 
     proptest! {

@@ -1,6 +1,73 @@
-//! Stacks and the components that they consist of.
+//! The components of stacks.
 
+use jiff::Timestamp;
 use serde::Serialize;
+
+use crate::{
+    ComponentKind, Configuration, EcrRepositories, Flavor, Name, RegistryFlavor, RegistryUri, UriError,
+    Values,
+};
+
+/// A registered component.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Component {
+    /// Its name, one among the components of its kind.
+    pub name: Name,
+    /// Its flavor and the values that it takes.
+    pub configuration: Configuration,
+    /// The service connector that gives its credentials.
+    pub connector: Option<Name>,
+    /// Who made it.
+    pub origin: Origin,
+    /// When it was registered.
+    pub created: Timestamp,
+    /// When it was changed last.
+    pub updated: Timestamp,
+}
+
+/// Who made something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// It is always there and never changes.
+    BuiltIn,
+    /// The user.
+    Registered,
+}
+
+impl Component {
+    /// What it is for.
+    pub const fn kind(&self) -> ComponentKind {
+        self.flavor().kind()
+    }
+
+    /// Its flavor.
+    pub const fn flavor(&self) -> Flavor {
+        self.configuration.flavor()
+    }
+
+    /// The configuration values that were given.
+    pub const fn values(&self) -> &Values {
+        self.configuration.values()
+    }
+
+    /// The container registry that it is, if it is one.
+    pub fn container_registry(&self) -> Result<Option<ContainerRegistry>, UriError> {
+        let flavor = match self.flavor() {
+            Flavor::EmbeddedRegistry => return Ok(Some(ContainerRegistry::Embedded)),
+            Flavor::Registry(flavor) => flavor,
+            _ => return Ok(None),
+        };
+        Ok(Some(ContainerRegistry::Remote(Box::new(RemoteRegistry {
+            name: self.name.clone(),
+            flavor,
+            uri: self.configuration.uri()?,
+            default_repository: self.configuration.default_repository(),
+            repositories: self.configuration.repositories(),
+            connector: self.connector.clone(),
+        }))))
+    }
+}
 
 /// What runs the steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -13,19 +80,41 @@ pub enum Orchestrator {
 }
 
 /// Where images are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContainerRegistry {
     /// The registry in longshore's own data folder.
     Embedded,
+    /// A registry elsewhere.
+    Remote(Box<RemoteRegistry>),
+}
+
+/// A registry that is reached over the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteRegistry {
+    /// The component's name.
+    pub name: Name,
+    /// Its flavor.
+    pub flavor: RegistryFlavor,
+    /// Where its images are.
+    pub uri: RegistryUri,
+    /// The repository below the URI for images whose settings name none, instead of the pipeline's name.
+    pub default_repository: Option<String>,
+    /// How repositories are made, where a push does not make them by itself.
+    pub repositories: Option<EcrRepositories>,
+    /// The service connector that gives its credentials. Without one they come from the docker configuration.
+    pub connector: Option<Name>,
 }
 
 impl ContainerRegistry {
-    /// What the names of its images begin with. `longshore registry serve` listens there by default, so the
-    /// names that a build prints can be pulled once it runs.
-    pub const fn uri(self) -> &'static str {
+    /// What the names of images in the embedded registry begin with. `longshore registry serve` listens there by
+    /// default, so the names that a build prints can be pulled once it runs.
+    pub const EMBEDDED_URI: &'static str = "localhost:5000";
+
+    /// What the names of its images begin with.
+    pub fn uri(&self) -> String {
         match self {
-            Self::Embedded => "localhost:5000",
+            Self::Embedded => Self::EMBEDDED_URI.to_owned(),
+            Self::Remote(registry) => registry.uri.to_string(),
         }
     }
 }
@@ -44,78 +133,4 @@ pub enum ImageBuilder {
 pub enum ArtifactStore {
     /// A folder on this machine.
     Local,
-}
-
-/// One of each.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Stack {
-    /// The stack's name.
-    pub name: &'static str,
-    /// What runs the steps.
-    pub orchestrator: Orchestrator,
-    /// Where images are kept, if any are made.
-    pub container_registry: Option<ContainerRegistry>,
-    /// What builds images, if any are made.
-    pub image_builder: Option<ImageBuilder>,
-    /// Where the steps' outputs are kept.
-    pub artifact_store: ArtifactStore,
-}
-
-/// The stacks that exist without being registered.
-const BUILT_IN: [Stack; 2] = [
-    Stack {
-        name: "default",
-        orchestrator: Orchestrator::LocalContainer,
-        container_registry: Some(ContainerRegistry::Embedded),
-        image_builder: Some(ImageBuilder::Native),
-        artifact_store: ArtifactStore::Local,
-    },
-    Stack {
-        name: "local",
-        orchestrator: Orchestrator::Local,
-        container_registry: None,
-        image_builder: None,
-        artifact_store: ArtifactStore::Local,
-    },
-];
-
-/// No stack has that name.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("there is no stack named `{name}`; there are: {}", .existing.join(", "))]
-pub struct StackError {
-    /// The name.
-    pub name: String,
-    /// The names that exist.
-    pub existing: Vec<&'static str>,
-}
-
-impl Stack {
-    /// All stacks.
-    pub fn all() -> Vec<Self> {
-        BUILT_IN.to_vec()
-    }
-
-    /// The stack of that name.
-    pub fn named(name: &str) -> Result<Self, StackError> {
-        Self::all().into_iter().find(|stack| stack.name == name).ok_or_else(|| StackError {
-            name: name.to_owned(),
-            existing: BUILT_IN.iter().map(|stack| stack.name).collect(),
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_default_stack_exists() {
-        assert_eq!(Stack::named("default").unwrap().orchestrator, Orchestrator::LocalContainer);
-    }
-
-    #[test]
-    fn an_unknown_stack_is_answered_with_those_there_are() {
-        let error = Stack::named("prod").unwrap_err();
-        assert_eq!(error.to_string(), "there is no stack named `prod`; there are: default, local");
-    }
 }

@@ -5,14 +5,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The folders of data that must be kept and of caches that can be made again.
+/// The key's name, beside the database.
+pub(crate) const KEY_FILE: &str = "secrets.key";
+
+/// The folders of data that must be kept, of caches that can be made again, and of the user's own settings.
 ///
-/// `$LONGSHORE_HOME/{data,cache}` when that is set; else the XDG base directories: `$XDG_DATA_HOME/longshore`
-/// (`~/.local/share/longshore`) and `$XDG_CACHE_HOME/longshore` (`~/.cache/longshore`).
+/// `$LONGSHORE_HOME/{data,cache,config}` when that is set; else the XDG base directories: `$XDG_DATA_HOME/longshore`
+/// (`~/.local/share/longshore`), `$XDG_CACHE_HOME/longshore` (`~/.cache/longshore`) and `$XDG_CONFIG_HOME/longshore`
+/// (`~/.config/longshore`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Home {
     data: PathBuf,
     cache: PathBuf,
+    config: PathBuf,
 }
 
 /// No folder can be named.
@@ -27,7 +32,11 @@ impl Home {
         let folder = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
         if let Some(home) = variable("LONGSHORE_HOME").filter(|home| !home.is_empty()) {
             let home = std::path::absolute(home).map_err(|_| HomeError)?;
-            return Ok(Self { data: home.join("data"), cache: home.join("cache") });
+            return Ok(Self {
+                data: home.join("data"),
+                cache: home.join("cache"),
+                config: home.join("config"),
+            });
         }
         let xdg = |name, default: &str| {
             folder(name)
@@ -35,7 +44,11 @@ impl Home {
                 .map(|base| base.join("longshore"))
                 .ok_or(HomeError)
         };
-        Ok(Self { data: xdg("XDG_DATA_HOME", ".local/share")?, cache: xdg("XDG_CACHE_HOME", ".cache")? })
+        Ok(Self {
+            data: xdg("XDG_DATA_HOME", ".local/share")?,
+            cache: xdg("XDG_CACHE_HOME", ".cache")?,
+            config: xdg("XDG_CONFIG_HOME", ".config")?,
+        })
     }
 
     /// The embedded registry: blobs, repositories, tags.
@@ -48,9 +61,19 @@ impl Home {
         self.data.join("artifacts")
     }
 
-    /// The database of builds and runs.
+    /// The database of stacks, builds and runs. The key that seals its secrets is beside it.
     pub fn database(&self) -> PathBuf {
         self.data.join("state.db")
+    }
+
+    /// `hosts.toml`: where registries are really served.
+    pub fn hosts_file(&self) -> PathBuf {
+        self.config.join("hosts.toml")
+    }
+
+    /// The key that seals the secrets in the database.
+    pub fn key_file(&self) -> PathBuf {
+        self.database().with_file_name(KEY_FILE)
     }
 
     /// Downloaded wheels and Debian packages, by digest.
@@ -61,6 +84,11 @@ impl Home {
     /// The table of pure functions.
     pub fn table(&self) -> PathBuf {
         self.cache.join("table")
+    }
+
+    /// What registries were found not to support.
+    pub fn capabilities(&self) -> PathBuf {
+        self.cache.join("registries.json")
     }
 
     /// Unpacked layers.
@@ -82,6 +110,11 @@ impl Home {
     pub fn cache(&self) -> &Path {
         &self.cache
     }
+
+    /// The folder of the user's own settings.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
 }
 
 #[cfg(test)]
@@ -101,12 +134,14 @@ mod tests {
             .unwrap();
         assert_eq!(home.registry(), Path::new("/home/me/.local/share/longshore/registry"));
         assert_eq!(home.downloads(), Path::new("/fast/longshore/downloads"));
+        assert_eq!(home.hosts_file(), Path::new("/home/me/.config/longshore/hosts.toml"));
     }
 
     #[test]
     fn one_variable_moves_everything() {
         let home = home(&[("LONGSHORE_HOME", "/x"), ("HOME", "/home/me")]).unwrap();
         assert_eq!((home.data(), home.cache()), (Path::new("/x/data"), Path::new("/x/cache")));
+        assert_eq!(home.hosts_file(), Path::new("/x/config/hosts.toml"));
     }
 
     #[test]

@@ -1,17 +1,40 @@
-//! Stacks and their components, and the records of builds and runs.
+//! Stacks, their components and service connectors, and the records of builds and runs.
 //!
 //! A *stack* says where a pipeline runs (its orchestrator), where its images are kept (its container registry),
 //! what builds them (its image builder) and where its steps' outputs go (its artifact store). Two stacks exist
 //! without being registered: `default`, which runs steps in containers on this machine, and `local`, which runs
-//! them in one process here. The records of builds and runs are in one SQLite database, [`State`].
+//! them in one process here. A *service connector* is stored credentials that a container registry is connected to.
+//!
+//! All of it is in one SQLite database, [`State`], secrets sealed. What must be verified before it is stored is given
+//! to the caller's function first. [`Access`] alone uses the network, through the connectors.
 #![forbid(unsafe_code)]
 
+mod access;
 mod component;
+mod configuration;
+mod field;
+mod flavor;
 mod home;
+mod name;
+mod provider;
 mod record;
+mod registry_uri;
+mod seal;
+mod stack;
 mod state;
 
-pub use component::{ArtifactStore, ContainerRegistry, ImageBuilder, Orchestrator, Stack, StackError};
+pub use access::{Access, AccessError};
+pub use component::{
+    ArtifactStore, Component, ContainerRegistry, ImageBuilder, Orchestrator, Origin, RemoteRegistry,
+};
+pub use configuration::{Configuration, ConfigurationError, Creation, EcrRepositories, Mutability, Scan};
+pub use field::{Field, Need, Shape, Values};
+pub use flavor::{ComponentKind, Flavor, FlavorError, Registrable, RegistryFlavor};
 pub use home::{Home, HomeError};
+pub use name::{Name, NameError};
+pub use provider::{Ecr, Provider};
 pub use record::{Build, Run, RunId, RunStatus, StepRun};
-pub use state::{State, StateError};
+pub use registry_uri::{RegistryUri, UriError};
+pub use seal::SealError;
+pub use stack::{Parts, RegisteredStack, Stack};
+pub use state::{NewComponent, NewConnector, RegisteredConnector, Selection, State, StateError, Subject};

@@ -8,7 +8,10 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use longshore_testkit::{HostileConfig, HostileRegistry, TokenConfig, TokenServer};
+use longshore_testkit::{
+    HostileConfig, HostileRegistry, TokenConfig, TokenServer,
+    cloud::{GoogleCloud, MicrosoftCloud},
+};
 use serde_json::{Value, json};
 
 #[derive(Debug, Parser)]
@@ -26,8 +29,22 @@ enum Standin {
         #[arg(long)]
         config: PathBuf,
     },
-    /// The hostile registry, with nothing in it and nothing to go wrong. Prints `host`.
-    HostileRegistry,
+    /// The hostile registry, with nothing in it. Prints `host`.
+    HostileRegistry {
+        /// A file of JSON with what is to go wrong; without one nothing does. `{"rules": [{"operation": "upload-put",
+        /// "times": 1, "fault": {"refused": {"status": 503}}}]}`
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
+    /// Google's token services. Prints `url`, `metadata_host`, `service_account` and `authorized_user` (their files).
+    Google,
+    /// Microsoft's token services, and a registry of that name. Prints `url`, `secure_url`, `certificate` (PEM) and what
+    /// its application proves who it is with.
+    Microsoft {
+        /// The registry's host, as image references have it.
+        #[arg(long, default_value = "myregistry.azurecr.io")]
+        registry: String,
+    },
 }
 
 fn main() -> io::Result<()> {
@@ -43,9 +60,36 @@ fn main() -> io::Result<()> {
                 "certificate": authority.certificate(),
             }))
         }
-        Standin::HostileRegistry => {
-            let registry = HostileRegistry::start(HostileConfig::default())?;
+        Standin::HostileRegistry { config } => {
+            let config: HostileConfig = match config {
+                Some(path) => serde_json::from_reader(File::open(path)?)?,
+                None => HostileConfig::default(),
+            };
+            let registry = HostileRegistry::start(config)?;
             until_input_ends(&json!({ "host": registry.host() }))
+        }
+        Standin::Google => {
+            let cloud = GoogleCloud::start()?;
+            until_input_ends(&json!({
+                "url": cloud.url(),
+                "metadata_host": cloud.metadata_host(),
+                "service_account": serde_json::from_str::<Value>(&cloud.service_account_json())?,
+                "authorized_user": serde_json::from_str::<Value>(&cloud.authorized_user_json())?,
+            }))
+        }
+        Standin::Microsoft { registry } => {
+            let cloud = MicrosoftCloud::start(&registry)?;
+            let secrets = cloud.secrets();
+            until_input_ends(&json!({
+                "url": cloud.url(),
+                "secure_url": cloud.secure_url(),
+                "certificate": cloud.certificate(),
+                "registry": registry,
+                "tenant_id": secrets.tenant,
+                "client_id": secrets.client,
+                "client_secret": secrets.secret,
+                "subscription_id": secrets.subscription,
+            }))
         }
     }
 }

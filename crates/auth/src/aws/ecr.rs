@@ -223,7 +223,7 @@ impl<'a> Ecr<'a> {
         let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target.as_str())];
         let body = input.to_string().into_bytes();
         let request = client.signed(what, url, &headers, body, &keys, &self.host.region, service)?;
-        Ok(client.service.send(what, request).await?.good().map_err(|answer| {
+        Ok(client.service.send(what, request).await?.accepted(|answer| {
             let refusal = answer.refusal();
             let remedy =
                 aws_remedy(&refusal, &format!("allow {service}:{action} in the policies of the identity"));

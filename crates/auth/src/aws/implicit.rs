@@ -79,7 +79,7 @@ impl Implicit<'_> {
     /// The keys that there are.
     pub(super) async fn keys(&self) -> Result<Keys, AuthError> {
         if self.profile.is_none() {
-            if let Some(keys) = self.from_environment() {
+            if let Some(keys) = self.keys_of_environment() {
                 return Ok(keys);
             }
             if let (Some(arn), Some(file)) =
@@ -132,7 +132,7 @@ impl Implicit<'_> {
         Ok(profiles.setting(profile, "region").map(str::to_owned))
     }
 
-    fn from_environment(&self) -> Option<Keys> {
+    fn keys_of_environment(&self) -> Option<Keys> {
         Some(Keys {
             id: self.env("AWS_ACCESS_KEY_ID")?.to_owned(),
             secret: Secret::new(self.env("AWS_SECRET_ACCESS_KEY")?),
@@ -153,7 +153,7 @@ impl Implicit<'_> {
             Source::WebIdentity { role, token_file } => self.web_identity(&role, &token_file).await?,
             Source::SingleSignOn(sign_on) => self.single_sign_on(&sign_on).await?,
             Source::Program(program) => self.program(&program).await?,
-            Source::Environment => self.from_environment().ok_or_else(|| {
+            Source::Environment => self.keys_of_environment().ok_or_else(|| {
                 self.unusable(
                     "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set",
                     "set them, as the profile says",
@@ -193,7 +193,7 @@ impl Implicit<'_> {
         #[serde(rename_all = "camelCase")]
         struct Cached {
             access_token: Secret,
-            expires_at: Timestamp,
+            expires_at: String,
         }
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -211,9 +211,8 @@ impl Implicit<'_> {
         let again = format!("sign in with `aws sso login --profile {}`", sign_on.profile);
         // The cache's files are named so by the AWS CLI.
         let name = digest(&SHA1_FOR_LEGACY_USE_ONLY, sign_on.cache_key.as_bytes());
-        let name: String = name.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        let home = self.client.environment.home().unwrap_or_default();
-        let path = home.join(".aws/sso/cache").join(format!("{name}.json"));
+        let mut path = self.client.environment.home().unwrap_or_default().join(".aws/sso/cache");
+        path.push(format!("{}.json", hex(name.as_ref())));
         let cached: Cached = std::fs::read(&path)
             .map_err(|_| {
                 self.unusable(format!("nobody is signed in for the profile '{}'", sign_on.profile), &again)
@@ -222,7 +221,9 @@ impl Implicit<'_> {
                 serde_json::from_slice(&bytes)
                     .map_err(|_| self.unusable(format!("{} is not a sign-in token", path.display()), &again))
             })?;
-        if cached.expires_at <= Timestamp::now() {
+        // Old versions of the AWS CLI write `UTC` for `Z`.
+        let expires = cached.expires_at.replace("UTC", "Z").parse::<Timestamp>();
+        if expires.is_ok_and(|expires| expires <= Timestamp::now()) {
             return Err(self
                 .unusable(format!("the sign-in of the profile '{}' has expired", sign_on.profile), &again));
         }
@@ -241,8 +242,7 @@ impl Implicit<'_> {
             .service
             .send(&what, request)
             .await?
-            .good()
-            .map_err(|answer| answer.refused(&what, &answer.refusal(), &again))?;
+            .accepted(|answer| answer.refused(&what, &answer.refusal(), &again))?;
         let given = answer.parse::<Answer>(&what)?.role_credentials;
         Ok(Keys {
             id: given.access_key_id,
@@ -330,7 +330,7 @@ impl Implicit<'_> {
         if let Some(token) = &token {
             request = request.header("authorization", token);
         }
-        let answer = self.client.service.nearby().send(what, request).await?.good().map_err(|answer| {
+        let answer = self.client.service.nearby().send(what, request).await?.accepted(|answer| {
             answer.refused(what, &answer.refusal(), "check that the task or pod has a role")
         })?;
         Ok(answer.parse::<Given>(what)?.into())
@@ -366,20 +366,20 @@ impl Implicit<'_> {
             }
             answer => answer?,
         };
-        let refused = |answer: Answer| {
+        let refused = |answer: &Answer| {
             answer.refused(
                 what,
                 &answer.refusal(),
                 "attach a role to this instance, or use the method secret-key",
             )
         };
-        let token = answer.good().map_err(refused)?.text();
+        let token = answer.accepted(refused)?.text();
         let get = |path: String| {
             let (service, url) = (&service, url(&path));
             let token = &token;
             async move {
                 let request = Request::get(url?).header("x-aws-ec2-metadata-token", token);
-                service.send(what, request).await?.good().map_err(refused)
+                service.send(what, request).await?.accepted(refused)
             }
         };
         const ROLES: &str = "meta-data/iam/security-credentials/";
@@ -387,4 +387,12 @@ impl Implicit<'_> {
         let role = roles.lines().next().unwrap_or_default().trim();
         Ok(get(format!("{ROLES}{role}")).await?.parse::<Given>(what)?.into())
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
 }

@@ -39,14 +39,10 @@ pub(crate) struct Aws {
 }
 
 impl Aws {
-    pub(crate) fn new(
-        config: &Config,
-        service: Service,
-        environment: Environment,
-    ) -> Result<Self, AuthError> {
+    pub(crate) fn new(config: &Config, service: Service, environment: Environment) -> Self {
         let endpoint_url = config.text("endpoint_url").map(str::to_owned);
         let client = Client { service, environment, endpoint_url };
-        Ok(Self { client, config: config.clone(), sessions: Cache::default() })
+        Self { client, config: config.clone(), sessions: Cache::default() }
     }
 
     pub(crate) fn forget(&self) {

@@ -110,7 +110,7 @@ impl Sts<'_> {
             .extend_pairs(fields)
             .finish();
         let request = self.request(what, url, body, keys)?;
-        self.client.service.send(what, request).await?.good().map_err(|answer| {
+        self.client.service.send(what, request).await?.accepted(|answer| {
             let refusal = answer.refusal();
             let remedy = aws_remedy(&refusal, "allow it in the policies of the user and of the role");
             answer.refused(what, &refusal, remedy)

@@ -232,8 +232,8 @@ impl Entra {
         let fields = [("grant_type", "client_credentials"), ("client_id", client), ("scope", &scope)];
         let now = Timestamp::now();
         let request = Request::form(url, fields.into_iter().chain(proof.iter().copied()));
-        let answer = self.service.send(&what, request).await?.good().map_err(|answer| {
-            let refusal = entra_refusal(&answer);
+        let answer = self.service.send(&what, request).await?.accepted(|answer| {
+            let refusal = entra_refusal(answer);
             let remedy = remedy(&refusal, client, tenant);
             answer.refused(&what, &refusal, remedy)
         })?;
@@ -277,10 +277,10 @@ impl Entra {
             }
             answer => answer?,
         };
-        let answer = answer.good().map_err(|answer| {
+        let answer = answer.accepted(|answer| {
             answer.refused(
                 what,
-                &entra_refusal(&answer),
+                &entra_refusal(answer),
                 "assign a managed identity to this machine; name it with --client_id if it is user-assigned",
             )
         })?;

@@ -62,14 +62,9 @@ struct Catalog {
 }
 
 impl Azure {
-    pub(crate) fn new(
-        config: &Config,
-        service: Service,
-        hosts: Hosts,
-        environment: Environment,
-    ) -> Result<Self, AuthError> {
+    pub(crate) fn new(config: &Config, service: Service, hosts: Hosts, environment: Environment) -> Self {
         let entra = Entra::new(config, service.clone(), environment);
-        Ok(Self { entra, cloud: Cloud::named(config.required("cloud")), service, hosts })
+        Self { entra, cloud: Cloud::named(config.required("cloud")), service, hosts }
     }
 
     fn cloud_of(&self, host: &str) -> Cloud {
@@ -90,7 +85,7 @@ impl Azure {
             [("grant_type", "access_token"), ("service", host), ("access_token", token.secret.expose())];
         let tenant = tenant.as_deref().map(|tenant| ("tenant", tenant));
         let request = Request::form(url, fields.into_iter().chain(tenant)).at(endpoint);
-        let answer = self.service.send(&what, request).await?.good().map_err(|answer| {
+        let answer = self.service.send(&what, request).await?.accepted(|answer| {
             let remedy = format!(
                 "check that {host} is in the tenant of {account}, that the account has a role such as AcrPush on it, \
                  and that the registry's firewall lets this machine in"
@@ -159,15 +154,14 @@ impl Azure {
         let (mut found, mut next) = (Vec::new(), Some(first.clone()));
         for _ in 0..MOST_PAGES {
             let Some(url) = next.take() else { break };
-            let answer = self.service.send(&what, Request::get(url).bearer(&token)).await?.good().map_err(
-                |answer| {
+            let answer =
+                self.service.send(&what, Request::get(url).bearer(&token)).await?.accepted(|answer| {
                     answer.refused(
                         &what,
                         &answer.refusal(),
                         "grant the account the role Reader on the subscription",
                     )
-                },
-            )?;
+                })?;
             let page: Registries = answer.parse(&what)?;
             found.extend(page.value.into_iter().map(|registry| registry.properties.login_server));
             // The token goes to Resource Manager and nowhere else.
@@ -191,8 +185,8 @@ impl Azure {
         ];
         let answer = self.service.send(&what, Request::form(url, fields).at(endpoint.clone())).await?;
         let refused =
-            |answer: crate::service::Answer| answer.refused(&what, &answer.refusal(), "grant AcrPull on it");
-        let token: AccessToken = answer.good().map_err(refused)?.parse(&what)?;
+            |answer: &crate::service::Answer| answer.refused(&what, &answer.refusal(), "grant AcrPull on it");
+        let token: AccessToken = answer.accepted(refused)?.parse(&what)?;
         let mut found: Vec<String> = Vec::new();
         for _ in 0..MOST_PAGES {
             // Paging by `last` rather than by `Link`, which could name another host.
@@ -201,8 +195,7 @@ impl Azure {
                 url.query_pairs_mut().append_pair("last", last);
             }
             let request = Request::get(url).bearer(&token.access_token).at(endpoint.clone());
-            let page: Catalog =
-                self.service.send(&what, request).await?.good().map_err(refused)?.parse(&what)?;
+            let page: Catalog = self.service.send(&what, request).await?.accepted(refused)?.parse(&what)?;
             let page = page.repositories.unwrap_or_default();
             let full = page.len() >= 1000;
             found.extend(page);

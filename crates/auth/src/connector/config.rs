@@ -92,13 +92,18 @@ pub(super) fn hint<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Hin
 }
 
 impl Config {
-    /// Checks values by the table. Names may be written with `-` for `_`.
+    /// Checks values by the table. Names may be written with `-` for `_`; the line break at the end of a value, as files
+    /// have it, is not a part of it.
     pub fn new(
         connector: ConnectorType,
         method: &str,
         values: BTreeMap<String, String>,
     ) -> Result<Self, ConfigError> {
-        Self::checked(connector, method, values.into_iter().map(|(name, value)| (name, Value::Plain(value))))
+        Self::checked(
+            connector,
+            method,
+            values.into_iter().map(|(name, value)| (name, Value::Secret(Secret::new(value)))),
+        )
     }
 
     /// A configuration from what [`Config::plain`] and [`Config::secrets`] gave, which were stored apart.
@@ -125,10 +130,10 @@ impl Config {
                 let hint = hint(&name, method.fields.iter().map(|field| field.name));
                 return Err(ConfigError::UnknownField { connector, method: method.name, field: name, hint });
             };
-            let value = match (field.kind, value) {
-                (Kind::Secret, Value::Plain(text)) => Value::Secret(Secret::new(text)),
-                (Kind::Plain, Value::Secret(secret)) => Value::Plain(secret.expose().to_owned()),
-                (_, value) => value,
+            let text = value.text().trim_end_matches(['\r', '\n']);
+            let value = match field.kind {
+                Kind::Secret => Value::Secret(Secret::new(text)),
+                Kind::Plain => Value::Plain(text.to_owned()),
             };
             form::check(field, value.text())
                 .map_err(|reason| ConfigError::Invalid { field: field.name, reason })?;
@@ -251,6 +256,12 @@ mod tests {
             error.contains("There are: aws_access_key_id, ") && !error.contains("did you mean"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_files_last_line_break_is_not_a_part_of_the_value() {
+        let made = config(ConnectorType::Gcp, "oauth2-token", &[("token", "ya29.x\r\n")]).unwrap();
+        assert_eq!(made.secrets()["token"].expose(), "ya29.x");
     }
 
     #[test]

@@ -47,11 +47,14 @@ pub(super) fn check(field: &Field, value: &str) -> Result<(), String> {
     }
     let fine = |fine: bool, wanted: &str| if fine { Ok(()) } else { Err(wanted.to_owned()) };
     match field.form {
-        Form::Text if field.name == "cloud" => fine(
-            matches!(value, "public" | "china" | "us-government"),
-            "must be public, china or us-government",
+        Form::Text => {
+            fine(!value.contains(char::is_control), "has a line break or another control character")
+        }
+        Form::Username => fine(
+            !value.contains(|c: char| c.is_control() || c == ':'),
+            "has a colon or a control character, which user names cannot have",
         ),
-        Form::Text => Ok(()),
+        Form::OneOf(names) => fine(names.contains(&value), &format!("must be one of {}", names.join(", "))),
         Form::Host => host(value),
         Form::Url => url(value),
         Form::Tenant => fine(
@@ -195,6 +198,9 @@ mod tests {
     fn wrong_values_are_named_by_what_is_wrong() {
         for (form, value, part) in [
             (Form::Text, "  ", "empty"),
+            (Form::Text, "a\nb", "line break"),
+            (Form::Username, "a:b", "colon"),
+            (Form::OneOf(&["a", "b"]), "c", "must be one of a, b"),
             (Form::Host, "https://ghcr.io", "without a scheme"),
             (Form::Host, "ghcr.io/me", "without a path"),
             (Form::Host, "a b", "not a host"),

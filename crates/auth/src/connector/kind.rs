@@ -67,8 +67,12 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Form {
-    /// Anything but nothing.
+    /// A line of text.
     Text,
+    /// A user name, which `Basic` has no place for a colon in (RFC 7617 §2).
+    Username,
+    /// One of these.
+    OneOf(&'static [&'static str]),
     /// The host of a registry, with its port if it has one.
     Host,
     /// An https URL; http is accepted for this machine itself.

@@ -6,7 +6,7 @@ use longshore_endpoint::{Hosts, Web};
 
 use super::{Config, ConnectorType, password::Password};
 use crate::{
-    AuthError, Credential, CredentialSource, Environment, Found, HostPattern, Lease, Target,
+    AuthError, Credential, CredentialSource, Environment, Found, HostPattern, Lease, Renewal, Target,
     aws::{self, Aws, Ecr},
     azure::{self, Azure},
     cache::Cache,
@@ -31,7 +31,7 @@ pub struct Connector {
 #[derive(Debug)]
 enum Backend {
     Docker(Password),
-    Gcp(Google),
+    Gcp(Box<Google>),
     Azure(Azure),
     Aws(Aws),
 }
@@ -84,9 +84,9 @@ impl Connector {
         let service = Service::new(web, format!("service connector {name}"));
         let backend = match config.connector_type() {
             ConnectorType::Docker => Backend::Docker(Password::new(&config, service.clone(), hosts)),
-            ConnectorType::Gcp => Backend::Gcp(Google::new(&config, service.clone(), environment)?),
-            ConnectorType::Azure => Backend::Azure(Azure::new(&config, service.clone(), hosts, environment)?),
-            ConnectorType::Aws => Backend::Aws(Aws::new(&config, service.clone(), environment)?),
+            ConnectorType::Gcp => Backend::Gcp(Box::new(Google::new(&config, service.clone(), environment)?)),
+            ConnectorType::Azure => Backend::Azure(Azure::new(&config, service.clone(), hosts, environment)),
+            ConnectorType::Aws => Backend::Aws(Aws::new(&config, service.clone(), environment)),
         };
         Ok(Self { name, config, service, backend, bound: None, leases: Cache::default() })
     }
@@ -203,6 +203,14 @@ impl Connector {
         }
     }
 
+    /// Whether it gets new credentials by itself: not from a token that was given to it.
+    fn renewal(&self) -> Renewal {
+        match self.config.method().name {
+            "oauth2-token" | "access-token" | "sts-token" => Renewal::ByHand,
+            _ => Renewal::Automatic,
+        }
+    }
+
     async fn lease(&self, host: &str) -> Result<Lease, AuthError> {
         let (credential, expires) = match &self.backend {
             Backend::Docker(password) => (password.credential(), None),
@@ -223,7 +231,7 @@ impl Connector {
                 aws.ecr(registry).authorization_token().await?
             }
         };
-        Ok(Lease { credential, expires, origin: self.service.origin().to_owned() })
+        Ok(Lease { credential, expires, renewal: self.renewal(), origin: self.service.origin().to_owned() })
     }
 }
 

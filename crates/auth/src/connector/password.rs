@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Password {
     username: String,
-    password: Secret,
+    secret: Secret,
     service: Service,
     hosts: Hosts,
 }
@@ -40,14 +40,14 @@ impl Password {
     pub(super) fn new(config: &Config, service: Service, hosts: Hosts) -> Self {
         Self {
             username: config.required("username").to_owned(),
-            password: config.secret("password"),
+            secret: config.secret("password"),
             service,
             hosts,
         }
     }
 
     pub(super) fn credential(&self) -> Credential {
-        Credential::Basic { username: self.username.clone(), password: self.password.clone() }
+        Credential::Basic { username: self.username.clone(), password: self.secret.clone() }
     }
 
     pub(super) fn identity(&self, proof: Proof) -> Identity {
@@ -72,16 +72,16 @@ impl Password {
                 challenge(&answer).ok_or_else(|| self.no_registry(&what, host, &answer))?
             }
             StatusCode::OK if !answer.is_page() => {
-                let answer = ask(Request::get(url).basic(&self.username, &self.password)).await?;
+                let answer = ask(Request::get(url).basic(&self.username, &self.secret)).await?;
                 return match answer.status {
                     StatusCode::OK => Ok(self.identity(Proof::OpenRegistry)),
-                    _ => Err(self.wrong_password(&what, &answer)),
+                    _ => Err(wrong_password(&what, &answer)),
                 };
             }
             _ => return Err(self.no_registry(&what, host, &answer)),
         };
         let request = match challenge {
-            Challenge::Basic => Request::get(url).basic(&self.username, &self.password),
+            Challenge::Basic => Request::get(url).basic(&self.username, &self.secret),
             Challenge::Bearer { realm, service } => {
                 let token = self.token(&what, &endpoint, &realm, service.as_deref()).await?;
                 Request::get(url).bearer(&token)
@@ -91,7 +91,7 @@ impl Password {
         if answer.status.is_success() {
             Ok(self.identity(Proof::Accepted))
         } else {
-            Err(self.wrong_password(&what, &answer))
+            Err(wrong_password(&what, &answer))
         }
     }
 
@@ -124,20 +124,14 @@ impl Password {
             .append_pair("account", &self.username)
             .append_pair("client_id", "longshore");
         let same = (url.host_str(), url.port()) == (endpoint.url.host_str(), endpoint.url.port());
-        let mut request = Request::get(url).basic(&self.username, &self.password);
+        let mut request = Request::get(url).basic(&self.username, &self.secret);
         if same {
             request = request.at(endpoint.clone());
         }
         let answer = self.service.send(what, request).await?;
-        let answer = answer.good().map_err(|answer| self.wrong_password(what, &answer))?;
+        let answer = answer.accepted(|answer| wrong_password(what, answer))?;
         let token: Token = answer.parse(what)?;
-        token.token.or(token.access_token).ok_or_else(|| self.wrong_password(what, &answer))
-    }
-
-    fn wrong_password(&self, what: &str, answer: &Answer) -> AuthError {
-        let remedy = "check the user name and password, and whether the registry wants an access token in place of the \
-                      password (ghcr.io does, and docker.io for accounts with two factors)";
-        answer.refused(what, &answer.refusal(), remedy)
+        token.token.or(token.access_token).ok_or_else(|| wrong_password(what, &answer))
     }
 
     fn no_registry(&self, what: &str, host: &str, answer: &Answer) -> AuthError {
@@ -148,6 +142,12 @@ impl Password {
             "check the registry's host",
         )
     }
+}
+
+fn wrong_password(what: &str, answer: &Answer) -> AuthError {
+    let remedy = "check the user name and password, and whether the registry wants an access token in place of the \
+                  password (ghcr.io does, and docker.io for accounts with two factors)";
+    answer.refused(what, &answer.refusal(), remedy)
 }
 
 /// The challenge that is best answered: a token where one is offered.

@@ -24,7 +24,7 @@ pub(super) const DOCKER: &[Method] = &[Method {
     name: "password",
     summary: "A user name and a password or access token.",
     fields: &[
-        required("username", Form::Text, "The user name"),
+        required("username", Form::Username, "The user name"),
         required("password", Form::Text, "The password or access token").secret(),
         optional(
             "registry",
@@ -131,7 +131,7 @@ const RESOURCE_MANAGER: Field = optional(
 );
 const CLOUD: Field = optional(
     "cloud",
-    Form::Text,
+    Form::OneOf(&["public", "china", "us-government"]),
     "public, china or us-government; read from the registry's host where there is one",
 )
 .or("public");

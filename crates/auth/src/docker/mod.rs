@@ -14,8 +14,9 @@ pub use helper::Helper;
 pub(crate) use key::canonical_host;
 
 use crate::{
-    AuthError, Credential, CredentialSource, Environment, Found, Lease, Target,
+    AuthError, Credential, CredentialSource, Environment, Found, Lease, Renewal, Target,
     cache::{Cache, Expires},
+    token::written_expiry,
 };
 
 /// How long a helper's answer is used again. Helpers of clouds give tokens whose end they do not tell.
@@ -155,7 +156,12 @@ impl DockerConfig {
             let (name, needed) = match place {
                 Place::Here { key, credential } => {
                     let origin = format!("{shown} (auths, \"{key}\")");
-                    return Ok(Found::Lease(Lease { credential, expires: None, origin }));
+                    return Ok(Found::Lease(Lease {
+                        expires: written_expiry(&credential),
+                        credential,
+                        renewal: Renewal::ByHand,
+                        origin,
+                    }));
                 }
                 Place::Helper(name) => (name, true),
                 Place::Store { name, marked } => (name, marked),
@@ -173,7 +179,12 @@ impl DockerConfig {
             });
             if let Some(credential) = answer.await?.credential {
                 let origin = format!("{shown} (credential helper {})", helper.program());
-                return Ok(Found::Lease(Lease { credential, expires: None, origin }));
+                return Ok(Found::Lease(Lease {
+                    expires: written_expiry(&credential),
+                    credential,
+                    renewal: Renewal::ByHand,
+                    origin,
+                }));
             }
         }
         Ok(Found::Nothing)

@@ -16,7 +16,7 @@ use crate::{AuthError, Environment, Secret, connector::check_url};
 pub(crate) enum CredentialFile {
     ServiceAccount(ServiceAccountKey),
     User(AuthorizedUser),
-    External(ExternalAccount),
+    External(Box<ExternalAccount>),
     Impersonated(Impersonated),
 }
 
@@ -74,7 +74,7 @@ impl CredentialFile {
         };
         match kind.as_str() {
             "service_account" => Ok(Self::ServiceAccount(ServiceAccountKey::parse(text)?)),
-            "external_account" => Ok(Self::External(ExternalAccount::parse(text)?)),
+            "external_account" => Ok(Self::External(Box::new(ExternalAccount::parse(text)?))),
             "authorized_user" => {
                 let file: UserFile = parse_json(text, WHAT)?;
                 Ok(Self::User(AuthorizedUser {

@@ -107,11 +107,13 @@ async fn pages<P: DeserializeOwned, T>(
                 "check project_id and artifact_registry_endpoint",
             )
         })?;
-        let answer = service.send(&what, Request::get(url).bearer(token)).await?.good().map_err(|answer| {
+        let answer = service.send(&what, Request::get(url).bearer(token)).await?.accepted(|answer| {
             answer.refused(
                 &what,
                 &answer.refusal(),
-                format!("enable the Artifact Registry API in {project} and grant roles/artifactregistry.reader"),
+                format!(
+                    "enable the Artifact Registry API in {project} and grant roles/artifactregistry.reader"
+                ),
             )
         })?;
         let (more, token) = split(answer.parse(&what)?);

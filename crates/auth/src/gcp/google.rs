@@ -78,7 +78,7 @@ impl Google {
                 let text = config.required("external_account_json");
                 let account = ExternalAccount::parse(text)
                     .map_err(|error| unusable("external_account_json", &error))?;
-                Way::File(CredentialFile::External(account))
+                Way::File(CredentialFile::External(Box::new(account)))
             }
             "oauth2-token" => Way::Token {
                 token: config.secret("token"),
@@ -166,22 +166,22 @@ impl Google {
 
     async fn new_token(&self) -> Result<Token, AuthError> {
         match &self.way {
-            Way::File(file) => self.from_file(file).await,
-            Way::Machine => self.from_machine().await,
+            Way::File(file) => self.token_of_file(file).await,
+            Way::Machine => self.token_of_machine().await,
             Way::Token { token, .. } => Ok(Token { secret: token.clone(), expires: None }),
             Way::Impersonation { source, url, delegates, seconds, .. } => {
                 let token = match source {
-                    Some(key) => self.from_key(key).await?,
-                    None => self.from_machine().await?,
+                    Some(key) => self.token_of_key(key).await?,
+                    None => self.token_of_machine().await?,
                 };
                 self.impersonate(url, &token.secret, delegates, seconds).await
             }
         }
     }
 
-    async fn from_machine(&self) -> Result<Token, AuthError> {
+    async fn token_of_machine(&self) -> Result<Token, AuthError> {
         if let Some(file) = CredentialFile::find(&self.environment, self.service.origin())? {
-            return self.from_file(&file).await;
+            return self.token_of_file(&file).await;
         }
         let path = format!("instance/service-accounts/default/token?scopes={CLOUD_PLATFORM}");
         let answer = self.metadata(&path).await?;
@@ -189,14 +189,14 @@ impl Google {
     }
 
     // Boxed, because files of one type have a file of another inside.
-    fn from_file<'a>(&'a self, file: &'a CredentialFile) -> BoxFuture<'a, Result<Token, AuthError>> {
+    fn token_of_file<'a>(&'a self, file: &'a CredentialFile) -> BoxFuture<'a, Result<Token, AuthError>> {
         async move {
             match file {
-                CredentialFile::ServiceAccount(key) => self.from_key(key).await,
-                CredentialFile::User(user) => self.from_user(user).await,
-                CredentialFile::External(account) => self.from_external(account).await,
+                CredentialFile::ServiceAccount(key) => self.token_of_key(key).await,
+                CredentialFile::User(user) => self.token_of_user(user).await,
+                CredentialFile::External(account) => self.token_of_external(account).await,
                 CredentialFile::Impersonated(impersonated) => {
-                    let token = self.from_file(&impersonated.source).await?;
+                    let token = self.token_of_file(&impersonated.source).await?;
                     self.impersonate(&impersonated.url, &token.secret, &impersonated.delegates, "3600").await
                 }
             }
@@ -204,7 +204,7 @@ impl Google {
         .boxed()
     }
 
-    async fn from_key(&self, key: &ServiceAccountKey) -> Result<Token, AuthError> {
+    async fn token_of_key(&self, key: &ServiceAccountKey) -> Result<Token, AuthError> {
         let what = format!("get a token for {}", key.client_email);
         let now = Timestamp::now();
         let assertion = key.assertion(now).map_err(|error| {
@@ -219,7 +219,7 @@ impl Google {
             ("assertion", assertion.expose()),
         ];
         let answer = self.service.send(&what, Request::form(key.token_uri.clone(), fields)).await?;
-        let answer = answer.good().map_err(|answer| {
+        let answer = answer.accepted(|answer| {
             let refusal = answer.refusal();
             let remedy = key_remedy(&refusal, &key.client_email);
             answer.refused(&what, &refusal, remedy)
@@ -227,7 +227,7 @@ impl Google {
         Ok(answer.parse::<TokenAnswer>(&what)?.token(now))
     }
 
-    async fn from_user(&self, user: &AuthorizedUser) -> Result<Token, AuthError> {
+    async fn token_of_user(&self, user: &AuthorizedUser) -> Result<Token, AuthError> {
         let what = "get a token for the user of the application default credentials";
         let fields = [
             ("grant_type", "refresh_token"),
@@ -237,7 +237,7 @@ impl Google {
         ];
         let now = Timestamp::now();
         let answer = self.service.send(what, Request::form(user.token_uri.clone(), fields)).await?;
-        let answer = answer.good().map_err(|answer| {
+        let answer = answer.accepted(|answer| {
             answer.refused(
                 what,
                 &answer.refusal(),
@@ -247,7 +247,7 @@ impl Google {
         Ok(answer.parse::<TokenAnswer>(what)?.token(now))
     }
 
-    async fn from_external(&self, account: &ExternalAccount) -> Result<Token, AuthError> {
+    async fn token_of_external(&self, account: &ExternalAccount) -> Result<Token, AuthError> {
         let what = format!("exchange the other provider's token for {}", account.audience);
         let subject = self.subject_token(account).await?;
         let options = account
@@ -270,7 +270,7 @@ impl Google {
             request = request.basic(id, secret);
         }
         let now = Timestamp::now();
-        let answer = self.service.send(&what, request).await?.good().map_err(|answer| {
+        let answer = self.service.send(&what, request).await?.accepted(|answer| {
             answer.refused(
                 &what,
                 &answer.refusal(),
@@ -312,9 +312,11 @@ impl Google {
                 }
                 let whence = longshore_endpoint::redacted(url);
                 let what = format!("get the other provider's token from {whence}");
-                let answer =
-                    self.service.nearby().send(&what, Request::get(url.clone()).headers(made)).await?;
-                let answer = answer.good().map_err(|answer| {
+                // What is not encrypted is inside of the machine's own network, where no proxy is.
+                let service =
+                    if url.scheme() == "http" { self.service.nearby() } else { self.service.clone() };
+                let answer = service.send(&what, Request::get(url.clone()).headers(made)).await?;
+                let answer = answer.accepted(|answer| {
                     answer.refused(
                         &what,
                         &answer.refusal(),
@@ -352,7 +354,7 @@ impl Google {
             "delegates": delegates, "scope": [CLOUD_PLATFORM], "lifetime": format!("{seconds}s"),
         });
         let answer = self.service.send(&what, Request::json(url.clone(), &body).bearer(token)).await?;
-        let answer = answer.good().map_err(|answer| {
+        let answer = answer.accepted(|answer| {
             let refusal = answer.refusal();
             let remedy = match refusal.code.as_str() {
                 "NOT_FOUND" => format!("check that the service account {principal} exists"),
@@ -397,7 +399,7 @@ impl Google {
         if answer.headers.get("metadata-flavor").is_none_or(|flavor| flavor != "Google") {
             return Err(nowhere(format!("what answers at {host} is not Google's metadata server")));
         }
-        answer.good().map_err(|answer| {
+        answer.accepted(|answer| {
             answer.refused(
                 what,
                 &answer.refusal(),

@@ -13,20 +13,23 @@ asked = json.load(sys.stdin)
 answers: list[Any] = []
 
 
-def resolved(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: resolved(item) for key, item in value.items()}
-    if isinstance(value, str) and value.startswith("$"):
-        index, *path = value[1:].split(".")
-        answer = answers[int(index)]
-        for part in path:
-            answer = answer[part]
-        return answer
-    return value
+def looked_up(text: str) -> str:
+    index, *path = text.removeprefix("$").split(".")
+    answer = answers[int(index)]
+    for part in path:
+        answer = answer[part]
+    return str(answer)
+
+
+def resolved(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: looked_up(value) if isinstance(value, str) and value.startswith("$") else value
+        for name, value in values.items()
+    }
 
 
 for service, method, arguments in asked["calls"]:
-    session = boto3.Session(region_name=asked.get("region"), **resolved(asked.get("session", {})))
+    session = boto3.Session(region_name=asked.get("region"), **asked.get("session", {}))
     client = session.client(service, **resolved(arguments.pop("client", {})))
-    answers.append(getattr(client, method)(**resolved(arguments)))
+    answers.append(getattr(client, method)(**arguments))
 json.dump(answers, sys.stdout, default=lambda value: value.timestamp())

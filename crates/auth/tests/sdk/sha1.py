@@ -4,4 +4,4 @@ import hashlib
 import json
 import sys
 
-json.dump(hashlib.sha1(json.load(sys.stdin).encode()).hexdigest(), sys.stdout)
+json.dump(hashlib.sha1(json.load(sys.stdin).encode(), usedforsecurity=False).hexdigest(), sys.stdout)

@@ -3,12 +3,14 @@
 use std::{env, fs::File, io::Read as _, path::PathBuf};
 
 use longshore_build::{Built, Request, Upgrade};
-use longshore_oci::{Reference, Tag};
+use longshore_oci::{Reference, Repository, Tag};
 use longshore_pipeline::{DockerSettings, Requirements};
+use longshore_stack::{ComponentKind, ContainerRegistry, RemoteRegistry, State};
 use serde_json::json;
 
 use crate::{
-    args::{BuildArguments, OutputFormat},
+    args::BuildArguments,
+    commands::preflight,
     context::{Context, URI},
     failure::Failure,
     output::{self, progress::Progress},
@@ -18,8 +20,12 @@ use crate::{
 /// Builds the image, or says what would be built.
 pub(crate) fn build(context: &Context, arguments: &BuildArguments) -> Result<(), Failure> {
     let progress = Progress::new();
-    let builder = context.builder()?;
+    let state = context.state()?;
     let request = request(arguments)?;
+    let remote = registered(&state, &request.repository)?;
+    let registries = context.registries(&state, remote.as_deref().map(|registry| &registry.name))?;
+    let builder = context.builder(registries.client.clone())?;
+    preflight::before(&registries, remote.as_deref(), std::slice::from_ref(&request), &progress)?;
     let built = runtime::block_on(async {
         if arguments.dry_run {
             let plan = builder.plan(request, &|event| progress.observe(event)).await?;
@@ -31,20 +37,37 @@ pub(crate) fn build(context: &Context, arguments: &BuildArguments) -> Result<(),
     });
     progress.clear();
     let Some(Built { image, digest, .. }) = built? else { return Ok(()) };
-    match arguments.output {
-        OutputFormat::Json => {
-            Ok(output::json(&json!({"image": image, "digest": digest, "reference": image.at(digest)}))?)
-        }
-        OutputFormat::Table => Ok(()),
+    let reference = json!({"image": image, "digest": digest, "reference": image.at(digest)});
+    match arguments.output.data() {
+        Some(format) => Ok(output::data(format, &reference)?),
+        None => Ok(()),
     }
 }
 
+/// The registered container registry that a repository is in: the one with the longest URI.
+fn registered(state: &State, repository: &Repository) -> Result<Option<Box<RemoteRegistry>>, Failure> {
+    let mut found: Option<Box<RemoteRegistry>> = None;
+    for component in state.components(ComponentKind::ContainerRegistry)? {
+        let Some(ContainerRegistry::Remote(registry)) = component.container_registry()? else { continue };
+        let longer = found.as_ref().is_none_or(|found| registry.uri.namespace() > found.uri.namespace());
+        if registry.uri.contains(repository) && longer {
+            found = Some(registry);
+        }
+    }
+    Ok(found)
+}
+
+/// The name of an image as the command line has it. Docker's rule for the first part of a name tells hosts from
+/// folders; a name without a host is in the embedded registry, not in Docker Hub.
+pub(crate) fn image_name(name: &str) -> Result<Reference, Failure> {
+    let has_host =
+        name.split_once('/').is_some_and(|(first, _)| first.contains(['.', ':']) || first == "localhost");
+    let image = if has_host { name.parse() } else { format!("{URI}/{name}").parse() };
+    Ok(image?)
+}
+
 fn request(arguments: &BuildArguments) -> Result<Request, Failure> {
-    let name = match arguments.tag.strip_prefix(URI).and_then(|rest| rest.strip_prefix('/')) {
-        Some(rest) => rest,
-        None => &arguments.tag,
-    };
-    let image: Reference = format!("{URI}/{name}").parse()?;
+    let image = image_name(&arguments.tag)?;
     if image.digest.is_some() {
         return Err(Failure::Usage(format!("{image} has a digest; the digest of a build is its result")));
     }

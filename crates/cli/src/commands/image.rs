@@ -34,30 +34,25 @@ pub(crate) fn list(registry: &Registry, uri: &str, format: OutputFormat) -> Resu
             images.push((format!("{uri}/{repository}"), tag, stored.digest, bytes));
         }
     }
-    match format {
-        OutputFormat::Json => {
-            let images: Vec<_> = images
-                .iter()
-                .map(|(repository, tag, digest, bytes)| {
-                    json!({"repository": repository, "tag": tag, "digest": digest, "size": bytes})
-                })
-                .collect();
-            output::json(&images)?;
-        }
-        OutputFormat::Table => {
-            let mut table = Table::new([
-                ("REPOSITORY", Align::Left),
-                ("TAG", Align::Left),
-                ("DIGEST", Align::Left),
-                ("SIZE", Align::Right),
-            ]);
-            for (repository, tag, digest, bytes) in images {
-                table.row([repository, tag.to_string(), digest.short(), size(bytes)]);
-            }
-            table.print()?;
-        }
+    if let Some(format) = format.data() {
+        let images: Vec<_> = images
+            .iter()
+            .map(|(repository, tag, digest, bytes)| {
+                json!({"repository": repository, "tag": tag, "digest": digest, "size": bytes})
+            })
+            .collect();
+        return Ok(output::data(format, &images)?);
     }
-    Ok(())
+    let mut table = Table::new([
+        ("REPOSITORY", Align::Left),
+        ("TAG", Align::Left),
+        ("DIGEST", Align::Left),
+        ("SIZE", Align::Right),
+    ]);
+    for (repository, tag, digest, bytes) in images {
+        table.row([repository, tag.to_string(), digest.short(), size(bytes)]);
+    }
+    Ok(table.print()?)
 }
 
 /// An image that was found in the registry.
@@ -93,10 +88,9 @@ pub(crate) fn find(registry: &Registry, uri: &str, image: &Reference) -> Result<
 /// `longshore image inspect`
 pub(crate) fn inspect(found: &Found, image: &Reference, format: OutputFormat) -> Result<(), Failure> {
     let Found { stored, manifest, config, .. } = found;
-    if format == OutputFormat::Json {
-        return Ok(output::json(&json!({
-            "name": image, "digest": stored.digest, "manifest": manifest, "config": config,
-        }))?);
+    if let Some(format) = format.data() {
+        let all = json!({"name": image, "digest": stored.digest, "manifest": manifest, "config": config});
+        return Ok(output::data(format, &all)?);
     }
     let process = &config.config;
     let list = |list: &Option<Vec<String>>| list.as_deref().unwrap_or_default().join(" ");

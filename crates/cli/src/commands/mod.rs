@@ -1,8 +1,13 @@
 //! What each command does: it gathers what it needs, lets the crates below do it, and prints.
 
 pub(crate) mod build;
+pub(crate) mod component;
+pub(crate) mod connector;
 pub(crate) mod container;
+pub(crate) mod doctor;
 pub(crate) mod image;
+pub(crate) mod integration;
+pub(crate) mod preflight;
 pub(crate) mod registry;
 pub(crate) mod run;
 pub(crate) mod stack;

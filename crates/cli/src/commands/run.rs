@@ -9,20 +9,20 @@ use std::{
 };
 
 use longshore_build::{Built, Request, Upgrade};
-use longshore_oci::{Reference, Repository, Tag};
+use longshore_oci::{MediaType, Reference, Repository, Tag};
 use longshore_orchestrator::{
     ArtifactView, Event, Interrupt, RunPlan, local,
     local_container::{self, Runner, StepImage},
 };
 use longshore_pipeline::{ImagePlan, PipelineSpec, repository_component};
 use longshore_sandbox::engine::{Engine as ContainerEngine, EngineKind};
-use longshore_stack::{Build, Orchestrator, RunId, RunStatus, Stack};
-use longshore_store::{ArchiveFormat, RepositoryPath, TagOrDigest};
+use longshore_stack::{Build, ContainerRegistry, Orchestrator, RemoteRegistry, RunId, RunStatus, Stack};
+use longshore_store::{ArchiveFormat, RepositoryPath, StoredManifest};
 use serde_json::json;
 
 use crate::{
     args::{Engine, OutputFormat, RunArguments},
-    commands::build::now,
+    commands::{build::now, preflight},
     context::{Context, URI},
     failure::Failure,
     output::{self, progress::Progress, steps::Steps},
@@ -35,7 +35,12 @@ const LARGEST_SPEC: u64 = 64 << 20;
 /// Runs the pipeline, or says what would be built and run.
 pub(crate) fn run(context: &Context, arguments: &RunArguments) -> Result<(), Failure> {
     let spec = read_spec(&arguments.spec)?;
-    let stack = Stack::named(&arguments.stack).map_err(|error| Failure::Usage(error.to_string()))?;
+    let state = context.state()?;
+    let stack = match &arguments.stack {
+        Some(name) => state.stack(name)?,
+        None => state.active_stack()?,
+    };
+    drop(state);
     match stack.orchestrator {
         Orchestrator::LocalContainer => in_containers(context, arguments, &spec, &stack),
         Orchestrator::Local => in_process(context, arguments, spec, &stack),
@@ -65,7 +70,7 @@ fn in_process(
         return Ok(output::json(&plan.job(&plan.steps))?);
     }
     let state = context.state()?;
-    state.begin_run(plan.id, &spec.name, stack.name, None)?;
+    state.begin_run(plan.id, &spec.name, stack.name.as_str(), None)?;
     let interrupt = Interrupt::new();
     let (asked, of_steps, id) = (interrupt.clone(), plan.clone(), plan.id);
     let work = move || {
@@ -83,14 +88,22 @@ fn in_containers(
     spec: &PipelineSpec,
     stack: &Stack,
 ) -> Result<(), Failure> {
-    let builder = context.builder()?.with_uv_beside(&spec.python.executable);
+    let state = context.state()?;
+    let remote = match &stack.container_registry {
+        Some(ContainerRegistry::Remote(registry)) => Some(&**registry),
+        _ => None,
+    };
+    let registries = context.registries(&state, remote.map(|registry| &registry.name))?;
+    let builder = context.builder(registries.client.clone())?.with_uv_beside(&spec.python.executable);
     let upgrade = if arguments.upgrade { Upgrade::Yes } else { Upgrade::No };
     let images = spec.images();
-    let progress = Progress::new();
     let tag = now()?;
+    let requests = images.iter().map(|image| request(spec, image, images.len(), remote, &tag, upgrade));
+    let requests = requests.collect::<Result<Vec<_>, _>>()?;
+    let progress = Progress::new();
+    preflight::before(&registries, remote, &requests, &progress)?;
     let mut built = Vec::new();
-    for image in &images {
-        let request = request(spec, image, images.len(), &tag, upgrade)?;
+    for request in requests {
         let name = Reference::tagged(request.repository.clone(), request.tag.clone());
         progress.heading(&format!("{} → {name}", spec.name));
         let work = async {
@@ -109,7 +122,6 @@ fn in_containers(
     if arguments.dry_run {
         return Ok(());
     }
-    let state = context.state()?;
     for image in &built {
         state.add_build(&Build {
             created: jiff::Timestamp::now(),
@@ -125,7 +137,7 @@ fn in_containers(
     };
     let plan = RunPlan::new(spec, RunId::new(), &context.home.artifacts(), ArtifactView::Container, image_of);
     let first = built.first().map(|image| image.image.at(image.digest));
-    state.begin_run(plan.id, &spec.name, stack.name, first.as_ref())?;
+    state.begin_run(plan.id, &spec.name, stack.name.as_str(), first.as_ref())?;
 
     let interrupt = Interrupt::new();
     let steps = Arc::new(Steps::new(spec.steps.iter().map(|step| step.name.as_str())));
@@ -145,23 +157,26 @@ fn request(
     spec: &PipelineSpec,
     image: &ImagePlan,
     images: usize,
+    remote: Option<&RemoteRegistry>,
     tag: &Tag,
     upgrade: Upgrade,
 ) -> Result<Request, Failure> {
-    let root: Repository = format!(
-        "{URI}/{}",
-        match &image.docker.target_repository {
-            Some(repository) => repository.clone(),
-            // Where steps have settings of their own, so has the image's name.
-            None if images > 1 && image.docker != spec.docker => {
-                format!("{}-{}", repository_component(&spec.name), repository_component(&image.steps[0]))
-            }
-            None => repository_component(&spec.name),
+    let default = remote.and_then(|registry| registry.default_repository.clone());
+    let base = default.unwrap_or_else(|| repository_component(&spec.name));
+    let name = match &image.docker.target_repository {
+        Some(repository) => repository.clone(),
+        // Where steps have settings of their own, so has the image's name.
+        None if images > 1 && image.docker != spec.docker => {
+            format!("{base}-{}", repository_component(&image.steps[0]))
         }
-    )
-    .parse()?;
+        None => base,
+    };
+    let repository: Repository = match remote {
+        Some(registry) => registry.uri.repository(&name)?,
+        None => format!("{URI}/{name}").parse()?,
+    };
     Ok(Request {
-        repository: root,
+        repository,
         tag: image.docker.image_tag.as_deref().map_or(Ok(tag.clone()), str::parse)?,
         source_root: spec.source_root.clone(),
         settings: image.docker.clone(),
@@ -194,7 +209,8 @@ fn runners(
                 let engine = ContainerEngine::find(kind, images.scratch())?;
                 let archive = tempfile::NamedTempFile::new()?;
                 let repository = RepositoryPath::from(&image.repository);
-                let stored = registry.manifest(&repository, TagOrDigest::Digest(*digest))?;
+                let (bytes, media_type) = (manifest.to_bytes(), MediaType::Manifest);
+                let stored = StoredManifest { digest: *digest, media_type, bytes };
                 registry.export(&repository, image, &stored, ArchiveFormat::Docker, archive.as_file())?;
                 let name = engine.load(archive.path())?;
                 Runner::Engine { engine, image: name }

@@ -1,5 +1,7 @@
 //! What is printed, and how.
 
+pub(crate) mod facts;
+pub(crate) mod findings;
 pub(crate) mod plan;
 pub(crate) mod progress;
 pub(crate) mod quantity;
@@ -9,6 +11,19 @@ pub(crate) mod table;
 use std::io::{self, Write};
 
 use serde::Serialize;
+
+use crate::args::DataFormat;
+
+/// Writes a value for programs.
+pub(crate) fn data(format: DataFormat, value: &impl Serialize) -> io::Result<()> {
+    match format {
+        DataFormat::Json => json(value),
+        DataFormat::Yaml => {
+            let text = serde_saphyr::to_string(value).map_err(io::Error::other)?;
+            line(text.trim_end())
+        }
+    }
+}
 
 /// Writes a value as indented JSON on standard output.
 pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {

@@ -14,16 +14,19 @@ use crate::args::OutputFormat;
 /// Prints a plan.
 pub(crate) fn print(plan: &Plan, format: OutputFormat) -> io::Result<()> {
     let to_fetch = to_fetch(plan);
-    if format == OutputFormat::Json {
+    if let Some(format) = format.data() {
         let layers: Vec<_> = plan
             .layers
             .iter()
             .map(|layer| json!({"title": layer.title.title, "known": layer.known}))
             .collect();
-        return super::json(&json!({
-            "parent": {"title": plan.parent.title(), "digest": plan.parent.digest()},
-            "lock": plan.lock, "layers": layers, "fetch": to_fetch,
-        }));
+        return super::data(
+            format,
+            &json!({
+                "parent": {"title": plan.parent.title(), "digest": plan.parent.digest()},
+                "lock": plan.lock, "layers": layers, "fetch": to_fetch,
+            }),
+        );
     }
     let mut table = Table::new([("LAYER", Align::Left), ("SIZE", Align::Right), ("", Align::Left)]);
     let (parent, todo) = match &plan.parent {

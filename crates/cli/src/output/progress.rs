@@ -8,8 +8,13 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use longshore_build::{Event, ImageReport, LayerReport, Origin, ParentReport};
+use longshore_preflight::Finding;
 
-use super::quantity::{count, duration, size};
+use super::{
+    findings,
+    quantity::{count, duration, size},
+    table::shorten,
+};
 
 /// The width of the labels at the left.
 const LABEL: usize = 8;
@@ -57,6 +62,11 @@ impl Progress {
             Event::FetchStarted { bytes } => {
                 self.bar.set_style(style("fetching [{bar:30}] {decimal_bytes}/{decimal_total_bytes}"));
                 self.bar.inc_length(bytes);
+            }
+            Event::PushStarted { bytes } => {
+                self.bar.set_style(style("pushing [{bar:30}] {decimal_bytes}/{decimal_total_bytes}"));
+                self.bar.set_position(0);
+                self.bar.set_length(bytes);
             }
             Event::FetchProgress { bytes } => match u64::try_from(bytes) {
                 Ok(more) => self.bar.inc(more),
@@ -111,8 +121,12 @@ impl Progress {
         self.bar.finish_and_clear();
         let digest = image.image.digest.map_or_else(String::new, |digest| digest.to_string());
         self.line("image", &digest);
+        let mounted = match image.mounted {
+            0 => String::new(),
+            mounted => format!(" and mounted {mounted}"),
+        };
         let pushed = format!(
-            "pushed {} in {}; {} of {} in all; {}",
+            "pushed {} in {}{mounted}; {} of {} in all; {}",
             size(image.pushed),
             count(image.new_layers, "new layer"),
             count(image.layers, "layer"),
@@ -120,6 +134,17 @@ impl Progress {
             duration(image.took),
         );
         self.line("image", &pushed);
+    }
+
+    /// Says what was found wrong, or soon may be.
+    pub(crate) fn findings<'a>(&self, findings: impl Iterator<Item = &'a Finding>) {
+        let text: String = findings.map(findings::entry).collect();
+        self.bar.suspend(|| anstream::eprint!("{text}"));
+    }
+
+    /// Says that nothing was found wrong.
+    pub(crate) fn checked(&self, what: &str, took: Duration) {
+        self.line("checked", &row(what, None, "", Some(took)));
     }
 
     /// Writes one line, above the bar.
@@ -150,19 +175,6 @@ fn row(subject: &str, bytes: Option<u64>, state: &str, took: Option<Duration>) -
     format!("{subject:<SUBJECT$} {bytes:>8}  {state:<13} {took:>8}").trim_end().to_owned()
 }
 
-/// At most `width` characters, the middle left out.
-fn shorten(text: &str, width: usize) -> String {
-    let length = text.chars().count();
-    if length <= width {
-        return text.to_owned();
-    }
-    let head = (width - 1) * 2 / 3;
-    let tail = width - 1 - head;
-    let start: String = text.chars().take(head).collect();
-    let end: String = text.chars().skip(length - tail).collect();
-    format!("{start}…{end}")
-}
-
 #[expect(clippy::expect_used, reason = "the templates are constants, each drawn by a test")]
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("a valid template")
@@ -176,11 +188,5 @@ mod tests {
     fn a_line_fits_80_columns() {
         let text = row(&"x".repeat(100), Some(999_999_999), "already there", Some(Duration::from_secs(3599)));
         assert!(LABEL + 1 + text.chars().count() <= 80, "{} columns", LABEL + 1 + text.chars().count());
-    }
-
-    #[test]
-    fn long_names_keep_both_ends() {
-        assert_eq!(shorten("abcdefghij", 7), "abcd…ij");
-        assert_eq!(shorten("abc", 7), "abc");
     }
 }

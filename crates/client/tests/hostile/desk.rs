@@ -3,9 +3,12 @@
 use std::{fmt::Write, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use longshore_auth::{AuthError, Credential, CredentialSource, Found, Lease, Secret, Sources, Target};
+use longshore_auth::{
+    AuthError, Credential, CredentialSource, Found, Lease, Renewal, Secret, Sources, Target,
+};
 use longshore_client::{
-    Client, ClientConfig, ClientError, Observer, PullOutcome, PushOutcome, Selection, ignore, pull, push,
+    Client, ClientConfig, ClientError, Observer, PullOutcome, PushOutcome, Selection, copy, ignore, pull,
+    push,
 };
 use longshore_endpoint::{Pauses, ProxySource, Web, WebConfig};
 use longshore_oci::{Reference, Repository};
@@ -42,17 +45,8 @@ impl Desk {
         });
         config.tokens = tokens.as_ref().map(TokenAuth::of);
         let registry = HostileRegistry::start(config).unwrap();
-        let web = WebConfig {
-            connect_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_millis(400),
-            proxy: ProxySource::Direct,
-            ..WebConfig::default()
-        };
-        let credentials = Sources(vec![Arc::new(Login(registry.host()))]);
-        let pauses =
-            Pauses { attempts: 5, first: Duration::from_millis(1), longest: Duration::from_millis(5) };
-        let config = ClientConfig { web: Web::new(web), credentials, pauses, ..ClientConfig::default() };
-        Self { registry, client: Client::new(config), _tokens: tokens }
+        let client = client(&[&registry]);
+        Self { registry, client, _tokens: tokens }
     }
 
     pub(crate) fn repository(&self, name: &str) -> Repository {
@@ -84,6 +78,18 @@ impl Desk {
         tokio::time::timeout(LONGEST, pulling).await.expect("the pull hangs")
     }
 
+    /// Copies an image from another registry to this one, with a client that has a login for both.
+    pub(crate) async fn copy(
+        &self,
+        client: &Client,
+        from: &Self,
+        image: &str,
+    ) -> Result<PushOutcome, ClientError> {
+        let (from, to, observer) = (from.reference(image), [self.reference(image)], observer());
+        let copying = copy(client, &from, &Selection::Everything, &to, &observer);
+        tokio::time::timeout(LONGEST, copying).await.expect("the copy hangs")
+    }
+
     /// What was asked and what came of it, for a test that fails.
     pub(crate) fn story(&self) -> String {
         let mut story = String::new();
@@ -111,6 +117,24 @@ impl Desk {
     }
 }
 
+/// A client with a login for each of these.
+pub(crate) fn client(registries: &[&HostileRegistry]) -> Client {
+    let web = WebConfig {
+        connect_timeout: Duration::from_secs(5),
+        idle_timeout: Duration::from_millis(400),
+        proxy: ProxySource::Direct,
+        ..WebConfig::default()
+    };
+    let logins = registries.iter().map(|registry| Arc::new(Login(registry.host())) as _);
+    let pauses = Pauses { attempts: 5, first: Duration::from_millis(1), longest: Duration::from_millis(5) };
+    Client::new(ClientConfig {
+        web: Web::new(web),
+        credentials: Sources(logins.collect()),
+        pauses,
+        ..ClientConfig::default()
+    })
+}
+
 fn observer() -> Arc<Observer> {
     Arc::new(ignore)
 }
@@ -124,7 +148,12 @@ impl CredentialSource for Login {
         let found = if target.host == self.0 {
             let credential =
                 Credential::Basic { username: "me".to_owned(), password: Secret::new("hunter2") };
-            Found::Lease(Lease { credential, expires: None, origin: "the test".to_owned() })
+            Found::Lease(Lease {
+                credential,
+                expires: None,
+                renewal: Renewal::ByHand,
+                origin: "the test".to_owned(),
+            })
         } else {
             Found::Nothing
         };

@@ -164,6 +164,13 @@ mod connections {
     }
 
     #[tokio::test]
+    async fn a_registry_that_stops_reading() {
+        for after in [0, 100_000] {
+            pushes(9 << 20, [Fault::StallWhileReading { after }.once_on(Operation::UploadPut)]).await;
+        }
+    }
+
+    #[tokio::test]
     async fn a_slow_answer() {
         let slow = Fault::Trickle { pause: Duration::from_millis(2) };
         pulls(1000, [slow.clone().always_on(Operation::BlobGet), slow.always_on(Operation::ManifestGet)])

@@ -13,7 +13,9 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use longshore_auth::{AuthError, Credential, CredentialSource, Found, Lease, Secret, Sources, Target};
+use longshore_auth::{
+    AuthError, Credential, CredentialSource, Found, Lease, Renewal, Secret, Sources, Target,
+};
 use longshore_client::{Client, ClientConfig, Event, Observer, ignore};
 use longshore_endpoint::{Pauses, ProxySource, Web, WebConfig};
 use longshore_oci::{Reference, Repository};
@@ -92,7 +94,12 @@ impl CredentialSource for Wallet {
         let at = self.forgotten.load(Ordering::SeqCst).min(self.credentials.len() - 1);
         let found = if target.host == self.host {
             let credential = self.credentials[at].clone();
-            Found::Lease(Lease { credential, expires: None, origin: "the test's wallet".to_owned() })
+            Found::Lease(Lease {
+                credential,
+                expires: None,
+                renewal: Renewal::ByHand,
+                origin: "the test's wallet".to_owned(),
+            })
         } else {
             Found::Nothing
         };

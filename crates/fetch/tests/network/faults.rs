@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::server::{Act, Server, config, response};
+use longshore_endpoint::Fault;
 use longshore_fetch::{Download, FetchError, Fetched, Fetcher, Origin, location};
 use longshore_oci::Digest;
 use longshore_store::BlobStore;
@@ -179,7 +180,7 @@ async fn a_server_that_is_busy_is_asked_again_when_it_says() {
     let server = Server::start(body, None, [later]).await;
     let (_root, store) = store();
     let mut config = config();
-    config.longest_pause = Duration::from_secs(5);
+    config.pauses.longest = Duration::from_secs(5);
     let started = Instant::now();
     Fetcher::new(config).fetch(&download(&server, body), &store, &|_| {}).await.unwrap();
     assert!(started.elapsed() >= Duration::from_secs(1), "the server asked for a second");
@@ -236,7 +237,7 @@ async fn a_silent_server_is_given_up() {
 
     let server = Server::start(&body, None, vec![Act::Stall(Vec::new()); 9]).await;
     let error = fails(&server, &body).await;
-    assert!(matches!(error, FetchError::Silence { .. }), "{error}");
+    assert!(matches!(error, FetchError::Unreachable { fault: Fault::Silence { .. }, .. }), "{error}");
     assert!(error.to_string().contains("sent nothing for 0.4 seconds"), "{error}");
 }
 
@@ -302,13 +303,19 @@ async fn nobody_there_is_told_soon() {
     let mut server = Server::start(b"x", None, []).await;
     server.port = 1;
     let error = fails(&server, b"x").await;
-    assert!(matches!(&error, FetchError::Connect { host, .. } if host == "127.0.0.1:1"), "{error}");
+    assert!(
+        matches!(&error, FetchError::Unreachable { fault: Fault::Connect { host, .. }, .. } if host == "127.0.0.1:1"),
+        "{error}"
+    );
     assert!(error.to_string().contains("refused") && error.is_retryable(), "{error}");
 
     let (_root, store) = store();
     let url = "http://no-such-host.invalid/x".parse().unwrap();
     let error = fetch(&Download { url, ..download(&server, b"x") }, &store).await.unwrap_err();
-    assert!(matches!(&error, FetchError::Dns { host, .. } if host == "no-such-host.invalid"), "{error}");
+    assert!(
+        matches!(&error, FetchError::Unreachable { fault: Fault::Dns { host, .. }, .. } if host == "no-such-host.invalid"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@
 use std::{fs, process::Command, sync::Arc};
 
 use crate::server::{Act, Server, config, response};
-use longshore_fetch::{ByteRange, Download, FetchError, Fetcher, Get, NetrcSource, ProxySource};
+use longshore_endpoint::{Fault, ProxySource, WebConfig};
+use longshore_fetch::{ByteRange, Download, FetchError, Fetcher, Get, NetrcSource};
 use longshore_oci::Digest;
 use longshore_store::BlobStore;
 use tokio::{io::AsyncWriteExt, net::TcpListener};
@@ -186,7 +187,7 @@ async fn documents_of_this_machine_are_read() {
 async fn a_proxy_is_used_and_named_when_it_fails() {
     let proxy = Server::start(b"through the proxy", None, []).await;
     let mut through = config();
-    through.proxy = ProxySource::Fixed(with_login(proxy.url("/")));
+    through.web.proxy = ProxySource::Fixed(with_login(proxy.url("/")));
     let url = Url::parse("http://packages.invalid/index").unwrap();
     let fetcher = Fetcher::new(through.clone());
     assert_eq!(fetcher.text(&url, 100).await.unwrap(), "through the proxy");
@@ -196,17 +197,17 @@ async fn a_proxy_is_used_and_named_when_it_fails() {
     let secure = Url::parse("https://packages.invalid/index").unwrap();
     let forbidden = Act::Send(response("403 Forbidden", &[("Content-Length", "0")], b""));
     let proxy = Server::start(b"", None, vec![forbidden; 9]).await;
-    through.proxy = ProxySource::Fixed(with_login(proxy.url("/")));
+    through.web.proxy = ProxySource::Fixed(with_login(proxy.url("/")));
     let error = Fetcher::new(through.clone()).text(&secure, 100).await.unwrap_err();
     let message = error.to_string();
-    assert!(matches!(error, FetchError::Proxy { .. }), "{message}");
+    assert!(matches!(error, FetchError::Unreachable { fault: Fault::Proxy { .. }, .. }), "{message}");
     assert!(
         message.contains(&format!("127.0.0.1:{}", proxy.port)) && !message.contains("s3cret"),
         "{message}"
     );
     assert_eq!(proxy.seen()[0].line(), "CONNECT packages.invalid:443 HTTP/1.1");
 
-    through.proxy = ProxySource::Fixed(Url::parse("http://127.0.0.1:1").unwrap());
+    through.web.proxy = ProxySource::Fixed(Url::parse("http://127.0.0.1:1").unwrap());
     let error = Fetcher::new(through).text(&url, 100).await.unwrap_err();
     assert!(error.to_string().contains("the proxy http://127.0.0.1:1"), "{error}");
 }
@@ -254,7 +255,10 @@ async fn an_unknown_authority_is_called_by_its_name() {
     let (_server, port, _) = secure_server(b"text", Vec::new()).await;
     let url = Url::parse(&format!("https://localhost:{port}/")).unwrap();
     let error = text(&url).await.unwrap_err();
-    assert!(matches!(error, FetchError::UnknownAuthority { .. }), "{error:?}");
+    assert!(
+        matches!(error, FetchError::Unreachable { fault: Fault::UnknownAuthority { .. }, .. }),
+        "{error:?}"
+    );
     assert!(error.to_string().contains("SSL_CERT_FILE") && !error.is_retryable(), "{error}");
 }
 
@@ -289,7 +293,7 @@ async fn the_environment_is_honoured() {
 #[ignore = "a role"]
 async fn uses_the_environment() {
     let config = longshore_fetch::FetchConfig {
-        proxy: ProxySource::Environment,
+        web: WebConfig { proxy: ProxySource::Environment, ..config().web },
         netrc: NetrcSource::Environment,
         ..config()
     };
@@ -325,5 +329,8 @@ async fn has_no_trust_store() {
     assert_eq!(text(&url).await.unwrap(), "text");
     let (_server, port, _) = secure_server(b"text", Vec::new()).await;
     let secure = Url::parse(&format!("https://localhost:{port}/")).unwrap();
-    assert!(matches!(text(&secure).await, Err(FetchError::UnknownAuthority { .. })));
+    assert!(matches!(
+        text(&secure).await,
+        Err(FetchError::Unreachable { fault: Fault::UnknownAuthority { .. }, .. })
+    ));
 }

@@ -6,7 +6,8 @@ use std::{
     time::Duration,
 };
 
-use longshore_fetch::{FetchConfig, NetrcSource, ProxySource};
+use longshore_endpoint::{Pauses, ProxySource, WebConfig};
+use longshore_fetch::{FetchConfig, NetrcSource};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
@@ -180,10 +181,16 @@ pub(crate) fn response(status: &str, headers: &[(&str, &str)], body: &[u8]) -> V
 /// As in real life, but impatient and without the environment.
 pub(crate) fn config() -> FetchConfig {
     FetchConfig {
-        first_pause: Duration::from_millis(1),
-        longest_pause: Duration::from_millis(20),
-        idle_timeout: Duration::from_millis(400),
-        proxy: ProxySource::Direct,
+        pauses: Pauses {
+            first: Duration::from_millis(1),
+            longest: Duration::from_millis(20),
+            ..Pauses::default()
+        },
+        web: WebConfig {
+            idle_timeout: Duration::from_millis(400),
+            proxy: ProxySource::Direct,
+            ..WebConfig::default()
+        },
         netrc: NetrcSource::None,
         ..FetchConfig::default()
     }

@@ -1,5 +1,6 @@
 //! What AWS's machines answer to the programs on them: the instance metadata service (IMDSv2), the containers' credential
-//! service, and the portal of IAM Identity Center. Its `sts:GetCallerIdentity` says with which key a request was signed.
+//! service, and the portal of IAM Identity Center. Its `sts:GetCallerIdentity` says with which key a request was signed. And what `moto` does not have of ECR: the public
+//! registry, and listings of several pages.
 
 use std::io;
 
@@ -10,6 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::json;
 
 use crate::Serving;
@@ -124,6 +126,9 @@ async fn sign_on(headers: HeaderMap, Query(query): Query<Vec<(String, String)>>)
 
 /// The key is the name of the user; whether there was a session token is its path.
 async fn identity(headers: HeaderMap, body: String) -> Response {
+    if let Some(target) = headers.get("x-amz-target").and_then(|target| target.to_str().ok()) {
+        return registry(target, &body);
+    }
     let key = headers
         .get("authorization")
         .and_then(|value| value.to_str().ok()?.split_once("Credential=")?.1.split('/').next())
@@ -137,4 +142,32 @@ async fn identity(headers: HeaderMap, body: String) -> Response {
          </GetCallerIdentityResponse>"
     );
     ([("content-type", "text/xml")], answer).into_response()
+}
+
+fn registry(target: &str, body: &str) -> Response {
+    let Ok(asked) = serde_json::from_str::<serde_json::Value>(body) else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    let page = |name: &str, next: Option<&str>| {
+        let repository = json!({
+            "repositoryName": name, "repositoryUri": format!("123456789012.dkr.ecr.eu-central-1.amazonaws.com/{name}"),
+        });
+        Json(json!({ "repositories": [repository], "nextToken": next })).into_response()
+    };
+    match (target, asked["nextToken"].as_str()) {
+        ("SpencerFrontendService.GetAuthorizationToken", _) => {
+            let token = STANDARD.encode("AWS:public-password");
+            Json(
+                json!({ "authorizationData": { "authorizationToken": token, "expiresAt": 4_070_908_800.5 } }),
+            )
+            .into_response()
+        }
+        ("AmazonEC2ContainerRegistry_V20150921.DescribeRepositories", None) => page("first", Some("2")),
+        ("AmazonEC2ContainerRegistry_V20150921.DescribeRepositories", Some("2")) => page("second", Some("3")),
+        ("AmazonEC2ContainerRegistry_V20150921.DescribeRepositories", Some("3")) => page("third", None),
+        _ => {
+            let error = json!({ "__type": "InvalidParameterException", "message": "not one of these" });
+            (StatusCode::BAD_REQUEST, Json(error)).into_response()
+        }
+    }
 }

@@ -1,130 +1,13 @@
-//! The database of builds and runs.
-
-use std::{
-    fs,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::{Path, PathBuf},
-    time::Duration,
-};
+//! Builds and runs.
 
 use jiff::Timestamp;
 use longshore_oci::Reference;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, Row, params};
 
+use super::{State, StateError};
 use crate::{Build, Run, RunId, RunStatus, StepRun};
 
-/// The version of the database that this program reads and writes.
-const VERSION: u32 = 1;
-
-/// What brings a database from one version to the next, oldest first. `user_version` counts those applied;
-/// an entry never changes once released.
-const MIGRATIONS: [&str; VERSION as usize] = [
-    "CREATE TABLE build (
-        id INTEGER PRIMARY KEY, created TEXT NOT NULL, pipeline TEXT NOT NULL, image TEXT NOT NULL, inputs TEXT NOT NULL
-     ) STRICT;
-     CREATE TABLE run (
-        id TEXT PRIMARY KEY, pipeline TEXT NOT NULL, stack TEXT NOT NULL, image TEXT,
-        started TEXT NOT NULL, finished TEXT, status TEXT NOT NULL
-     ) STRICT, WITHOUT ROWID;
-     CREATE TABLE step (
-        run TEXT NOT NULL REFERENCES run (id), position INTEGER NOT NULL, name TEXT NOT NULL,
-        started TEXT NOT NULL, finished TEXT, status TEXT NOT NULL, PRIMARY KEY (run, name)
-     ) STRICT, WITHOUT ROWID;",
-];
-
-/// Why the database cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StateError {
-    /// The folder or file cannot be made.
-    #[error("cannot create the database {path}: {source}; check the folder's owner, or set LONGSHORE_HOME")]
-    Create {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// SQLite refused.
-    #[error("the database {path} cannot be used: {source}")]
-    Sqlite {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite said.
-        source: rusqlite::Error,
-    },
-    /// A newer longshore wrote it.
-    #[error("the database {path} was written by a newer longshore (version {found}); update this one")]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// The version found.
-        found: u32,
-    },
-    /// A row that this program did not write.
-    #[error("the database {path} has a damaged row: {what}")]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        what: String,
-    },
-}
-
-/// The open database.
-#[derive(Debug)]
-pub struct State {
-    path: PathBuf,
-    connection: Connection,
-}
-
 impl State {
-    /// Opens the database at `path`, making it if there is none, readable by its owner only.
-    pub fn open(path: &Path) -> Result<Self, StateError> {
-        let create = |source| StateError::Create { path: path.to_owned(), source };
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(create)?;
-        }
-        // SQLite gives its journal and WAL files the mode of the database, so the file is made before it.
-        let file = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(create)?;
-        file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(create)?;
-        drop(file);
-        let sqlite = |source| StateError::Sqlite { path: path.to_owned(), source };
-        let mut connection = Connection::open(path).map_err(sqlite)?;
-        connection.busy_timeout(Duration::from_secs(10)).map_err(sqlite)?;
-        connection
-            .execute_batch(
-                "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;",
-            )
-            .map_err(sqlite)?;
-        let version = |connection: &Connection| {
-            connection.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0)).map_err(sqlite)
-        };
-        if version(&connection)? < VERSION {
-            let transaction = connection
-                .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
-                .map_err(sqlite)?;
-            // Another process may have been first.
-            for migration in MIGRATIONS.iter().skip(version(&transaction)? as usize) {
-                transaction.execute_batch(migration).map_err(sqlite)?;
-            }
-            transaction.pragma_update(None, "user_version", VERSION).map_err(sqlite)?;
-            transaction.commit().map_err(sqlite)?;
-        }
-        let found = version(&connection)?;
-        if found > VERSION {
-            return Err(StateError::Newer { path: path.to_owned(), found });
-        }
-        Ok(Self { path: path.to_owned(), connection })
-    }
-
-    fn sqlite(&self, source: rusqlite::Error) -> StateError {
-        StateError::Sqlite { path: self.path.clone(), source }
-    }
-
-    fn execute(&self, sql: &str, parameters: impl rusqlite::Params) -> Result<(), StateError> {
-        self.connection.execute(sql, parameters).map(drop).map_err(|source| self.sqlite(source))
-    }
-
     /// Remembers a build.
     pub fn add_build(&self, build: &Build) -> Result<(), StateError> {
         self.execute(
@@ -284,14 +167,6 @@ impl State {
             RunStatus::named(status).ok_or_else(|| self.damaged(&format!("status {status}")))?,
         ))
     }
-
-    fn timestamp(&self, text: &str) -> Result<Timestamp, StateError> {
-        text.parse().map_err(|error: jiff::Error| self.damaged(&error))
-    }
-
-    fn damaged(&self, what: &dyn std::fmt::Display) -> StateError {
-        StateError::Damaged { path: self.path.clone(), what: what.to_string() }
-    }
 }
 
 /// Started, finished, status: as stored.
@@ -340,40 +215,5 @@ mod tests {
         assert_eq!(builds[0].inputs["tag"], "2");
         assert!(state.builds(Some("q")).unwrap().is_empty());
         assert_eq!(state.builds(None).unwrap().len(), 2);
-    }
-
-    #[test]
-    fn only_the_owner_can_read_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("state.db");
-        let state = State::open(&path).unwrap();
-        state.begin_run(RunId::new(), "p", "default", None).unwrap();
-        for entry in fs::read_dir(folder.path()).unwrap() {
-            let mode = entry.unwrap().metadata().unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o600);
-        }
-    }
-
-    #[test]
-    fn many_open_it_for_the_first_time_at_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("state.db");
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    State::open(&path).unwrap().begin_run(RunId::new(), "p", "default", None).unwrap();
-                });
-            }
-        });
-        assert_eq!(State::open(&path).unwrap().runs(100).unwrap().len(), 8);
-    }
-
-    #[test]
-    fn a_newer_database_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("state.db");
-        drop(State::open(&path).unwrap());
-        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
-        assert!(matches!(State::open(&path), Err(StateError::Newer { found: 99, .. })));
     }
 }

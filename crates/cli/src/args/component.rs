@@ -1,0 +1,193 @@
+//! `longshore container-registry`, `orchestrator`, `image-builder` and `artifact-store`.
+
+use std::{fmt, marker::PhantomData};
+
+use clap::{Args, Subcommand, builder::ValueParser};
+use longshore_stack::{ComponentKind, Flavor, Name, Need, Registrable};
+
+use super::{
+    OutputFormat,
+    values::{OptionTable, TableOption, WordParser, Written},
+};
+
+/// A kind of component, as a type: what its commands take differs.
+pub(crate) trait Kind: fmt::Debug + Clone + Send + Sync + 'static {
+    /// The kind.
+    const KIND: ComponentKind;
+    /// The kind with its article: `a container registry`.
+    const ONE: &'static str;
+    /// Several: `container registries`.
+    const MANY: &'static str;
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident: $kind:ident, $one:literal, $many:literal;)*) => { $(
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        pub(crate) struct $name;
+
+        impl Kind for $name {
+            const KIND: ComponentKind = ComponentKind::$kind;
+            const ONE: &'static str = $one;
+            const MANY: &'static str = $many;
+        }
+    )* };
+}
+
+kinds! {
+    /// Container registries.
+    Registries: ContainerRegistry, "a container registry", "container registries";
+    /// Orchestrators.
+    Orchestrators: Orchestrator, "an orchestrator", "orchestrators";
+    /// Image builders.
+    Builders: ImageBuilder, "an image builder", "image builders";
+    /// Artifact stores.
+    Stores: ArtifactStore, "an artifact store", "artifact stores";
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ContainerRegistryCommand {
+    /// Register a container registry, connected to a service connector if one is named
+    Register(RegisterRegistry),
+    #[command(flatten)]
+    Component(ComponentCommand<Registries>),
+    /// Connect a container registry to a service connector, whose credentials are verified with it
+    Connect {
+        /// The container registry
+        name: String,
+        /// The service connector
+        #[arg(short, long, value_name = "NAME")]
+        connector: Name,
+        /// Store the connection without verifying the credentials
+        #[arg(long)]
+        no_verify: bool,
+    },
+    /// Disconnect a container registry from its service connector
+    Disconnect {
+        /// The container registry
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RegisterRegistry {
+    #[command(flatten)]
+    pub(crate) component: RegisterComponent<Registries>,
+    /// The service connector that gives its credentials; they are verified. Without one, those of docker are used
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) connector: Option<Name>,
+    /// Store the connection without verifying the credentials
+    #[arg(long, requires = "connector")]
+    pub(crate) no_verify: bool,
+}
+
+/// The commands of the kinds that are not connected to anything.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PlainComponentCommand<K: Kind> {
+    #[command(about = format!("Register {}", K::ONE))]
+    Register(RegisterComponent<K>),
+    #[command(flatten)]
+    Component(ComponentCommand<K>),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RegisterComponent<K: Kind> {
+    /// Its name: letters, digits, `-`, `_` and `.`
+    pub(crate) name: Name,
+    /// Its flavor
+    #[arg(short, long, value_parser = flavor_parser::<K>(), hide_possible_values = true)]
+    pub(crate) flavor: Flavor,
+    #[command(flatten)]
+    pub(crate) values: Written<FlavorFields<K>>,
+}
+
+/// What all kinds of components have in common.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ComponentCommand<K: Kind> {
+    #[command(about = format!("List the {}", K::MANY))]
+    List {
+        /// How to print them
+        #[arg(short, long, value_enum, default_value_t)]
+        output: OutputFormat,
+    },
+    #[command(about = format!("Show what {} is", K::ONE))]
+    Describe {
+        /// Its name
+        name: String,
+        /// How to print it
+        #[arg(short, long, value_enum, default_value_t)]
+        output: OutputFormat,
+    },
+    #[command(about = format!("Give {} other values; an empty one takes a value away", K::ONE))]
+    Update {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        values: Written<FlavorFields<K>>,
+    },
+    #[command(about = format!("Rename {}", K::ONE))]
+    Rename {
+        /// Its name
+        name: String,
+        /// Its new name
+        new_name: Name,
+    },
+    #[command(about = format!("Delete {} that no stack uses", K::ONE))]
+    Delete {
+        /// Its name
+        name: String,
+    },
+    #[command(about = format!("Look at the flavors of {}", K::MANY), subcommand)]
+    Flavor(FlavorCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum FlavorCommand {
+    /// List the flavors
+    List {
+        /// How to print them
+        #[arg(short, long, value_enum, default_value_t)]
+        output: OutputFormat,
+    },
+}
+
+/// The configuration values of all flavors of a kind.
+#[derive(Clone, Debug)]
+pub(crate) struct FlavorFields<K>(PhantomData<K>);
+
+impl<K: Kind> OptionTable for FlavorFields<K> {
+    fn options() -> Vec<TableOption> {
+        let flavors: Vec<_> =
+            K::KIND.flavors().filter(|flavor| flavor.registrable() == Registrable::Yes).collect();
+        let mut options: Vec<TableOption> = Vec::new();
+        for field in flavors.iter().flat_map(|flavor| flavor.fields()) {
+            if options.iter().any(|option| option.name == field.name) {
+                continue;
+            }
+            let takers: Vec<_> =
+                flavors.iter().filter(|flavor| flavor.field(field.name).is_some()).copied().collect();
+            let needed = if field.need == Need::Required { " (required)" } else { "" };
+            let default = field.default.map_or_else(String::new, |default| format!(" [default: {default}]"));
+            options.push(TableOption {
+                name: field.name,
+                help: format!("{}{needed}{default}", field.help),
+                value_name: field.value_name.to_owned(),
+                heading: match takers[..] {
+                    [one] if flavors.len() > 1 => format!("Options of flavor {}", one.as_str()),
+                    _ => "Options of all flavors".to_owned(),
+                },
+            });
+        }
+        options
+    }
+}
+
+fn flavor_parser<K: Kind>() -> ValueParser {
+    ValueParser::new(WordParser {
+        words: || {
+            let registrable = K::KIND.flavors().filter(|flavor| flavor.registrable() == Registrable::Yes);
+            registrable.map(|flavor| (flavor.as_str(), flavor.summary())).collect()
+        },
+        read: |text| Flavor::named(K::KIND, text).map_err(|error| error.to_string()),
+    })
+}

@@ -1,0 +1,133 @@
+//! Service connectors at work: verified, and made for the registries that are connected to them.
+
+use jiff::Timestamp;
+use longshore_auth::{
+    Target,
+    connector::{Config, Connector, Identity, Proof},
+};
+use longshore_endpoint::{Hosts, Web, WebConfig};
+use longshore_stack::{Component, ContainerRegistry, State};
+use serde::Serialize;
+
+use crate::{context::Context, failure::Failure};
+
+/// Makes connectors that reach registries and clouds from this machine.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    web: Web,
+    hosts: Hosts,
+}
+
+/// What a service said of a connector.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Verdict {
+    /// The registry that it was asked for, if it was for one.
+    pub(crate) registry: Option<String>,
+    /// Whose credentials they are.
+    pub(crate) account: String,
+    /// When they stop being accepted, if that is known.
+    pub(crate) expires: Option<Timestamp>,
+    /// What stands behind this.
+    #[serde(serialize_with = "proof")]
+    pub(crate) proof: Proof,
+}
+
+/// What stands behind a verdict, as programs read it.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn proof<S: serde::Serializer>(proof: &Proof, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(match proof {
+        Proof::Accepted => "accepted",
+        Proof::OpenRegistry => "open_registry",
+        Proof::NoRegistryYet => "no_registry_yet",
+    })
+}
+
+impl Connections {
+    /// Registries are reached where `hosts.toml` says.
+    pub(crate) fn new(context: &Context) -> Result<Self, Failure> {
+        let hosts = Hosts::load(&context.home.hosts_file())?;
+        Ok(Self { web: Web::new(WebConfig::default()), hosts })
+    }
+
+    /// A connector, for a registry if one is named.
+    pub(crate) fn open(&self, name: &str, config: &Config, host: Option<&str>) -> Result<Connector, Failure> {
+        let connector =
+            Connector::new(name.to_owned(), config.clone(), self.web.clone(), self.hosts.clone())?;
+        Ok(match host {
+            Some(host) => connector.bound_to(host),
+            None => connector,
+        })
+    }
+
+    /// Asks the real services whether a connector's credentials are good: for each of these registries, or if there are
+    /// none, in themselves.
+    pub(crate) async fn verify(
+        &self,
+        name: &str,
+        config: &Config,
+        registries: &[String],
+    ) -> Result<Vec<Verdict>, Failure> {
+        if registries.is_empty() {
+            let identity = self.open(name, config, None)?.verify(None).await?;
+            let registry = config.plain().get("registry").map(|registry| (*registry).to_owned());
+            return Ok(vec![Verdict::new(registry, identity)]);
+        }
+        let mut verdicts = Vec::new();
+        for host in registries {
+            let connector = self.open(name, config, Some(host))?;
+            let identity = connector.verify(Some(Target { host, repository: None })).await?;
+            verdicts.push(Verdict::new(Some(host.clone()), identity));
+        }
+        Ok(verdicts)
+    }
+}
+
+impl Verdict {
+    fn new(registry: Option<String>, identity: Identity) -> Self {
+        Self { registry, account: identity.account, expires: identity.expires, proof: identity.proof }
+    }
+
+    /// The verdict as a sentence's end.
+    pub(crate) fn sentence(&self) -> String {
+        let place = self.registry.as_deref().map_or_else(String::new, |registry| format!(" at {registry}"));
+        match self.proof {
+            Proof::OpenRegistry => format!(
+                "not proven{place}: the registry lets everyone in, so nothing says whether the password is right"
+            ),
+            Proof::NoRegistryYet => {
+                "not verified yet: it names no registry, so it is verified when a container registry is \
+                                  connected to it"
+                    .to_owned()
+            }
+            Proof::Accepted => {
+                let until =
+                    self.expires.map_or_else(String::new, |expires| format!(", good until {expires:.0}"));
+                format!("verified{place} as {}{until}", self.account)
+            }
+        }
+    }
+}
+
+/// The host of a component that is a registry elsewhere.
+pub(crate) fn host(component: &Component) -> Result<Option<String>, Failure> {
+    Ok(match component.container_registry()? {
+        Some(ContainerRegistry::Remote(registry)) => Some(registry.uri.host().to_owned()),
+        _ => None,
+    })
+}
+
+/// The hosts of the registries that are connected to a connector, each once.
+pub(crate) fn hosts(components: &[Component]) -> Result<Vec<String>, Failure> {
+    let mut hosts = Vec::new();
+    for component in components {
+        hosts.extend(host(component)?);
+    }
+    hosts.sort();
+    hosts.dedup();
+    Ok(hosts)
+}
+
+/// The hosts of the registries that are connected to the connector of that name.
+pub(crate) fn connected_hosts(state: &State, connector: &str) -> Result<Vec<String>, Failure> {
+    hosts(&state.components_connected_to(connector)?)
+}
