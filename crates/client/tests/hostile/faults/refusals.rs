@@ -85,3 +85,19 @@ async fn a_challenge_that_nothing_meets() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_token_service_that_does_not_work_now() {
+    for (times, status) in [(4, 503), (4, 500), (4, 429)] {
+        let (desk, image) = (trusting(Entrance::Tokens), image(1000));
+        desk.tokens.as_ref().unwrap().fail(times, status);
+        let outcome = desk.push(&image, "team/app:1").await;
+        assert!(outcome.is_ok(), "{status}: {outcome:?}\n{}", desk.story());
+    }
+    let (desk, image) = (trusting(Entrance::Tokens), image(1000));
+    desk.tokens.as_ref().unwrap().fail(1000, 401);
+    let outcome = desk.push(&image, "team/app:1").await;
+    assert!(matches!(outcome, Err(ClientError::Unauthorized { .. })), "{outcome:?}");
+    desk.behave();
+    assert!(desk.push(&image, "team/app:1").await.is_ok(), "the same client, later");
+}
