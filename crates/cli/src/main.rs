@@ -11,6 +11,7 @@ mod log;
 mod output;
 mod runtime;
 mod spelling;
+mod usage;
 
 use std::{env, io, process::ExitCode};
 
@@ -25,7 +26,14 @@ use crate::{
 fn main() -> ExitCode {
     // A container is this very program, started again; see the function.
     longshore_sandbox::enter_if_asked();
-    let arguments = Arguments::parse_from(spelling::normalise(&Arguments::command(), env::args_os()));
+    let normalised = spelling::normalise(&Arguments::command(), env::args_os());
+    let arguments = match Arguments::try_parse_from(normalised) {
+        Ok(arguments) => arguments,
+        Err(error) => match usage::unknown_option(&error) {
+            Some(said) => return Failure::Usage(said).report(),
+            None => error.exit(),
+        },
+    };
     if let Err(failure) = log::start(arguments.verbose) {
         return failure.report();
     }

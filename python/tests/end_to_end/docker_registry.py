@@ -6,7 +6,10 @@ import json
 import re
 import subprocess
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 USERNAME = "me"
 PASSWORD = "hunter2-of-the-registry"
@@ -15,8 +18,9 @@ PASSWORD = "hunter2-of-the-registry"
 class DockerRegistry:
     """A real registry. Its content is below `folder`; `host` is what image names begin with."""
 
-    def __init__(self, folder: Path, password: str | None = PASSWORD) -> None:
+    def __init__(self, folder: Path, password: str | None = PASSWORD, username: str = USERNAME) -> None:
         folder.mkdir(parents=True)
+        self.password = password
         config: dict[str, object] = {
             "version": "0.1",
             "log": {"level": "info"},
@@ -24,7 +28,7 @@ class DockerRegistry:
             "http": {"addr": "127.0.0.1:0", "secret": "of no use to anybody"},
         }
         if password is not None:
-            command = ["htpasswd", "-Bbn", USERNAME, password]
+            command = ["htpasswd", "-Bbn", username, password]
             entry = subprocess.run(command, capture_output=True, text=True, check=True).stdout
             (folder / "htpasswd").write_text(entry)
             config["auth"] = {"htpasswd": {"realm": "test", "path": str(folder / "htpasswd")}}
