@@ -3,6 +3,7 @@
 
 pub(crate) mod layout;
 pub(crate) mod memory;
+pub(crate) mod relay;
 
 use std::{
     sync::{
