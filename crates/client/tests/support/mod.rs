@@ -4,6 +4,7 @@
 pub(crate) mod layout;
 pub(crate) mod memory;
 pub(crate) mod relay;
+pub(crate) mod scripted;
 
 use std::{
     sync::{
