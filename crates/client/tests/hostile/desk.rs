@@ -29,8 +29,7 @@ pub(crate) enum Entrance {
 pub(crate) struct Desk {
     pub(crate) registry: HostileRegistry,
     pub(crate) client: Client,
-    /// The registry goes on asking it.
-    _tokens: Option<TokenServer>,
+    pub(crate) tokens: Option<TokenServer>,
 }
 
 impl Desk {
@@ -46,7 +45,7 @@ impl Desk {
         config.tokens = tokens.as_ref().map(TokenAuth::of);
         let registry = HostileRegistry::start(config).unwrap();
         let client = client(&[&registry]);
-        Self { registry, client, _tokens: tokens }
+        Self { registry, client, tokens }
     }
 
     pub(crate) fn repository(&self, name: &str) -> Repository {
@@ -106,7 +105,17 @@ impl Desk {
 
     /// How many things went wrong.
     pub(crate) fn faults(&self) -> usize {
-        self.registry.seen().iter().filter(|seen| seen.fault.is_some()).count()
+        let requests = self.tokens.iter().flat_map(TokenServer::requests);
+        let refused = requests.filter(|request| request.status != 200).count();
+        refused + self.registry.seen().iter().filter(|seen| seen.fault.is_some()).count()
+    }
+
+    /// From now on nothing goes wrong.
+    pub(crate) fn behave(&self) {
+        self.registry.behave();
+        if let Some(tokens) = &self.tokens {
+            tokens.fail(0, 500);
+        }
     }
 
     /// Where credentials have gone that have no business there.

@@ -97,6 +97,12 @@ fn misbehave(desk: &Desk, dice: &mut Seeded) {
         faults = (0..4).filter_map(|_| dice.pick(&faults).cloned()).collect();
     }
     let most = *dice.pick(&[1, 3, 10, 1000]).unwrap();
+    if let Some(tokens) = &desk.tokens
+        && dice.below(3) == 0
+    {
+        let status = *dice.pick(&[401, 403, 404, 429, 500, 503]).unwrap();
+        tokens.fail(*dice.pick(&[1, 2, 4, 20]).unwrap(), status);
+    }
     desk.registry.leave_to_chance(Chance { seed, one_in, most, faults });
 }
 
@@ -150,7 +156,7 @@ async fn pushed(seed: u64) -> Ended {
             Err(error) => check_error(&desk, &error),
         }
         // The same client and the same registry, which has come to its senses.
-        desk.registry.behave();
+        desk.behave();
     }
     let missing = image.missing_in(&desk.registry, "team/app", "1");
     assert!(missing.is_empty(), "a push when all is well again leaves {missing:?}\n{}", desk.story());
@@ -179,7 +185,7 @@ async fn pulled(seed: u64) -> Ended {
             Err(error) if !is_well => check_error(&desk, &error),
             Err(error) => panic!("a pull when all is well again: {error}\n{}", desk.story()),
         }
-        desk.registry.behave();
+        desk.behave();
     }
     ended.unwrap()
 }
@@ -215,8 +221,8 @@ async fn copied(seed: u64) -> Ended {
             }
             Err(error) => panic!("a copy when all is well again: {error}\n{}", story()),
         }
-        from.registry.behave();
-        to.registry.behave();
+        from.behave();
+        to.behave();
     }
     ended.unwrap()
 }
