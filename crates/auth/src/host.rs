@@ -30,6 +30,8 @@ impl HostPattern {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -53,5 +55,23 @@ mod tests {
         let ecr = HostPattern::new("*.dkr.ecr.*.amazonaws.com");
         assert!(ecr.matches("123456789012.dkr.ecr.eu-west-1.amazonaws.com"));
         assert!(!ecr.matches("123456789012.dkr.ecr.eu-west-1.amazonaws.com.cn"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_pattern_never_matches_what_only_looks_like_it(label in "[a-z0-9-]{1,10}", more in "[a-z0-9-]{1,10}") {
+            let pattern = HostPattern::new("*.azurecr.io");
+            let right = format!("{label}.azurecr.io");
+            prop_assert!(pattern.matches(&right));
+            for wrong in [
+                format!("{label}azurecr.io"),
+                format!("{right}.{more}"),
+                format!("{more}.{right}"),
+                format!("{right}{more}"),
+                format!("{right}:443"),
+            ] {
+                prop_assert!(!pattern.matches(&wrong), "{}", wrong);
+            }
+        }
     }
 }

@@ -349,6 +349,8 @@ pub(crate) fn element(xml: &str, name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn read(body: &str) -> String {
@@ -378,5 +380,14 @@ mod tests {
         );
         assert_eq!(Refusal::read(b"{}"), None);
         assert_eq!(Refusal::read(b"oops"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_makes_it_panic(body in proptest::collection::vec(any::<u8>(), 0..200), text in "\\PC{0,80}") {
+            let _ = Refusal::read(&body);
+            let _ = Refusal::read(format!("<Code>{text}</Code>").as_bytes());
+            let _ = Refusal::read(format!("{{\"error\":{text}}}").as_bytes());
+        }
     }
 }

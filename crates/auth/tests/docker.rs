@@ -13,7 +13,7 @@ use kit::{lease, parts, target};
 use longshore_auth::{
     Credential, CredentialSource, DockerConfig, Environment, Found, Helper, Lease, Renewal, Secret, Stored,
 };
-use longshore_testkit::{DockerRegistry, Login};
+use longshore_testkit::{DockerRegistry, Flow, Login, TokenConfig, TokenServer, User};
 use serde_json::{Value, json};
 
 /// A home folder, and what is set in it.
@@ -27,7 +27,11 @@ impl Home {
         let folder = tempfile::tempdir().unwrap();
         let home = folder.path().to_str().unwrap().to_owned();
         let variables = vec![("PATH".to_owned(), std::env::var("PATH").unwrap()), ("HOME".to_owned(), home)];
-        Self { folder, variables }
+        let mut made = Self { folder, variables };
+        // Without it, podman's own place is one for the whole machine.
+        made.set("XDG_RUNTIME_DIR", "run");
+        fs::create_dir(made.folder.path().join("run")).unwrap();
+        made
     }
 
     /// Sets a variable to a path in it.
@@ -67,6 +71,15 @@ impl Home {
         // A program that wants none may have ended already.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         child.wait_with_output().unwrap()
+    }
+
+    /// An image without anything in it, as skopeo names it after `oci:`.
+    fn image(&self) -> String {
+        let layout = self.folder.path().join("image");
+        self.must("umoci", &["init", "--layout", layout.to_str().unwrap()], "");
+        let image = format!("{}:t", layout.display());
+        self.must("umoci", &["new", "--image", &image], "");
+        image
     }
 
     fn must(&self, program: &str, arguments: &[&str], input: &str) -> String {
@@ -146,9 +159,7 @@ async fn what_we_write_skopeo_uses() {
     let registry = DockerRegistry::start(Login::Basic { username: "me", password: "hunter2" }).unwrap();
     let (home, host) = (Home::new(), registry.host());
     let at = format!("docker://{host}/team/app:1");
-    home.must("umoci", &["init", "--layout", home.folder.path().join("image").to_str().unwrap()], "");
-    let image = format!("{}:t", home.folder.path().join("image").display());
-    home.must("umoci", &["new", "--image", &image], "");
+    let image = home.image();
     let push = ["--insecure-policy", "copy", "--dest-tls-verify=false", &format!("oci:{image}"), &at];
     assert!(!home.run("skopeo", &push, "").status.success(), "the registry wants a password");
     let config = home.config();
@@ -159,6 +170,33 @@ async fn what_we_write_skopeo_uses() {
     config.erase(&host).await.unwrap();
     let inspect = ["inspect", "--tls-verify=false", &at];
     assert!(!home.run("skopeo", &inspect, "").status.success(), "what is erased is not used");
+}
+
+#[tokio::test]
+async fn an_identity_token_that_we_write_skopeo_uses() {
+    let users = vec![User::new("me", "hunter2", "pull,push")];
+    let server = TokenServer::start(TokenConfig { users, ..TokenConfig::default() }).unwrap();
+    let registry = DockerRegistry::start(Login::Tokens(&server)).unwrap();
+    let (home, host) = (Home::new(), registry.host());
+    let token = Secret::new(server.refresh_token("me").unwrap());
+    // As a registry of Azure's gives it.
+    let username = "00000000-0000-0000-0000-000000000000".to_owned();
+    let credential = Credential::IdentityToken { username, token };
+    let lease = Lease { credential, expires: None, renewal: Renewal::ByHand, origin: "test".to_owned() };
+    home.config().store(&host, &lease).await.unwrap();
+    let image = home.image();
+    let at = format!("docker://{host}/team/app:1");
+    home.must(
+        "skopeo",
+        &["--insecure-policy", "copy", "--dest-tls-verify=false", &format!("oci:{image}"), &at],
+        "",
+    );
+    let requests = server.requests();
+    assert!(
+        requests.iter().all(|request| request.flow == Flow::RefreshToken && request.status == 200),
+        "{requests:?}"
+    );
+    assert_eq!(kit::lease(&home.config(), &host).await.unwrap().credential, lease.credential);
 }
 
 #[tokio::test]
@@ -174,14 +212,38 @@ async fn what_skopeo_writes_we_use() {
     };
     let mut named = Home::new();
     named.set("REGISTRY_AUTH_FILE", "named.json");
-    let mut running = Home::new();
-    running.set("XDG_RUNTIME_DIR", "");
-    for (home, file) in [(&named, "named.json"), (&running, "containers/auth.json")] {
+    for (home, file) in [(&named, "named.json"), (&Home::new(), "run/containers/auth.json")] {
         assert_eq!(home.config().credential(target(&host)).await.unwrap(), Found::Nothing);
         login(home);
         let lease = lease(&home.config(), &host).await.unwrap();
         assert_eq!(parts(&lease), ("me".to_owned(), "hunter2".to_owned()));
         assert!(lease.origin.contains(file), "{}", lease.origin);
+    }
+}
+
+#[tokio::test]
+async fn what_is_kept_replaces_what_other_programs_kept() {
+    let registry = DockerRegistry::start(Login::Basic { username: "me", password: "hunter2" }).unwrap();
+    let host = registry.host();
+    let mut named = Home::new();
+    named.set("REGISTRY_AUTH_FILE", "named.json");
+    let running = Home::new();
+    running.must(
+        "skopeo",
+        &["login", "--tls-verify=false", "-u", "me", "--password-stdin", &host],
+        "hunter2\n",
+    );
+    for (home, file) in [(&named, "named.json"), (&running, "run/containers/auth.json")] {
+        let config = home.config();
+        config.store(&host, &password("other", "pw")).await.unwrap();
+        assert_eq!(parts(&lease(&config, &host).await.unwrap()).0, "other");
+        assert_eq!(home.must("skopeo", &["login", "--get-login", &host], "").trim(), "other");
+        for path in [file, ".docker/config.json"] {
+            assert!(home.read(path)["auths"][&host]["auth"].is_string(), "{path}");
+        }
+        assert!(config.erase(&host).await.unwrap());
+        assert_eq!(config.credential(target(&host)).await.unwrap(), Found::Nothing);
+        assert!(!home.run("skopeo", &["login", "--get-login", &host], "").status.success());
     }
 }
 
@@ -196,7 +258,6 @@ async fn files_are_asked_in_their_order() {
     assert_eq!(who(&home).await, "nobody");
     home.write(".config/containers/auth.json", &auths("settings"));
     assert_eq!(who(&home).await, "settings");
-    home.set("XDG_RUNTIME_DIR", "run");
     home.write("run/containers/auth.json", &auths("runtime"));
     assert_eq!(who(&home).await, "runtime");
     home.write(".docker/config.json", &auths("docker"));

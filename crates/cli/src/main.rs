@@ -11,6 +11,7 @@ mod log;
 mod output;
 mod runtime;
 mod spelling;
+mod usage;
 
 use std::{env, io, process::ExitCode};
 
@@ -25,7 +26,14 @@ use crate::{
 fn main() -> ExitCode {
     // A container is this very program, started again; see the function.
     longshore_sandbox::enter_if_asked();
-    let arguments = Arguments::parse_from(spelling::normalise(&Arguments::command(), env::args_os()));
+    let normalised = spelling::normalise(&Arguments::command(), env::args_os());
+    let arguments = match Arguments::try_parse_from(normalised) {
+        Ok(arguments) => arguments,
+        Err(error) => match usage::unknown_option(&error) {
+            Some(said) => return Failure::Usage(said).report(),
+            None => error.exit(),
+        },
+    };
     if let Err(failure) = log::start(arguments.verbose) {
         return failure.report();
     }
@@ -47,6 +55,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             let found = commands::image::find(&context.registry()?, URI, &image)?;
             commands::image::inspect(&found, &image, output)
         }
+        Command::Image(ImageCommand::Copy(arguments)) => commands::copy::copy(&context, &arguments),
         Command::Image(ImageCommand::Export { image, format, file }) => {
             let registry = context.registry()?;
             let found = commands::image::find(&registry, URI, &image)?;

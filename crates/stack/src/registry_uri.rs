@@ -323,6 +323,34 @@ mod tests {
         ecr_is_not_github: Github, "public.ecr.aws/a" => Err("it is Amazon ECR Public; use --flavor=aws");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn what_is_read_is_read_again_as_it_is_stored(text in "[a-zA-Z0-9.:/@_ -]{0,40}|[a-zA-Z]{1,6}(\\.[a-z]{1,5}){0,2}(:[0-9]{1,5})?(/[a-z0-9._-]{1,6}){0,3}/?|\\PC{0,20}") {
+            if let Ok(uri) = text.parse::<RegistryUri>() {
+                let stored = uri.to_string();
+                proptest::prop_assert_eq!(&stored.parse::<RegistryUri>().unwrap(), &uri);
+                // Images in it have names, and are in it.
+                proptest::prop_assert!(uri.contains(&uri.repository("a/b").unwrap()));
+                if let Some(provider) = uri.provider() {
+                    // No other flavor of a provider takes it.
+                    for flavor in [Dockerhub, Gcp, Azure, Aws, Github] {
+                        proptest::prop_assert!(flavor == provider.flavor() || flavor.check(&uri).is_err());
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn any_registry_of_amazon_says_its_account_and_region(
+            account in "[0-9]{12}",
+            region in "(us|eu|ap)-(gov-)?(north|west)-[1-9]",
+            fips in "(-fips)?",
+        ) {
+            let uri: RegistryUri = format!("{account}.dkr.ecr{fips}.{region}.amazonaws.com").parse().unwrap();
+            proptest::prop_assert_eq!(uri.provider(), Some(Provider::Ecr(Ecr { account, region })));
+        }
+    }
+
     #[test]
     fn the_region_and_the_account_are_read() {
         let uri: RegistryUri = "123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com".parse().unwrap();

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
+import signal
+import socket
 import subprocess
-from pathlib import Path
-from typing import Iterator
+from typing import TYPE_CHECKING, Iterator
 
 import pytest
 
 from .docker_registry import PASSWORD, USERNAME, DockerRegistry
-from .machine import Machine, Outcome
+from .machine import PROGRAM, Machine, Outcome
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ACCOUNT = "123456789012"
 ECR = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com"
@@ -82,7 +85,7 @@ def registry(tmp_path: Path) -> Iterator[DockerRegistry]:
 
 
 @pytest.fixture
-def amazon(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def amazon() -> Iterator[str]:
     """Where moto serves what AWS serves."""
     from moto.server import ThreadedMotoServer
 
@@ -168,7 +171,7 @@ def test_unknown_options_and_connectors_are_answered_with_those_there_are(user: 
     register = ("container-registry", "register", "it", "--flavor=default", "--uri=registry.example.com")
     assert "there are: " in user.longshore("container-registry", "describe", "it").refused(2)
     assert "service-connector register nope" in user.longshore(*register, "--connector", "nope").refused(2)
-    assert "'--uri'" in user.longshore(*register[:-1], "--urii=x").refused(2)
+    assert "did you mean `--uri`?" in user.longshore(*register[:-1], "--urii=x").refused(2)
     said = user.longshore(*register, "--kms_key=k").refused(2)
     assert "has no option `kms_key`; it takes: uri, default_repository" in said
     said = user.connector("connector", PASSWORD, "--tenant_id=t").refused(2)
@@ -228,7 +231,7 @@ def test_values_come_from_files_and_standard_input(user: User, registry: DockerR
         f"--auth_method password --username {USERNAME} --password - --registry {registry.host}"
     )
     user.run("sh", "-c", line).done()
-    assert "no file" in user.connector("c", "@/no/file").refused(2).replace("/no/file", "no file")
+    assert "cannot read the file /no/file" in user.connector("c", "@/no/file").refused(2)
     user.connector("dashes", "--a_b-c", "--no-verify").done()
 
 
@@ -266,18 +269,24 @@ def test_amazon(user: User, amazon: str) -> None:
     ecr.create_repository(repositoryName="training_pipeline")
     found = json.loads(user.longshore("service-connector", "list-resources", "-o", "json").done().stdout)
     assert found[0]["registries"] == {ECR: ["training_pipeline"]}
+    table = user.longshore("service-connector", "list-resources", "aws_connector").done().stdout.splitlines()
+    assert [line.split() for line in table] == [
+        ["CONNECTOR", "REGISTRY", "REPOSITORY"],
+        ["aws_connector", ECR, "training_pipeline"],
+    ]
     written = user.longshore("service-connector", "login", "aws_connector").done().stdout
     assert f"credentials for {ECR} are written to" in written
     assert "good until 20" in written
-    said = user.longshore("container-registry", "register", "hub", "--flavor=dockerhub", "--uri=docker.io/me",
-                          "--connector", "aws_connector").refused(2)  # fmt: skip
+    hub = ("container-registry", "register", "hub", "--flavor=dockerhub", "--uri=docker.io/me")
+    said = user.longshore(*hub, "--connector", "aws_connector").refused(2)
     assert "takes one of: docker" in said
 
 
 def test_stacks(user: User) -> None:
     user.longshore("container-registry", "register", "hub", "--flavor=dockerhub", "--uri=docker.io/me").done()
-    assert "needs a container registry" in user.longshore("stack", "register", "prod", "-o", "local_container").refused(2)
-    user.longshore("stack", "register", "prod", "-o", "local_container", "-c", "hub", "--set").done()
+    register = ("stack", "register", "prod", "-o", "local_container")
+    assert "needs a container registry" in user.longshore(*register).refused(2)
+    user.longshore(*register, "-c", "hub", "--set").done()
     assert user.longshore("stack", "get").done().stdout == "prod\n"
     assert "used by stack `prod`" in user.longshore("container-registry", "delete", "hub").refused(1)
     assert "it is the active one" in user.longshore("stack", "delete", "prod").refused(1)
@@ -297,9 +306,8 @@ def test_stacks(user: User) -> None:
 def test_nothing_is_half_registered_by_many_at_once(user: User, registry: DockerRegistry) -> None:
     processes = [
         user.start(
-            *(os.environ.get("LONGSHORE_BIN") or user.environment["LONGSHORE_BIN"], "service-connector", "register"),
-            *(f"c{number % 4}", "--type=docker", f"--username={USERNAME}", f"--password={PASSWORD}"),
-            f"--registry={registry.host}",
+            *(str(PROGRAM), "service-connector", "register", f"c{number % 4}", "--type=docker"),
+            *(f"--username={USERNAME}", f"--password={PASSWORD}", f"--registry={registry.host}"),
         )
         for number in range(8)
     ]
@@ -317,3 +325,45 @@ def test_completion_knows_the_options_of_the_tables(user: User) -> None:
         script = user.longshore("completion", shell).done().stdout
         for option in ("service-account-json", "immutable-tags", "auth-method"):
             assert option in script, (shell, option)
+
+
+def test_an_interrupted_registration_leaves_nothing(user: User) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(30)
+        registry = f"--registry=127.0.0.1:{silent.getsockname()[1]}"
+        command = ("service-connector", "register", "connector", "--type=docker", "--username=me")
+        for end in (signal.SIGINT, signal.SIGKILL):
+            process = user.start(str(PROGRAM), *command, "--password=x", registry)
+            connection, _ = silent.accept()
+            with connection:
+                process.send_signal(end)
+                _, stderr = process.communicate(timeout=60)
+            assert process.returncode != 0
+            assert "Traceback" not in stderr
+            assert "panicked" not in stderr
+            assert user.listed("service-connector") == []
+
+
+WHERE = """
+from longshore import pipeline, step
+
+@step
+def here() -> None:
+    print("in", __name__)
+
+@pipeline
+def p():
+    here()
+
+p()
+"""
+
+
+def test_runs_use_the_active_stack(user: User) -> None:
+    user.write("where.py", WHERE)
+    user.longshore("stack", "register", "here", "-o", "local", "--set").done()
+    assert "in " in user.python("where.py").done().stdout
+    user.longshore("stack", "set", "default").done()
+    user.longshore("stack", "delete", "here").done()
+    said = user.python("where.py", LONGSHORE_STACK="here").refused(1, 2)
+    assert "there is no stack named `here`; there are: default, local" in said

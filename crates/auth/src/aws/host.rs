@@ -95,6 +95,8 @@ pub(crate) fn suffix_of(region: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -140,6 +142,26 @@ mod tests {
             "public.ecr.aws.evil.com",
         ] {
             assert_eq!(RegistryHost::parse(host), None, "{host}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_registry_is_read_and_nothing_around_it(
+            account in "[0-9]{12}", region in "[a-z]{2}-[a-z]{4,9}-[1-9]", more in "[a-z0-9.-]{1,10}"
+        ) {
+            let host = format!("{account}.dkr.ecr.{region}.amazonaws.com");
+            let read = RegistryHost::parse(&host).unwrap();
+            prop_assert_eq!((read.account.as_deref(), &read.region), (Some(account.as_str()), &region));
+            prop_assert_eq!(RegistryHost::parse(&format!("{host}.{more}x")), None);
+            prop_assert_eq!(RegistryHost::parse(&format!("{more}.{host}")), None);
+        }
+
+        #[test]
+        fn no_host_makes_it_panic(host in "\\PC{0,60}") {
+            if let Some(read) = RegistryHost::parse(&host) {
+                prop_assert!(url::Url::parse(&read.endpoint()).is_ok());
+            }
         }
     }
 }

@@ -200,6 +200,10 @@ enum FileKind {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     fn profiles(config: &str, credentials: &str) -> Profiles {
@@ -256,6 +260,24 @@ mod tests {
                 panic!("{profile}")
             };
             assert_eq!((sign_on.cache_key.as_str(), sign_on.region.as_str()), (key, "us-east-1"));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_file_makes_it_panic_or_turn_for_ever(
+            names in proptest::collection::vec("[a-c]", 1..6), sources in proptest::collection::vec("[a-c]", 6), text in "\\PC{0,80}"
+        ) {
+            let mut config = String::new();
+            for (name, source) in names.iter().zip(&sources) {
+                writeln!(config, "[profile {name}]\nrole_arn = r\nsource_profile = {source}").unwrap();
+            }
+            let mut profiles = Profiles::default();
+            let _ = profiles.add(&config, FileKind::Config);
+            let _ = profiles.add(&text, FileKind::Credentials);
+            for name in &names {
+                let _ = profiles.source(name);
+            }
         }
     }
 }

@@ -201,6 +201,18 @@ impl Entra {
         }
     }
 
+    /// Who issues tokens: whom the connector names, else for what is found in the environment whom that names, else the
+    /// cloud's own authority.
+    fn authority(&self, cloud: Cloud) -> &str {
+        let found = match self.method {
+            Method::Implicit { .. } | Method::Federated { .. } => {
+                self.environment.get("AZURE_AUTHORITY_HOST")
+            }
+            Method::Secret { .. } | Method::Token { .. } => None,
+        };
+        self.authority.as_deref().or(found).unwrap_or(cloud.authority())
+    }
+
     /// The client credentials grant of the Microsoft identity platform.
     async fn client_credentials(
         &self,
@@ -211,13 +223,7 @@ impl Entra {
         proof: &[(&str, &str)],
     ) -> Result<Token, AuthError> {
         let what = format!("get a token for application {client}");
-        let authority = match (&self.authority, &self.method) {
-            (Some(authority), _) => authority.as_str(),
-            (None, Method::Implicit { .. } | Method::Federated { .. }) => {
-                self.environment.get("AZURE_AUTHORITY_HOST").unwrap_or(cloud.authority())
-            }
-            (None, _) => cloud.authority(),
-        };
+        let authority = self.authority(cloud);
         let url = format!("{}/{tenant}/oauth2/v2.0/token", authority.trim_end_matches('/'));
         let url = crate::connector::check_url(&url)
             .and_then(|()| Url::parse(&url).map_err(|error| error.to_string()))
@@ -324,7 +330,34 @@ fn remedy(refusal: &Refusal, client: &str, tenant: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use longshore_endpoint::{Web, WebConfig};
+
     use super::*;
+    use crate::connector::ConnectorType;
+
+    fn authority(method: &str, values: &[(&str, &str)], cloud: Cloud) -> String {
+        let values = values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let config = Config::new(ConnectorType::Azure, method, values).unwrap();
+        let service = Service::new(Web::new(WebConfig::default()), "test");
+        let environment = [("AZURE_AUTHORITY_HOST", "https://login.example.com")].into_iter().collect();
+        Entra::new(&config, service, environment).authority(cloud).to_owned()
+    }
+
+    #[test]
+    fn every_cloud_has_an_authority_and_each_can_be_replaced() {
+        let id = "72f988bf-86f1-41af-91ab-2d7cd011db47";
+        let secret = [("tenant_id", id), ("client_id", id), ("client_secret", "s")];
+        for (cloud, host) in [
+            (Cloud::Public, "https://login.microsoftonline.com"),
+            (Cloud::China, "https://login.chinacloudapi.cn"),
+            (Cloud::UsGovernment, "https://login.microsoftonline.us"),
+        ] {
+            assert_eq!(authority("service-principal", &secret, cloud), host);
+            assert_eq!(authority("implicit", &[], cloud), "https://login.example.com");
+            let named = [&secret[..], &[("authority", "https://login.internal")]].concat();
+            assert_eq!(authority("service-principal", &named, cloud), "https://login.internal");
+        }
+    }
 
     #[test]
     fn remedies_follow_the_number() {

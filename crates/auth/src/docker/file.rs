@@ -91,6 +91,12 @@ impl File {
         self.store.as_deref().filter(|name| !name.is_empty())
     }
 
+    /// Whether it says anything about a registry as a whole.
+    pub(super) fn has(&self, host: &str) -> bool {
+        let host = canonical_host(host);
+        self.auths.keys().chain(self.helpers.keys()).any(|key| canonical(key) == host)
+    }
+
     /// Where the credential for a target is, and whether it can be read.
     pub(super) fn find(&self, host: &str, repository: Option<&str>) -> Result<Place, String> {
         if let Some(name) = self.helper_of(host) {

@@ -27,8 +27,8 @@ const HELPER_ANSWER: SignedDuration = SignedDuration::from_mins(5);
 /// Files, in this order; the first that has a credential for the target is used, and no other:
 /// 1. the file that `REGISTRY_AUTH_FILE` names,
 /// 2. `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`,
-/// 3. unless there is the first: `$XDG_RUNTIME_DIR/containers/auth.json`, then `$XDG_CONFIG_HOME/containers/auth.json`
-///    (`~/.config/containers/auth.json`).
+/// 3. unless there is the first: `$XDG_RUNTIME_DIR/containers/auth.json` (`/run/containers/$UID/auth.json`), then
+///    `$XDG_CONFIG_HOME/containers/auth.json` (`~/.config/containers/auth.json`).
 ///
 /// Within a file: the helper that `credHelpers` names for the host; the entry of `auths` with the longest key
 /// (`host/namespace/repository`, `host/namespace`, `host`) that has a credential; the helper that `credsStore` names.
@@ -42,6 +42,8 @@ const HELPER_ANSWER: SignedDuration = SignedDuration::from_mins(5);
 pub struct DockerConfig {
     environment: Environment,
     files: Vec<PathBuf>,
+    /// The one that `REGISTRY_AUTH_FILE` names.
+    named: Option<PathBuf>,
     /// The one that is written: docker's own. podman and skopeo read it too.
     written: Option<PathBuf>,
     /// By the helper's name and the server.
@@ -83,48 +85,70 @@ impl DockerConfig {
         files.extend(named.clone());
         files.extend(docker.clone());
         if named.is_none() {
+            let running = match environment.path("XDG_RUNTIME_DIR") {
+                Some(folder) => folder.join("containers"),
+                None => PathBuf::from(format!("/run/containers/{}", rustix::process::getuid().as_raw())),
+            };
             let settings = environment
                 .path("XDG_CONFIG_HOME")
-                .or_else(|| home.as_ref().map(|home| home.join(".config")));
-            let folders = [environment.path("XDG_RUNTIME_DIR"), settings];
-            files.extend(folders.into_iter().flatten().map(|folder| folder.join("containers/auth.json")));
+                .or_else(|| home.as_ref().map(|home| home.join(".config")))
+                .map(|folder| folder.join("containers"));
+            files.extend(
+                [Some(running), settings].into_iter().flatten().map(|folder| folder.join("auth.json")),
+            );
         }
         for path in &files {
             File::load(path)?;
         }
-        Ok(Self { environment: environment.clone(), files, written: docker, answers: Cache::default() })
+        let environment = environment.clone();
+        Ok(Self { environment, files, named, written: docker, answers: Cache::default() })
     }
 
     /// Keeps a credential, so that docker, podman and skopeo use it: with the helper that is configured for the host,
     /// else in docker's own file, which is replaced whole, keeps what else it has, and is readable for its owner only.
+    ///
+    /// The same goes into podman's file if `REGISTRY_AUTH_FILE` names it, since podman and skopeo then read no other, and
+    /// into each further file that has something for the host, which would be used in its place.
     pub async fn store(&self, host: &str, lease: &Lease) -> Result<Stored, AuthError> {
-        let path = self.written()?;
-        let server = key::written(host);
+        let docker = self.written()?;
         self.forget(Target { host, repository: None });
+        let stored = self.store_in(docker, host, &lease.credential).await?;
+        for path in self.files.iter().filter(|path| *path != docker) {
+            if self.named.as_ref() == Some(path) || File::load(path)?.has(host) {
+                self.store_in(path, host, &lease.credential).await?;
+            }
+        }
+        Ok(stored)
+    }
+
+    async fn store_in(&self, path: &Path, host: &str, credential: &Credential) -> Result<Stored, AuthError> {
         let (helper, mark) = self.helper(path, host)?;
         let Some(helper) = helper else {
-            file::change(path, host, &Change::Credential(&lease.credential))?;
+            file::change(path, host, &Change::Credential(credential))?;
             return Ok(Stored::File(path.to_owned()));
         };
-        helper.store(&server, &lease.credential).await?;
+        helper.store(&key::written(host), credential).await?;
         if mark {
             file::change(path, host, &Change::Mark)?;
         }
         Ok(Stored::Helper(helper.program()))
     }
 
-    /// Removes what is kept for a host from docker's own file and its helper; whether the file had something.
+    /// Removes what is kept for a host from every file and its helper; whether a file had something.
     pub async fn erase(&self, host: &str) -> Result<bool, AuthError> {
-        let path = self.written()?;
         self.forget(Target { host, repository: None });
-        if let (Some(helper), _) = self.helper(path, host)? {
-            let server = key::written(host);
-            // Some helpers fail when there is nothing to erase.
-            if helper.get(&server).await?.is_some() {
-                helper.erase(&server).await?;
+        let mut existed = false;
+        for path in &self.files {
+            if let (Some(helper), _) = self.helper(path, host)? {
+                let server = key::written(host);
+                // Some helpers fail when there is nothing to erase.
+                if helper.get(&server).await?.is_some() {
+                    helper.erase(&server).await?;
+                }
             }
+            existed |= file::change(path, host, &Change::Remove)?;
         }
-        file::change(path, host, &Change::Remove)
+        Ok(existed)
     }
 
     fn written(&self) -> Result<&Path, AuthError> {

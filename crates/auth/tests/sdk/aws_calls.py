@@ -1,6 +1,6 @@
 """Makes calls with AWS's own SDK: a list of [service, method, arguments] on standard input, answers on standard output.
 
-Strings that begin with "$" are looked up in the answers so far: "$0.Credentials.AccessKeyId".
+What an argument `client` says makes the client; "$0.Credentials.AccessKeyId" in it is looked up in the answers so far.
 """
 
 import json

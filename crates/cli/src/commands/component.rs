@@ -1,12 +1,12 @@
 //! `longshore container-registry`, `orchestrator`, `image-builder` and `artifact-store`.
 
-use std::io;
+use std::{cell::RefCell, io};
 
 use jiff::Timestamp;
 use longshore_auth::connector::Config;
 use longshore_stack::{
-    Component, ComponentKind, Configuration, ContainerRegistry, Name, NewComponent, Origin, Registrable,
-    State, Values,
+    Component, ComponentKind, Configuration, ContainerRegistry, Name, Need, NewComponent, Origin,
+    Registrable, State, Values,
 };
 use serde::Serialize;
 
@@ -18,7 +18,7 @@ use crate::{
             RegisterComponent, RegisterRegistry,
         },
     },
-    connection::{self, Connections},
+    connection::{self, Connections, Verdict},
     context::Context,
     failure::Failure,
     input,
@@ -39,7 +39,7 @@ pub(crate) fn container_registry(
         ContainerRegistryCommand::Register(arguments) => register_registry(context, arguments),
         ContainerRegistryCommand::Component(command) => component(context, command),
         ContainerRegistryCommand::Connect { name, connector, no_verify } => {
-            let verification = Verification::new(context, no_verify);
+            let verification = Verification::new(context, Trial::unless(no_verify));
             let registry = context.state()?.connect_component(
                 ComponentKind::ContainerRegistry,
                 &name,
@@ -71,7 +71,7 @@ pub(crate) fn plain<K: Kind>(context: &Context, command: PlainComponentCommand<K
 }
 
 fn register_registry(context: &Context, arguments: RegisterRegistry) -> Result<(), Failure> {
-    let verification = Verification::new(context, arguments.no_verify);
+    let verification = Verification::new(context, Trial::unless(arguments.no_verify));
     let new = new(arguments.component, arguments.connector)?;
     let registered = context
         .state()?
@@ -84,17 +84,32 @@ fn new<K: Kind>(arguments: RegisterComponent<K>, connector: Option<Name>) -> Res
     Ok(NewComponent { name: arguments.name, configuration, connector })
 }
 
+/// Whether the credentials of a component are tried before it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trial {
+    /// They are.
+    Required,
+    /// The user said not to.
+    Skipped,
+}
+
+impl Trial {
+    const fn unless(no_verify: bool) -> Self {
+        if no_verify { Self::Skipped } else { Self::Required }
+    }
+}
+
 /// How it is found out that the credentials of a component are good.
 struct Verification<'a> {
     context: &'a Context,
-    skip: bool,
+    trial: Trial,
     /// What was found, as a sentence's end.
-    found: std::cell::RefCell<Vec<String>>,
+    found: RefCell<Vec<String>>,
 }
 
 impl<'a> Verification<'a> {
-    const fn new(context: &'a Context, skip: bool) -> Self {
-        Self { context, skip, found: std::cell::RefCell::new(Vec::new()) }
+    const fn new(context: &'a Context, trial: Trial) -> Self {
+        Self { context, trial, found: RefCell::new(Vec::new()) }
     }
 
     fn verify(&self, component: &Component, config: Option<&Config>) -> Result<(), Failure> {
@@ -103,13 +118,13 @@ impl<'a> Verification<'a> {
         else {
             return Ok(());
         };
-        if self.skip {
+        if self.trial == Trial::Skipped {
             self.found.borrow_mut().push("not verified".to_owned());
             return Ok(());
         }
         let connections = Connections::new(self.context)?;
         let verdicts = runtime::block_on(connections.verify(connector.as_str(), config, &[host]))?;
-        self.found.borrow_mut().extend(verdicts.iter().map(connection::Verdict::sentence));
+        self.found.borrow_mut().extend(verdicts.iter().map(Verdict::sentence));
         Ok(())
     }
 }
@@ -117,19 +132,11 @@ impl<'a> Verification<'a> {
 /// Says what was done to a registry.
 fn say(done: &str, registry: &Component, verification: &Verification<'_>) -> Result<(), Failure> {
     let uri = registry.values().get("uri").map_or_else(String::new, |uri| format!(" ({uri})"));
-    let mut said = vec![match &registry.connector {
-        Some(connector) => {
-            format!(
-                "{done} {} `{}`{uri} with service connector `{connector}`",
-                registry.kind(),
-                registry.name
-            )
-        }
-        None => format!("{done} {} `{}`{uri}", registry.kind(), registry.name),
-    }];
-    if registry.connector.is_none() {
-        said.push("its credentials come from the docker configuration".to_owned());
-    }
+    let credentials = match &registry.connector {
+        Some(connector) => format!(" with service connector `{connector}`"),
+        None => "; its credentials come from the docker configuration".to_owned(),
+    };
+    let mut said = vec![format!("{done} {} `{}`{uri}{credentials}", registry.kind(), registry.name)];
     said.extend(verification.found.borrow().iter().cloned());
     Ok(output::line(&said.join("; "))?)
 }
@@ -137,7 +144,6 @@ fn say(done: &str, registry: &Component, verification: &Verification<'_>) -> Res
 /// What all kinds of components have in common.
 fn component<K: Kind>(context: &Context, command: ComponentCommand<K>) -> Result<(), Failure> {
     let state = context.state()?;
-    let done = |verb: &str, name: &str| output::line(&format!("{verb} {} `{name}`", K::KIND));
     match command {
         ComponentCommand::List { output } => list(&state, K::KIND, output),
         ComponentCommand::Describe { name, output } => describe(&state, K::KIND, &name, output),
@@ -149,11 +155,12 @@ fn component<K: Kind>(context: &Context, command: ComponentCommand<K>) -> Result
                     K::KIND.as_str()
                 )));
             }
-            let verification = Verification::new(context, false);
+            let verification = Verification::new(context, Trial::Required);
             state.update_component(K::KIND, &name, &changes, |component, config| {
                 verification.verify(component, config)
             })?;
-            Ok(done("updated", &name)?)
+            let said: Vec<_> = verification.found.borrow().iter().map(|found| format!("; {found}")).collect();
+            Ok(output::line(&format!("updated {} `{name}`{}", K::KIND, said.concat()))?)
         }
         ComponentCommand::Rename { name, new_name } => {
             state.rename_component(K::KIND, &name, &new_name)?;
@@ -161,7 +168,7 @@ fn component<K: Kind>(context: &Context, command: ComponentCommand<K>) -> Result
         }
         ComponentCommand::Delete { name } => {
             state.delete_component(K::KIND, &name)?;
-            Ok(done("deleted", &name)?)
+            Ok(output::line(&format!("deleted {} `{name}`", K::KIND))?)
         }
         ComponentCommand::Flavor(FlavorCommand::List { output }) => Ok(flavors(K::KIND, output)?),
     }
@@ -292,7 +299,7 @@ fn flavors(kind: ComponentKind, format: OutputFormat) -> io::Result<()> {
                 .map(|field| FieldView {
                     name: field.name,
                     help: field.help,
-                    required: field.need == longshore_stack::Need::Required,
+                    required: field.need == Need::Required,
                     default: field.default,
                 })
                 .collect(),

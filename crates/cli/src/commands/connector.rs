@@ -329,14 +329,18 @@ fn list_resources(context: &Context, name: Option<String>, format: OutputFormat)
     if let Some(format) = format.data() {
         output::data(format, &all)?;
     } else {
-        let mut table =
-            Table::new(["CONNECTOR", "TYPE", "REGISTRY", "REPOSITORIES"].map(|name| (name, Align::Left)));
-        for Reached { connector, r#type, registries, .. } in &all {
+        let mut table = Table::new(["CONNECTOR", "REGISTRY", "REPOSITORY"].map(|name| (name, Align::Left)));
+        for Reached { connector, registries, .. } in &all {
             for (registry, repositories) in registries {
-                let repositories: Vec<_> = repositories.iter().map(String::as_str).collect();
-                let repositories =
-                    if repositories.is_empty() { "-".to_owned() } else { repositories.join(", ") };
-                table.row([connector.to_string(), (*r#type).to_owned(), registry.clone(), repositories]);
+                let mut row = |repository: &str| {
+                    table.row([connector.as_str(), registry, repository].map(str::to_owned));
+                };
+                if repositories.is_empty() {
+                    row("-");
+                }
+                for repository in repositories {
+                    row(repository);
+                }
             }
         }
         table.print_fitted()?;
