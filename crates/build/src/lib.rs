@@ -33,4 +33,4 @@ pub use error::BuildError;
 pub use event::{Event, ImageReport, LayerReport, LayerTitle, Observer, Origin, ParentReport};
 pub use layer::LayerRecord;
 pub use plan::{Plan, PlannedLayer, PlannedParent};
-pub use stored::{BlobSink, StoredImage};
+pub use stored::{BlobSink, RegistrySink, StoredImage};

@@ -4,7 +4,7 @@ use std::io::{self, Read, Seek as _, SeekFrom};
 
 use longshore_client::{BlobSource, BlobWriter, CommitError, ImageSink, ImageSource, Verification};
 use longshore_oci::{Descriptor, Digest};
-use longshore_store::{BlobStore, StoreError};
+use longshore_store::{BlobStore, Registry, RepositoryPath, StoreError};
 
 /// The largest manifest that is read back.
 const LARGEST_MANIFEST: u64 = 8 << 20;
@@ -56,6 +56,36 @@ impl ImageSink for BlobSink {
 
     fn manifest(&self, _: &Descriptor, bytes: &[u8]) -> io::Result<()> {
         self.0.put(bytes).map(drop).map_err(io::Error::other)
+    }
+}
+
+/// Keeps pulled images in a repository of the embedded registry.
+#[derive(Clone, Debug)]
+pub struct RegistrySink {
+    blobs: BlobSink,
+    registry: Registry,
+    repository: RepositoryPath,
+}
+
+impl RegistrySink {
+    /// The manifests go into that repository, without a tag.
+    pub fn new(registry: Registry, repository: RepositoryPath) -> Self {
+        Self { blobs: BlobSink(registry.blobs().clone()), registry, repository }
+    }
+}
+
+impl ImageSink for RegistrySink {
+    fn has(&self, blob: &Descriptor) -> io::Result<bool> {
+        self.blobs.has(blob)
+    }
+
+    fn writer(&self, blob: &Descriptor) -> io::Result<Box<dyn BlobWriter>> {
+        self.blobs.writer(blob)
+    }
+
+    fn manifest(&self, descriptor: &Descriptor, bytes: &[u8]) -> io::Result<()> {
+        let put = self.registry.put_manifest(&self.repository, bytes, &descriptor.media_type, None);
+        put.map(drop).map_err(io::Error::other)
     }
 }
 

@@ -8,7 +8,7 @@ mod values;
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use longshore_oci::Reference;
+use longshore_oci::{Platform, Reference};
 
 use self::{
     component::{Builders, ContainerRegistryCommand, Orchestrators, PlainComponentCommand, Stores},
@@ -169,6 +169,8 @@ pub(crate) enum ImageCommand {
         #[arg(short, long, value_enum, default_value_t)]
         output: OutputFormat,
     },
+    /// Copy an image from one registry to another; names without a host are in the embedded registry
+    Copy(CopyArguments),
     /// Write an image to a file that other tools read
     Export {
         /// The image
@@ -182,6 +184,22 @@ pub(crate) enum ImageCommand {
     },
     /// Run a command in a container of an image, with this terminal
     Run(ContainerArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CopyArguments {
+    /// The image, e.g. docker.io/library/python:3.12-slim
+    #[arg(value_name = "FROM")]
+    pub(crate) source: String,
+    /// Where it goes, with the tag that it gets there, e.g. python:3.12-slim
+    #[arg(value_name = "TO")]
+    pub(crate) destination: String,
+    /// Of an image for several platforms, copy only the one for this, e.g. linux/arm64
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<Platform>,
+    /// How to print the result
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: OutputFormat,
 }
 
 #[derive(Debug, Args)]

@@ -55,6 +55,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             let found = commands::image::find(&context.registry()?, URI, &image)?;
             commands::image::inspect(&found, &image, output)
         }
+        Command::Image(ImageCommand::Copy(arguments)) => commands::copy::copy(&context, &arguments),
         Command::Image(ImageCommand::Export { image, format, file }) => {
             let registry = context.registry()?;
             let found = commands::image::find(&registry, URI, &image)?;

@@ -3,20 +3,18 @@
 
 mod support;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use axum::{
-    Router,
-    extract::{Request, State},
     http::{Method, StatusCode, header},
-    response::{IntoResponse, Response},
+    response::IntoResponse,
 };
 use longshore_client::{BlobPushed, Client, ClientConfig, ClientError, QUIRKS, push};
 use longshore_oci::{Descriptor, Digest, MediaType};
 use longshore_testkit::{
-    Fault, HostileConfig, HostileRegistry, Mounts, Operation, Referrers, Seen, Serving, WrongLocation,
+    Fault, HostileConfig, HostileRegistry, Mounts, Operation, Referrers, Seen, WrongLocation,
 };
-use support::{client, config, memory::Memory, nobody, reference, repository};
+use support::{client, config, memory::Memory, nobody, reference, repository, scripted::Scripted};
 
 #[test]
 fn every_row_has_its_test() {
@@ -371,43 +369,4 @@ async fn an_upload_whose_location_is_missing_is_not_guessed() {
     registry.plan(Fault::Location(WrongLocation::Missing).always_on(Operation::UploadBegin));
     let error = push_layer(&client(), &registry, &image).await.unwrap_err();
     assert!(error.to_string().contains("without saying where (Location)"), "{error}");
-}
-
-/// A server that answers as a function says, which is told the requests before.
-struct Scripted {
-    serving: Serving,
-    asked: Asked,
-}
-
-/// Method and path of each request.
-type Asked = Arc<Mutex<Vec<String>>>;
-type Script = dyn Fn(&[String], &Method, &str) -> Response + Send + Sync;
-
-impl Scripted {
-    fn start(script: impl Fn(&[String], &Method, &str) -> Response + Send + Sync + 'static) -> Self {
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let script: Arc<Script> = Arc::new(script);
-        let state = (script, Arc::clone(&asked));
-        Self { serving: Serving::router(Router::new().fallback(answer).with_state(state)).unwrap(), asked }
-    }
-
-    fn host(&self) -> String {
-        self.serving.address().to_string()
-    }
-
-    /// Method and path of each request.
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
-    }
-}
-
-async fn answer(State((script, asked)): State<(Arc<Script>, Asked)>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    // Everything is read before anything is answered.
-    axum::body::to_bytes(body, usize::MAX).await.unwrap();
-    let mut asked = asked.lock().unwrap();
-    let path = parts.uri.path_and_query().unwrap().as_str();
-    let response = script(&asked, &parts.method, path);
-    asked.push(format!("{} {path}", parts.method));
-    response
 }

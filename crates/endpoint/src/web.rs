@@ -123,6 +123,13 @@ impl Web {
                 Error::InvalidCertificate(UnknownIssuer) => Fault::UnknownAuthority { host },
                 // What an HTTP server answers to a TLS greeting is not a TLS record.
                 Error::InvalidMessage(_) => Fault::NotTls { host },
+                // What `openssl req -x509` makes by default; libraries differ in whether they take it.
+                Error::InvalidCertificate(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+                    let reason = "its certificate is that of an authority (CA:TRUE), not of a host; give the host one \
+                                  that an authority has signed"
+                        .to_owned();
+                    Fault::Tls { host, reason }
+                }
                 other => Fault::Tls { host, reason: other.to_string() },
             }
         } else if error.is_dns() {

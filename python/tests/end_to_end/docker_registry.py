@@ -15,10 +15,24 @@ USERNAME = "me"
 PASSWORD = "hunter2-of-the-registry"
 
 
+def certify(folder: Path) -> Path:
+    """Makes a certificate for this machine, `host.pem` with `host.key`, by an authority that nobody knows."""
+    authority, host = folder / "authority.pem", folder / "host.pem"
+    signed_by = ["-CA", str(authority), "-CAkey", str(folder / "authority.key")]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-addext", "basicConstraints=CA:FALSE"]
+    for certificate, more in ((authority, ["-subj", "/CN=authority"]), (host, ["-subj", "/CN=host", *names, *signed_by])):
+        key = str(certificate.with_suffix(".key"))
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *more]
+        subprocess.run([*command, "-keyout", key, "-out", str(certificate)], check=True, capture_output=True)
+    return authority
+
+
 class DockerRegistry:
     """A real registry. Its content is below `folder`; `host` is what image names begin with."""
 
-    def __init__(self, folder: Path, password: str | None = PASSWORD, username: str = USERNAME) -> None:
+    def __init__(
+        self, folder: Path, password: str | None = PASSWORD, username: str = USERNAME, tls: bool = False
+    ) -> None:
         folder.mkdir(parents=True)
         self.password = password
         config: dict[str, object] = {
@@ -27,6 +41,10 @@ class DockerRegistry:
             "storage": {"filesystem": {"rootdirectory": str(folder / "storage")}},
             "http": {"addr": "127.0.0.1:0", "secret": "of no use to anybody"},
         }
+        if tls:
+            self.authority = certify(folder)
+            tls_files = {"certificate": str(folder / "host.pem"), "key": str(folder / "host.key")}
+            config["http"] = {"addr": "127.0.0.1:0", "secret": "of no use to anybody", "tls": tls_files}
         if password is not None:
             command = ["htpasswd", "-Bbn", username, password]
             entry = subprocess.run(command, capture_output=True, text=True, check=True).stdout

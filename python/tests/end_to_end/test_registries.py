@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import json
 import shutil
-import ssl
 import subprocess
 import threading
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any, Callable, Iterator
 
 import pytest
 
+from .amazon_front import only_created
 from .docker_registry import PASSWORD, USERNAME, DockerRegistry
 from .test_registration import ACCOUNT, ECR, User, amazon
 
@@ -51,8 +51,8 @@ def user(shared_home: Path, tmp_path: Path) -> User:
 def start_registry(tmp_path: Path) -> Iterator[Callable[..., DockerRegistry]]:
     started: list[DockerRegistry] = []
 
-    def start(password: str | None = PASSWORD, username: str = USERNAME) -> DockerRegistry:
-        started.append(DockerRegistry(tmp_path / f"registry-{len(started)}", password, username))
+    def start(password: str | None = PASSWORD, username: str = USERNAME, tls: bool = False) -> DockerRegistry:
+        started.append(DockerRegistry(tmp_path / f"registry-{len(started)}", password, username, tls))
         return started[-1]
 
     yield start
@@ -145,7 +145,7 @@ def test_a_private_parent_here_and_a_push_there(user: User, start_registry: Call
     # The credentials of one are not sent to the other.
     user.longshore("container-registry", "disconnect", "theirs").done()
     refused = user.python(script).refused(1)
-    assert f"{theirs.host} does not accept no credentials" in " ".join(refused.split())
+    assert f"{theirs.host} does not accept a request without credentials" in " ".join(refused.split())
     assert "docker login" in refused
 
 
@@ -170,7 +170,6 @@ def test_a_repository_of_amazon_is_made_on_the_first_push(
 
     # moto serves ECR's API, whose token has this password; the registry itself is docker-registry.
     registry = start_registry(f"{ACCOUNT}-auth-token", "AWS")
-    user.served_at(**{ECR.replace(".", "_"): registry.host})
     secret = "wJalrXUtnFEMI-K7MDENG-EXAMPLEKEY"
     keys = ("--aws_access_key_id=AKIAIOSFODNN7EXAMPLE", f"--aws_secret_access_key={secret}")
     connector = ("service-connector", "register", "aws_connector", "--type", "aws", "--auth-method=secret-key")
@@ -178,22 +177,32 @@ def test_a_repository_of_amazon_is_made_on_the_first_push(
     ecr = boto3.client(
         "ecr", "us-east-1", endpoint_url=amazon, aws_access_key_id="AKIAIOSFODNN7EXAMPLE", aws_secret_access_key="x"
     )
-    assert ecr.describe_repositories()["repositories"] == []
     register = ("container-registry", "register", "ecr", "--flavor=aws", f"--uri={ECR}")
     settings = ("--immutable_tags=true", "--scan_on_push=yes", "--tags=team=ml")
     user.longshore(*register, *settings, "--connector", "aws_connector").done()
     user.longshore("stack", "register", "cloud", "-o", "local_container", "-c", "ecr", "--set").done()
     script = str(user.write("train.py", PIPELINE.format(more="")))
-    user.python(script, LONGSHORE_LOG="debug").done()
+
+    def names() -> list[str]:
+        return [repository["repositoryName"] for repository in ecr.describe_repositories()["repositories"]]
+
+    with only_created(registry.host, lambda name: name in names()) as front:
+        user.served_at(**{ECR.replace(".", "_"): front})
+        user.longshore("container-registry", "update", "ecr", "--create_repositories=false").done()
+        refused = " ".join(user.python(script).refused(1).split())
+        assert "the repository does not exist" in refused
+        assert "aws ecr create-repository --repository-name greeting --region us-east-1" in refused
+        assert names() == []
+        user.longshore("container-registry", "update", "ecr", "--create_repositories=true").done()
+        assert f"created  the repository {ECR}/greeting" in user.python(script, LONGSHORE_LOG="debug").done().stderr
+        name, digest = last_image(user)
+        assert "created" not in user.python(script).done().stderr
     [made] = ecr.describe_repositories()["repositories"]
     assert made["repositoryName"] == "greeting"
     assert made["imageTagMutability"] == "IMMUTABLE"
     assert made["imageScanningConfiguration"] == {"scanOnPush": True}
     assert ecr.list_tags_for_resource(resourceArn=made["repositoryArn"])["tags"] == [{"Key": "team", "Value": "ml"}]
-    name, digest = last_image(user)
-    served = name.replace(ECR, registry.host)
-    assert inspect(served, f"{ACCOUNT}-auth-token", "AWS")["Digest"] == digest
-    user.python(script).done()
+    assert inspect(name.replace(ECR, registry.host), f"{ACCOUNT}-auth-token", "AWS")["Digest"] == digest
     said = "".join(outcome.stdout + outcome.stderr for outcome in user.said)
     for hidden in (secret, f"{ACCOUNT}-auth-token"):
         assert hidden not in said
@@ -226,26 +235,13 @@ def test_what_cannot_work_is_found_before_anything_is_built(
 
 
 @contextmanager
-def https_server(folder: Path, answer: bytes, content_type: str) -> Iterator[tuple[str, Path]]:
-    """Something that speaks HTTPS with a certificate that nobody knows, and answers everything the same."""
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    with web_server(answer, content_type, context) as port:
-        yield f"localhost:{port}", certificate
+def web_server(answer: bytes) -> Iterator[str]:
+    """A web site that is no registry."""
 
-
-@contextmanager
-def web_server(answer: bytes, content_type: str, context: ssl.SSLContext | None = None) -> Iterator[int]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
-            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Type", "text/html")
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
@@ -253,15 +249,12 @@ def web_server(answer: bytes, content_type: str, context: ssl.SSLContext | None 
         def log_message(self, *_: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    if context is not None:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server.server_port
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
 
 
 def diagnosis(user: User, host: str) -> str:
@@ -278,20 +271,19 @@ def hosts_file(user: User, text: str) -> None:
 
 
 def test_the_doctor_names_what_is_wrong_with_a_registry(
-    user: User, start_registry: Callable[..., DockerRegistry], tmp_path: Path
+    user: User, start_registry: Callable[..., DockerRegistry]
 ) -> None:
     assert "cannot be resolved" in diagnosis(user, "registry.invalid")
-    with web_server(b"<html>Welcome</html>", "text/html") as port:
-        assert "answered with a web page, so it is not a registry" in diagnosis(user, f"127.0.0.1:{port}")
-    registry = start_registry(None)
-    hosts_file(user, f'["registry.internal"]\nserver = "https://{registry.host}"\n')
+    with web_server(b"<html>Welcome</html>") as host:
+        assert "answered with a web page, so it is not a registry" in diagnosis(user, host)
+    plain, secure = start_registry(None), start_registry(None, tls=True)
+    hosts_file(user, f'["registry.internal"]\nserver = "https://{plain.host}"\n')
     assert "does not speak HTTPS" in diagnosis(user, "registry.internal")
-    with https_server(tmp_path, b"{}", "application/json") as (host, certificate):
-        assert "speaks HTTPS and was asked over plain HTTP" in diagnosis(user, host)
-        hosts_file(user, f'["registry.internal"]\nserver = "https://{host}"\n')
-        assert "an authority that this machine does not trust" in diagnosis(user, "registry.internal")
-        hosts_file(user, f'["registry.internal"]\nserver = "https://{host}"\nca = "{certificate}"\n')
-        assert "all is well" in user.longshore("doctor", "registry.internal").done().stdout
+    assert "speaks HTTPS and was asked over plain HTTP" in diagnosis(user, secure.host)
+    hosts_file(user, f'["registry.internal"]\nserver = "https://{secure.host}"\n')
+    assert "an authority that this machine does not trust" in diagnosis(user, "registry.internal")
+    hosts_file(user, f'["registry.internal"]\nserver = "https://{secure.host}"\nca = "{secure.authority}"\n')
+    assert "all is well" in user.longshore("doctor", "registry.internal").done().stdout
 
 
 def test_the_doctor_looks_at_everything_that_is_registered(
@@ -301,7 +293,6 @@ def test_the_doctor_looks_at_everything_that_is_registered(
     use(user, registry)
     well = user.longshore("doctor").done().stdout
     assert "all is well" in well
-    assert max(map(len, well.splitlines())) <= 80
     user.longshore("service-connector", "update", "theirs", "--password=not-it", "--no-verify").done()
     outcome = user.longshore("doctor", "-o", "json")
     outcome.refused(1)

@@ -4,6 +4,7 @@ pub(crate) mod build;
 pub(crate) mod component;
 pub(crate) mod connector;
 pub(crate) mod container;
+pub(crate) mod copy;
 pub(crate) mod doctor;
 pub(crate) mod image;
 pub(crate) mod integration;

@@ -49,7 +49,7 @@ pub(crate) fn entry(finding: &Finding) -> String {
     text
 }
 
-/// Words in lines of at most `width` characters; a longer word has a line of its own.
+/// Words in lines of at most `width` characters; a longer word has a line of its own: it may be a name that is copied.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -78,7 +78,7 @@ mod tests {
             Finding::ok(Check::Reach, "us-central1-docker.pkg.dev", "answers"),
             Finding::error(
                 Check::Push,
-                "us-central1-docker.pkg.dev/my-project/my-repo/training_pipeline",
+                "us-central1-docker.pkg.dev/my-project/my-repo/training",
                 "the credentials of service connector gcp_connector may not push",
                 Some(remedy.to_owned()),
             ),

@@ -7,6 +7,7 @@ pub(crate) mod progress;
 pub(crate) mod quantity;
 pub(crate) mod steps;
 pub(crate) mod table;
+pub(crate) mod transfer;
 
 use std::io::{self, Write};
 
