@@ -9,11 +9,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import image
+import layers
 import machine
 from process import CommandFailed, Server, answers, free_port
 
@@ -68,7 +69,8 @@ class Registry:
         self.host = f"127.0.0.1:{free_port()}"
         config = folder / "config.yml"
         config.write_text(_CONFIG.format(folder=folder / "data", host=self.host, quiet=str(quiet).lower()))
-        self._server = Server(["docker-registry", "serve", str(config)], folder / "log", {"OTEL_TRACES_EXPORTER": "none"})
+        argv = ["docker-registry", "serve", str(config)]
+        self._server = Server(argv, folder / "log", {"OTEL_TRACES_EXPORTER": "none"})
         self._server.wait_until(lambda: answers(f"http://{self.host}/v2/"))
 
     def requests(self) -> int:
@@ -86,13 +88,29 @@ def measure(argv: list[str]) -> Cost:
     started = time.perf_counter()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        ended = threading.Event()
+        peaks = [0]
+        watch = threading.Thread(target=_watch, args=(process.pid, ended, peaks))
+        watch.start()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         wall = time.perf_counter() - started
+        ended.set()
+        watch.join()
         if process.returncode != 0:
             output.seek(0)
             raise CommandFailed(f"{argv} ended with {process.returncode}:\n{output.read()[-3000:].decode()}")
-    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6)
+    return Cost(wall, usage.ru_utime + usage.ru_stime, max(peaks) * 1024 / 1e6)
+
+
+def _watch(pid: int, ended: threading.Event, peaks: list[int]) -> None:
+    """Reads the high-water mark in KiB. `ru_maxrss` would count what this process had when it forked."""
+    while not ended.wait(0.02):
+        try:
+            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        except OSError:
+            return
+        peaks += [int(line.split()[1]) for line in lines if line.startswith("VmHWM")]
 
 
 def clients(program: str) -> list[Client]:
@@ -103,6 +121,15 @@ def clients(program: str) -> list[Client]:
         if path:
             found.append(Client(name, path))
     return found
+
+
+def version(client: Client) -> str:
+    """The first line of what a program says of itself."""
+    if client.name == "longshore":
+        return "longshore, this source"
+    argv = [client.program, "version" if client.name == "crane" else "--version"]
+    said = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    return said if client.name in said else f"{client.name} {said}"
 
 
 def one_round(client: Client, layout: Path, work: Path) -> tuple[Cost, Cost]:
@@ -138,13 +165,13 @@ def requests_when_there(client: Client, layout: Path, work: Path) -> dict[str, i
 
 def table(what: str, costs: dict[str, list[Cost]]) -> list[str]:
     """Medians, with ours as parts of each other's."""
-    lines = [f"| {what} | wall s (min–max) | CPU s | peak MB | our wall | our CPU |", "|---|---|---|---|---|---|"]
+    lines = [f"| {what} | wall s (min-max) | CPU s | peak MB | our wall | our CPU |", "|---|---|---|---|---|---|"]
     ours = costs["longshore"]
     for name, measured in costs.items():
         walls = [cost.wall for cost in measured]
         wall, cpu = statistics.median(walls), statistics.median(cost.cpu for cost in measured)
         peak = max(cost.peak for cost in measured)
-        row = f"| {name} | {wall:.2f} ({min(walls):.2f}–{max(walls):.2f}) | {cpu:.2f} | {peak:.0f} |"
+        row = f"| {name} | {wall:.2f} ({min(walls):.2f}-{max(walls):.2f}) | {cpu:.2f} | {peak:.0f} |"
         if name == "longshore":
             row += " | |"
         else:
@@ -165,8 +192,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="longshore-registry-client.") as folder:
         work = Path(folder)
         print("\n".join(machine.describe(work)), flush=True)
-        layout = image.make(work / "image", arguments.layers, arguments.mib * 2**20 // arguments.layers)
+        layout = work / "image"
+        size = arguments.mib * 2**20 // arguments.layers
+        # In a process of its own: what this one holds when it starts another counts as that one's peak.
+        subprocess.run([sys.executable, layers.__file__, str(layout), str(arguments.layers), str(size)], check=True)
         found = clients(arguments.program)
+        print("; ".join(version(client) for client in found), flush=True)
         pushes: dict[str, list[Cost]] = {client.name: [] for client in found}
         pulls: dict[str, list[Cost]] = {client.name: [] for client in found}
         for turn in range(arguments.runs):

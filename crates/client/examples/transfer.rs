@@ -1,12 +1,13 @@
 //! Pushes the image in an OCI image layout, or pulls one into it:
 //! `transfer push FOLDER REFERENCE`, `transfer pull REFERENCE FOLDER`.
-//! With `TRANSFER_CONNECTIONS=n`, n blobs at a time.
+//! With `TRANSFER_CONNECTIONS=n`, n blobs at a time. Credentials are those of docker and podman.
 
 #[path = "../tests/support/layout.rs"]
 mod layout;
 
 use std::{error::Error, path::Path, sync::Arc};
 
+use longshore_auth::{DockerConfig, Environment, Sources};
 use longshore_client::{
     Client, ClientConfig, ImageSink, ImageSource, Observer, Selection, ignore, pull, push,
 };
@@ -20,6 +21,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if let Ok(parallel) = std::env::var("TRANSFER_CONNECTIONS") {
         config.parallel = parallel.parse()?;
     }
+    let logins = DockerConfig::discover(&Environment::process())?;
+    config.credentials = Sources(vec![Arc::new(logins)]);
     let client = Client::new(config);
     let observer: Arc<Observer> = Arc::new(ignore);
     let arguments: Vec<_> = std::env::args().skip(1).collect();

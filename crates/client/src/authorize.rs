@@ -14,11 +14,11 @@ use crate::{
     ClientError, RegistryError, Result,
     challenge::Challenge,
     client::Client,
-    exchange::{Body, Failure, Wire},
     location::may_be_sent_credentials,
     scope::Scopes,
     site::Site,
     token::{Grant, Token, Tokens},
+    wire::{Body, Failure, Wire},
 };
 
 /// What token services know us by (OAuth 2.0's `client_id`).
@@ -201,7 +201,8 @@ impl Authorizer<'_> {
 
     async fn basic(&self, sent: &Pass, said: Option<RegistryError>) -> Result<Pass> {
         let mut lease = self.lease().await?;
-        if sent.secret.is_some() && sent.lease.credential == lease.credential {
+        let was_sent = sent.secret.is_some() && sent.kind == Kind::Credential;
+        if was_sent && sent.lease.credential == lease.credential {
             match self.lease_anew(&lease).await? {
                 Some(other) => lease = other,
                 None => return Err(self.unauthorized(&self.site.shown(), &lease, said)),

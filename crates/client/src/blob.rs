@@ -11,11 +11,10 @@ use crate::{
     capability::Lack,
     client::path,
     exchange::Call,
-    location::Destination,
     refusal::is_web_page,
     scope::{Access, Scopes},
     site::Site,
-    upload::Upload,
+    upload::{Session, Upload},
 };
 
 /// In as many repositories a blob is looked for.
@@ -150,7 +149,7 @@ impl Client {
         }
         let session = match self.mount(site, what, repository, blob, mount_from).await? {
             Mounting::Mounted => return Ok(BlobPushed::Mounted),
-            Mounting::Upload(session) => Some(session),
+            Mounting::Upload(session) => Some(*session),
             Mounting::Refused => None,
         };
         let upload = Upload { client: self, site, what, repository, blob, source, observer };
@@ -207,10 +206,10 @@ impl Client {
         let call = Call::new(what, Method::POST, to, scopes).of(repository.path());
         match self.exchange(site, &call, &[StatusCode::CREATED, StatusCode::ACCEPTED]).await {
             Ok(answer) if answer.status() == StatusCode::CREATED => Ok(Mounting::Mounted),
-            Ok(answer) => match answer.header(&header::LOCATION) {
-                Some(location) => Ok(Mounting::Upload(site.destination(what, &answer.url, location)?)),
-                None => Ok(Mounting::Refused),
-            },
+            Ok(answer) => {
+                let session = Session::started(site, what, &answer)?;
+                Ok(session.map_or(Mounting::Refused, |session| Mounting::Upload(Box::new(session))))
+            }
             Err(ClientError::Refused { status, .. }) if status.is_client_error() => {
                 self.capabilities().note(site, Lack::Mounts);
                 Ok(Mounting::Refused)
@@ -228,6 +227,6 @@ impl Client {
 enum Mounting {
     Mounted,
     /// It has started an upload instead.
-    Upload(Destination),
+    Upload(Box<Session>),
     Refused,
 }

@@ -24,8 +24,6 @@ pub(crate) enum Lack {
     Mounts,
     /// It refuses a blob in one request.
     WholeUploads,
-    /// It has no referrers API.
-    Referrers,
 }
 
 /// What is known of registries. Kept in a file if there is one, where the last writer wins: it is a memory, not a truth.
@@ -101,7 +99,7 @@ mod tests {
         Capabilities::load(Some(path.clone())).note(&one, Lack::Mounts);
         let again = Capabilities::load(Some(path.clone()));
         assert!(again.lacks(&one, Lack::Mounts));
-        assert!(!again.lacks(&one, Lack::Referrers) && !again.lacks(&other, Lack::Mounts));
+        assert!(!again.lacks(&one, Lack::WholeUploads) && !again.lacks(&other, Lack::Mounts));
 
         let old = fs::read_to_string(&path).unwrap();
         let noted: Timestamp = old.split('"').nth(5).unwrap().parse().unwrap();

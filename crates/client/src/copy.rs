@@ -11,14 +11,17 @@ use longshore_oci::{Descriptor, Digest, Reference, Repository};
 use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::{
-    BlobSource, BlobWriter, Client, CommitError, ImageSink, ImageSource, Observer, PushOutcome, Result,
-    Selection, Verification, ignore,
+    BlobSource, BlobWriter, Client, ClientError, CommitError, ImageSink, ImageSource, Observer, PushOutcome,
+    Result, Selection, Verification, ignore,
     pull::{fetch_plan, select},
     push,
 };
 
 /// How many pieces of a blob wait between download and upload.
 const AHEAD: usize = 4;
+
+/// The error of a source that could not go on, and can be opened again.
+pub(crate) const BEGUN_AGAIN: io::ErrorKind = io::ErrorKind::ConnectionAborted;
 
 /// Copies an image to its destinations. Blobs that a destination's registry can take from the image's own repository
 /// are not moved; the others pass through memory, a few buffers at a time.
@@ -72,8 +75,12 @@ impl BlobSource for Remote {
             let pipe: Arc<dyn ImageSink> = Arc::new(Pipe { sender: Mutex::new(Some(sender.clone())) });
             let observer: Arc<Observer> = Arc::new(ignore);
             if let Err(error) = client.pull_blob(&repository, &blob, &pipe, &observer).await {
+                let kind = match &error {
+                    ClientError::Sink { source, .. } => source.kind(),
+                    _ => io::ErrorKind::Other,
+                };
                 // Whoever reads may have gone.
-                let _ = sender.send(Err(io::Error::other(error))).await;
+                let _ = sender.send(Err(io::Error::new(kind, error))).await;
             }
         });
         let mut reader = PipeReader { receiver, current: Bytes::new() };
@@ -95,7 +102,8 @@ impl ImageSink for Pipe {
 
     fn writer(&self, _: &Descriptor) -> io::Result<Box<dyn BlobWriter>> {
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let sender = sender.ok_or_else(|| io::Error::other("the download had to begin again; try again"))?;
+        let again = || io::Error::new(BEGUN_AGAIN, "the download had to begin again");
+        let sender = sender.ok_or_else(again)?;
         Ok(Box::new(PipeWriter { sender }))
     }
 

@@ -12,9 +12,10 @@ use crate::{
     BlobOutcome, BlobWriter, Client, ClientError, CommitError, Event, ImageSink, Observer, Result,
     Verification,
     client::path,
-    exchange::{Call, Failure},
+    exchange::Call,
     scope::{Access, Scopes},
     site::Site,
+    wire::Failure,
 };
 
 /// How much is gathered before it is handed to the thread that writes.

@@ -1,6 +1,6 @@
 //! The registry client: challenges, blobs, manifests, tags, referrers, mounts, and registries' quirks.
 //!
-//! [`Client`] speaks the OCI distribution protocol with one registry at a time; [`push`], [`pull`] and [`copy`] move
+//! [`Client`] speaks the OCI distribution protocol with one registry at a time; [`push()`], [`pull()`] and [`copy()`] move
 //! whole images with it. What is received is hashed and compared with the digest that was asked for, manifests and
 //! configurations included; what is sent is hashed while it is sent. Blobs stream: no more than a few buffers of any
 //! is in memory.
@@ -43,6 +43,7 @@ mod scope;
 mod site;
 mod token;
 mod upload;
+mod wire;
 
 pub use blob::BlobPushed;
 pub use client::{Client, Pong};

@@ -4,7 +4,10 @@ use std::{collections::HashSet, sync::Arc};
 
 use http::{HeaderMap, Method, StatusCode, header};
 use longshore_oci::{Repository, Tag};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use url::Url;
 
 use crate::{
@@ -22,13 +25,17 @@ const LARGEST_PAGE: u64 = 64 << 20;
 /// As many pages are read of one list.
 const MOST_PAGES: usize = 10_000;
 
+/// What has no name is not a list of tags, and does not say that there are none.
 #[derive(Debug, Deserialize)]
 struct TagPage {
+    #[serde(rename = "name")]
+    _name: IgnoredAny,
     tags: Option<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]
 struct CatalogPage {
+    #[serde(deserialize_with = "Option::deserialize")]
     repositories: Option<Vec<String>>,
 }
 

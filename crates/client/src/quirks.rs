@@ -5,7 +5,7 @@
 
 use http::StatusCode;
 
-use crate::{RegistryError, exchange::Answer, refusal::is_web_page};
+use crate::{RegistryError, refusal::is_web_page, wire::Answer};
 
 /// The length of the chunks of an upload that is refused whole: GHCR takes no more in one PATCH.
 pub(crate) const CHUNK: u64 = 4 << 20;

@@ -7,7 +7,6 @@ use longshore_oci::{Descriptor, Digest, Index, MediaType, Reference, Repository,
 
 use crate::{
     Client, ClientError, Result,
-    capability::Lack,
     client::path,
     exchange::Call,
     manifest::LARGEST_RECEIVED,
@@ -66,9 +65,6 @@ impl Client {
         digest: &Digest,
         artifact_type: Option<&str>,
     ) -> Result<Option<Vec<Descriptor>>> {
-        if self.capabilities().lacks(site, Lack::Referrers) {
-            return Ok(None);
-        }
         let mut to = site.api(what, &path(repository, &format!("referrers/{digest}")))?;
         if let Some(artifact_type) = artifact_type {
             to.url.query_pairs_mut().append_pair("artifactType", artifact_type);

@@ -12,12 +12,14 @@ use crate::{
     authorize::{Authorizer, Pass},
     capability::Lack,
     client::path,
-    exchange::{Answer, Body, Call, Failure, Refusal},
+    copy::BEGUN_AGAIN,
+    exchange::Call,
     location::Destination,
     quirks::{self, Grown},
     reader::{self, Prefix, Sending},
     scope::{Access, Scopes},
     site::Site,
+    wire::{Answer, Body, Failure, Refusal},
 };
 
 /// How often one request with a body meets a challenge.
@@ -44,7 +46,7 @@ enum Shape {
 }
 
 /// An upload that a registry has started.
-struct Session {
+pub(crate) struct Session {
     to: Destination,
     /// What the registry has of the blob.
     received: u64,
@@ -86,14 +88,15 @@ impl From<Failure> for Ended {
 
 impl Upload<'_> {
     /// Sends the blob, in a session that the registry has already started if there is one.
-    pub(crate) async fn run(&self, started: Option<Destination>) -> Result<()> {
+    pub(crate) async fn run(&self, started: Option<Session>) -> Result<()> {
         let mut tries = Tries::new(self.client.config().pauses);
         let mut shape = if self.client.capabilities().lacks(self.site, Lack::WholeUploads) {
             Shape::Chunks(quirks::CHUNK)
         } else {
             Shape::Whole
         };
-        let mut session = started.map(Session::new);
+        let mut tried_whole = shape == Shape::Whole;
+        let mut session = started;
         let mut furthest = 0;
         let mut is_resumable = true;
         loop {
@@ -127,13 +130,13 @@ impl Upload<'_> {
                     shape = Shape::Chunks(quirks::CHUNK);
                     continue;
                 }
-                Ended::NoChunks(failure) => match shape {
-                    Shape::Whole => {
-                        is_resumable = false;
-                        (failure, false)
+                Ended::NoChunks(failure) => {
+                    if shape != Shape::Whole && tried_whole {
+                        return Err(failure.error);
                     }
-                    Shape::Chunks(_) => return Err(failure.error),
-                },
+                    (shape, tried_whole, is_resumable) = (Shape::Whole, true, false);
+                    (failure, false)
+                }
                 Ended::Lost(failure) => (failure, false),
                 Ended::Cut(failure) => (failure, true),
             };
@@ -176,12 +179,8 @@ impl Upload<'_> {
         let to = self.site.api(self.what, &path(self.repository, "blobs/uploads/"))?;
         let call = self.call(Method::POST, to);
         let answer = self.client.exchange(self.site, &call, &[StatusCode::ACCEPTED]).await?;
-        let Some(location) = answer.header(&header::LOCATION) else {
-            return Err(self.protocol("starts an upload without saying where (Location)"));
-        };
-        let to = self.site.destination(self.what, &answer.url, location)?;
-        let least = answer.named("oci-chunk-min-length").and_then(|least| least.trim().parse().ok());
-        Ok(Session { least: least.unwrap_or(0), ..Session::new(to) })
+        let session = Session::started(self.site, self.what, &answer)?;
+        session.ok_or_else(|| self.protocol("starts an upload without saying where (Location)"))
     }
 
     async fn send(&self, session: &mut Session, shape: Shape) -> Result<(), Ended> {
@@ -376,7 +375,9 @@ impl Upload<'_> {
     }
 
     fn unreadable(&self, source: io::Error) -> Ended {
-        Ended::Final(ClientError::Source { what: self.what.to_owned(), source })
+        let is_there_again = source.kind() == BEGUN_AGAIN;
+        let error = ClientError::Source { what: self.what.to_owned(), source };
+        if is_there_again { Ended::Lost(error.into()) } else { Ended::Final(error) }
     }
 
     /// What a refusal of a part means for the upload.
@@ -457,8 +458,19 @@ impl Upload<'_> {
 }
 
 impl Session {
-    fn new(to: Destination) -> Self {
-        Self { to, received: 0, prefix: Prefix::default(), least: 0, in_parts: false, in_doubt: false }
+    /// The upload that an answer says was started, if it says where.
+    pub(crate) fn started(site: &Site, what: &str, answer: &Answer) -> Result<Option<Self>> {
+        let Some(location) = answer.header(&header::LOCATION) else { return Ok(None) };
+        let to = site.destination(what, &answer.url, location)?;
+        let least = answer.named("oci-chunk-min-length").and_then(|least| least.trim().parse().ok());
+        Ok(Some(Self {
+            to,
+            received: 0,
+            prefix: Prefix::default(),
+            least: least.unwrap_or(0),
+            in_parts: false,
+            in_doubt: false,
+        }))
     }
 }
 

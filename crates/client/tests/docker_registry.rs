@@ -6,15 +6,18 @@ mod support;
 use std::{path::Path, process::Command, sync::Arc};
 
 use longshore_client::{
-    BlobPushed, Client, ClientError, ImageSink, ImageSource, Selection, copy, pull, push,
+    BlobPushed, Client, ClientConfig, ClientError, Event, ImageSink, ImageSource, Selection, copy, pull, push,
 };
+use longshore_endpoint::Hosts;
 use longshore_oci::{Descriptor, Digest, Manifest, MediaType, Reference, Tag};
 use longshore_testkit::{DockerRegistry, Login, TokenConfig, TokenServer, User};
 use support::{
-    Wallet, client, client_with,
+    Wallet, client, client_with, config,
     layout::Layout,
     memory::{Kept, Memory},
-    nobody, reference, repository,
+    nobody, recorder, reference,
+    relay::Relay,
+    repository,
 };
 
 fn skopeo(arguments: &[&str]) -> String {
@@ -231,4 +234,43 @@ async fn referrers_are_kept_in_the_index_that_stands_in() {
     client.delete_manifest(&app, &written[0]).await.unwrap();
     let left = client.referrers(&app, &image.root.digest, None).await.unwrap().manifests;
     assert_eq!(left.iter().map(|manifest| manifest.digest).collect::<Vec<_>>(), written[1..]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_through_a_connection_that_is_cut() {
+    let registry = DockerRegistry::start(Login::None).unwrap();
+    let relay = Relay::cutting(registry.address(), 2 << 20);
+    let image = Memory::image(7, &[6 << 20]);
+    let (observer, seen) = recorder();
+    let to = [reference(&relay.host(), "app:1")];
+    push(&client(), Arc::new(image.clone()), &to, &[], &observer).await.unwrap();
+    assert!(seen.lock().unwrap().iter().any(|event| matches!(event, Event::Retry { .. })));
+    let folder = tempfile::tempdir().unwrap();
+    let sink: Arc<dyn ImageSink> = Arc::new(Layout::create(folder.path()).unwrap());
+    let from = reference(&registry.host(), "app:1");
+    let pulled = pull(&client(), &from, &Selection::Everything, &sink, &nobody()).await.unwrap();
+    assert_eq!((pulled.root.digest, pulled.downloaded), (image.root.digest, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_behind_a_proxy_that_does_tls() {
+    let registry = DockerRegistry::start(Login::None).unwrap();
+    let relay = Relay::tls(registry.address());
+    let (host, folder) = (relay.host(), tempfile::tempdir().unwrap());
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, relay.authority.as_ref().unwrap()).unwrap();
+    let with = |ca: &str| {
+        let text = format!("[\"r.test\"]\nserver = \"https://{host}\"\n{ca}");
+        Client::new(ClientConfig { hosts: Hosts::parse(&text).unwrap(), ..config() })
+    };
+    let error = with("").ping("r.test").await.unwrap_err();
+    assert!(error.to_string().contains("an authority that this machine does not trust"), "{error}");
+    let error = client().ping(&host).await.unwrap_err();
+    assert!(error.to_string().contains("speaks HTTPS and was asked over plain HTTP"), "{error}");
+
+    // The registry calls itself by plain HTTP in its `Location`.
+    let (image, trusting) = (Memory::image(8, &[100_000]), with(&format!("ca = {ca:?}")));
+    push(&trusting, Arc::new(image.clone()), &[reference("r.test", "app:1")], &[], &nobody()).await.unwrap();
+    let found = client().resolve(&reference(&registry.host(), "app:1")).await.unwrap();
+    assert_eq!(found.digest, image.root.digest);
 }

@@ -3,20 +3,18 @@
 
 mod support;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use axum::{
-    Router,
-    extract::{Request, State},
     http::{Method, StatusCode, header},
-    response::{IntoResponse, Response},
+    response::IntoResponse,
 };
 use longshore_client::{BlobPushed, Client, ClientConfig, ClientError, QUIRKS, push};
 use longshore_oci::{Descriptor, Digest, MediaType};
 use longshore_testkit::{
-    Fault, HostileConfig, HostileRegistry, Mounts, Operation, Referrers, Seen, Serving, WrongLocation,
+    Fault, HostileConfig, HostileRegistry, Mounts, Operation, Referrers, Seen, WrongLocation,
 };
-use support::{client, config, memory::Memory, nobody, reference, repository};
+use support::{client, config, memory::Memory, nobody, reference, repository, scripted::Scripted};
 
 #[test]
 fn every_row_has_its_test() {
@@ -72,6 +70,15 @@ async fn chunked_upload_is_unsupported() {
     assert!(has_layer(&registry, &image));
     assert_eq!(registry.count(Operation::UploadPatch), 1, "chunks are tried once, after a cut");
     assert_eq!(registry.count(Operation::UploadPut), 3);
+
+    // What was remembered of a registry is no longer so.
+    let registry = hostile();
+    registry.plan(Fault::BodyCap { most: 1000 }.once_on(Operation::UploadPut));
+    let client = client();
+    push_layer(&client, &registry, &Memory::image(20, &[2000])).await.unwrap();
+    registry.plan(Fault::Refused { status: 405 }.always_on(Operation::UploadPatch));
+    push_layer(&client, &registry, &image).await.unwrap();
+    assert!(has_layer(&registry, &image));
 }
 
 #[tokio::test]
@@ -330,48 +337,36 @@ async fn empty_answers_are_html() {
 }
 
 #[tokio::test]
+async fn chunks_are_as_long_as_the_registry_wants() {
+    let image = Memory::image(19, &[11 << 20]);
+    let registry = Scripted::start(|earlier, method, _| {
+        let location = (header::LOCATION, "/v2/app/blobs/uploads/x".to_owned());
+        let patches = earlier.iter().filter(|asked| asked.starts_with("PATCH")).count();
+        let is_closed = earlier.iter().filter(|asked| asked.starts_with("PUT")).count() > 0;
+        match *method {
+            Method::HEAD if patches > 0 => {
+                ([(header::CONTENT_LENGTH, (11 << 20).to_string())], "").into_response()
+            }
+            Method::POST => {
+                let least = (header::HeaderName::from_static("oci-chunk-min-length"), (6 << 20).to_string());
+                (StatusCode::ACCEPTED, [location, least]).into_response()
+            }
+            Method::PUT if !is_closed => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+            Method::PUT => StatusCode::CREATED.into_response(),
+            Method::PATCH => (StatusCode::ACCEPTED, [location]).into_response(),
+            _ => StatusCode::NOT_FOUND.into_response(),
+        }
+    });
+    let app = repository(&registry.host(), "app");
+    client().push_blob(&app, &image.layer(), Arc::new(image.clone()), &[], &nobody()).await.unwrap();
+    let patches = registry.asked().iter().filter(|asked| asked.starts_with("PATCH")).count();
+    assert_eq!(patches, 2, "6 MiB and the rest, not three of 4 MiB");
+}
+
+#[tokio::test]
 async fn an_upload_whose_location_is_missing_is_not_guessed() {
     let (registry, image) = (hostile(), Memory::image(17, &[10]));
     registry.plan(Fault::Location(WrongLocation::Missing).always_on(Operation::UploadBegin));
     let error = push_layer(&client(), &registry, &image).await.unwrap_err();
     assert!(error.to_string().contains("without saying where (Location)"), "{error}");
-}
-
-/// A server that answers as a function says, which is told the requests before.
-struct Scripted {
-    serving: Serving,
-    asked: Asked,
-}
-
-/// Method and path of each request.
-type Asked = Arc<Mutex<Vec<String>>>;
-type Script = dyn Fn(&[String], &Method, &str) -> Response + Send + Sync;
-
-impl Scripted {
-    fn start(script: impl Fn(&[String], &Method, &str) -> Response + Send + Sync + 'static) -> Self {
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let script: Arc<Script> = Arc::new(script);
-        let state = (script, Arc::clone(&asked));
-        Self { serving: Serving::router(Router::new().fallback(answer).with_state(state)).unwrap(), asked }
-    }
-
-    fn host(&self) -> String {
-        self.serving.address().to_string()
-    }
-
-    /// Method and path of each request.
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
-    }
-}
-
-async fn answer(State((script, asked)): State<(Arc<Script>, Asked)>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    // Everything is read before anything is answered.
-    axum::body::to_bytes(body, usize::MAX).await.unwrap();
-    let mut asked = asked.lock().unwrap();
-    let path = parts.uri.path_and_query().unwrap().as_str();
-    let response = script(&asked, &parts.method, path);
-    asked.push(format!("{} {path}", parts.method));
-    response
 }

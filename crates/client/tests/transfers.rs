@@ -5,7 +5,9 @@ mod support;
 
 use std::{num::NonZeroU32, sync::Arc, time::Instant};
 
-use longshore_client::{Client, ClientConfig, ClientError, Event, ImageSink, Pace, Selection, pull, push};
+use longshore_client::{
+    Client, ClientConfig, ClientError, Event, ImageSink, Pace, Selection, copy, pull, push,
+};
 use longshore_oci::{Digest, MediaType, Tag};
 use longshore_testkit::{
     Fault, HostileConfig, HostileRegistry, MissingBlobs, Operation, RangeLie, Side, TokenAuth, TokenConfig,
@@ -163,6 +165,31 @@ async fn an_upload_elsewhere_is_sent_no_credentials() {
         !elsewhere.is_empty() && elsewhere.iter().all(|seen| seen.authorization.is_none()),
         "{elsewhere:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_survives_a_source_that_is_cut() {
+    let image = Memory::image(12, &[3_000_000, 1000]);
+    for lie in [None, Some(RangeLie::Ignored), Some(RangeLie::Silent)] {
+        let (from, to) = (filled(&image), HostileRegistry::start(HostileConfig::default()).unwrap());
+        from.plan(Fault::Truncated { after: 1_000_000 }.once_on(Operation::BlobGet));
+        if let Some(lie) = lie {
+            from.plan(Fault::RangeLie(lie).once_on(Operation::BlobGet));
+        }
+        let (source, destination) = (reference(&from.host(), "app:1"), [reference(&to.host(), "app:1")]);
+        let config = ClientConfig { parallel: 1, ..config() };
+        let copied =
+            copy(&Client::new(config), &source, &Selection::Everything, &destination, &nobody()).await;
+        if lie == Some(RangeLie::Silent) {
+            // What is uploaded is compared, and what was sent cannot be taken back.
+            let error = copied.unwrap_err();
+            assert!(matches!(error, ClientError::Changed { .. }), "{error}");
+            assert_eq!(to.tags("app"), Vec::<String>::new());
+        } else {
+            assert_eq!(copied.unwrap().digest, image.root.digest);
+            assert_eq!((to.tags("app"), to.broken_tags()), (vec!["1".to_owned()], vec![]));
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

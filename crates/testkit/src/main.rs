@@ -29,8 +29,13 @@ enum Standin {
         #[arg(long)]
         config: PathBuf,
     },
-    /// The hostile registry, with nothing in it and nothing to go wrong. Prints `host`.
-    HostileRegistry,
+    /// The hostile registry, with nothing in it. Prints `host`.
+    HostileRegistry {
+        /// A file of JSON with what is to go wrong; without one nothing does. `{"rules": [{"operation": "upload-put",
+        /// "times": 1, "fault": {"refused": {"status": 503}}}]}`
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
     /// Google's token services. Prints `url`, `metadata_host`, `service_account` and `authorized_user` (their files).
     Google,
     /// Microsoft's token services, and a registry of that name. Prints `url`, `secure_url`, `certificate` (PEM) and what
@@ -55,8 +60,12 @@ fn main() -> io::Result<()> {
                 "certificate": authority.certificate(),
             }))
         }
-        Standin::HostileRegistry => {
-            let registry = HostileRegistry::start(HostileConfig::default())?;
+        Standin::HostileRegistry { config } => {
+            let config: HostileConfig = match config {
+                Some(path) => serde_json::from_reader(File::open(path)?)?,
+                None => HostileConfig::default(),
+            };
+            let registry = HostileRegistry::start(config)?;
             until_input_ends(&json!({ "host": registry.host() }))
         }
         Standin::Google => {

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test may panic")]
 
 use std::{
-    process::{Command, Output},
+    io::{BufRead, BufReader},
+    process::{Command, Output, Stdio},
     time::Duration,
 };
 
@@ -287,4 +288,34 @@ async fn chance_ends() {
     assert_eq!(refused, 4);
     registry.behave();
     assert!(send(&registry, Method::GET, "/v2/", b"").await.unwrap().status().is_success());
+}
+
+#[tokio::test]
+async fn the_program_does_what_its_configuration_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.json");
+    let text = r#"{ "referrers": "missing", "rules": [
+        { "operation": "base", "skip": 1, "times": 1, "fault": { "refused": { "status": 503 } } },
+        { "operation": "tags", "fault": { "truncated": { "after": 0 } } },
+        { "operation": "upload-begin", "fault": { "location": "missing" } }
+    ] }"#;
+    std::fs::write(&config, text).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_longshore-testkit"))
+        .args(["hostile-registry", "--config"])
+        .arg(&config)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let printed: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let base = format!("http://{}/v2/", printed["host"].as_str().unwrap());
+    for status in [200, 503, 200] {
+        assert_eq!(client().get(&base).send().await.unwrap().status().as_u16(), status);
+    }
+    let begun = client().post(format!("{base}a/blobs/uploads/")).send().await.unwrap();
+    assert!(!begun.headers().contains_key(header::LOCATION));
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
 }

@@ -7,7 +7,8 @@ use longshore_auth::{
     AuthError, Credential, CredentialSource, Found, Lease, Renewal, Secret, Sources, Target,
 };
 use longshore_client::{
-    Client, ClientConfig, ClientError, Observer, PullOutcome, PushOutcome, Selection, ignore, pull, push,
+    Client, ClientConfig, ClientError, Observer, PullOutcome, PushOutcome, Selection, copy, ignore, pull,
+    push,
 };
 use longshore_endpoint::{Pauses, ProxySource, Web, WebConfig};
 use longshore_oci::{Reference, Repository};
@@ -28,8 +29,7 @@ pub(crate) enum Entrance {
 pub(crate) struct Desk {
     pub(crate) registry: HostileRegistry,
     pub(crate) client: Client,
-    /// The registry goes on asking it.
-    _tokens: Option<TokenServer>,
+    pub(crate) tokens: Option<TokenServer>,
 }
 
 impl Desk {
@@ -44,17 +44,8 @@ impl Desk {
         });
         config.tokens = tokens.as_ref().map(TokenAuth::of);
         let registry = HostileRegistry::start(config).unwrap();
-        let web = WebConfig {
-            connect_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_millis(400),
-            proxy: ProxySource::Direct,
-            ..WebConfig::default()
-        };
-        let credentials = Sources(vec![Arc::new(Login(registry.host()))]);
-        let pauses =
-            Pauses { attempts: 5, first: Duration::from_millis(1), longest: Duration::from_millis(5) };
-        let config = ClientConfig { web: Web::new(web), credentials, pauses, ..ClientConfig::default() };
-        Self { registry, client: Client::new(config), _tokens: tokens }
+        let client = client(&[&registry]);
+        Self { registry, client, tokens }
     }
 
     pub(crate) fn repository(&self, name: &str) -> Repository {
@@ -86,6 +77,18 @@ impl Desk {
         tokio::time::timeout(LONGEST, pulling).await.expect("the pull hangs")
     }
 
+    /// Copies an image from another registry to this one, with a client that has a login for both.
+    pub(crate) async fn copy(
+        &self,
+        client: &Client,
+        from: &Self,
+        image: &str,
+    ) -> Result<PushOutcome, ClientError> {
+        let (from, to, observer) = (from.reference(image), [self.reference(image)], observer());
+        let copying = copy(client, &from, &Selection::Everything, &to, &observer);
+        tokio::time::timeout(LONGEST, copying).await.expect("the copy hangs")
+    }
+
     /// What was asked and what came of it, for a test that fails.
     pub(crate) fn story(&self) -> String {
         let mut story = String::new();
@@ -102,7 +105,17 @@ impl Desk {
 
     /// How many things went wrong.
     pub(crate) fn faults(&self) -> usize {
-        self.registry.seen().iter().filter(|seen| seen.fault.is_some()).count()
+        let requests = self.tokens.iter().flat_map(TokenServer::requests);
+        let refused = requests.filter(|request| request.status != 200).count();
+        refused + self.registry.seen().iter().filter(|seen| seen.fault.is_some()).count()
+    }
+
+    /// From now on nothing goes wrong.
+    pub(crate) fn behave(&self) {
+        self.registry.behave();
+        if let Some(tokens) = &self.tokens {
+            tokens.fail(0, 500);
+        }
     }
 
     /// Where credentials have gone that have no business there.
@@ -111,6 +124,24 @@ impl Desk {
         let elsewhere = seen.filter(|seen| seen.side == Side::Elsewhere && seen.authorization.is_some());
         elsewhere.map(|seen| format!("{} {}", seen.method, seen.path)).collect()
     }
+}
+
+/// A client with a login for each of these.
+pub(crate) fn client(registries: &[&HostileRegistry]) -> Client {
+    let web = WebConfig {
+        connect_timeout: Duration::from_secs(5),
+        idle_timeout: Duration::from_millis(400),
+        proxy: ProxySource::Direct,
+        ..WebConfig::default()
+    };
+    let logins = registries.iter().map(|registry| Arc::new(Login(registry.host())) as _);
+    let pauses = Pauses { attempts: 5, first: Duration::from_millis(1), longest: Duration::from_millis(5) };
+    Client::new(ClientConfig {
+        web: Web::new(web),
+        credentials: Sources(logins.collect()),
+        pauses,
+        ..ClientConfig::default()
+    })
 }
 
 fn observer() -> Arc<Observer> {

@@ -10,12 +10,12 @@ use longshore_testkit::{
 };
 
 use crate::{
-    desk::{Desk, Entrance},
+    desk::{Desk, Entrance, client},
     image::{Image, Sink},
 };
 
 /// How many sequences there are of each kind.
-const SEQUENCES: u64 = 250;
+const SEQUENCES: u64 = 200;
 /// How many run at a time: most of their time is waiting.
 const AT_A_TIME: usize = 6;
 
@@ -25,6 +25,7 @@ fn faults() -> Vec<Fault> {
         Fault::ResetWhileReading { after: 0 },
         Fault::ResetWhileReading { after: 50 },
         Fault::ResetWhileReading { after: 20_000 },
+        Fault::StallWhileReading { after: 5000 },
         Fault::ResetAfterCommit,
         Fault::ResetAfterCommit,
         Fault::ResetWhileAnswering { after: 0 },
@@ -76,6 +77,7 @@ fn faults() -> Vec<Fault> {
 /// A registry of any kind, at which anything may go wrong.
 fn desk(dice: &mut Seeded) -> Desk {
     let config = HostileConfig {
+        rules: Vec::new(),
         tokens: None,
         missing_blobs: *dice.pick(&[MissingBlobs::Refused, MissingBlobs::Taken]).unwrap(),
         mounts: *dice.pick(&[Mounts::Named, Mounts::Anonymous, Mounts::Never]).unwrap(),
@@ -95,6 +97,12 @@ fn misbehave(desk: &Desk, dice: &mut Seeded) {
         faults = (0..4).filter_map(|_| dice.pick(&faults).cloned()).collect();
     }
     let most = *dice.pick(&[1, 3, 10, 1000]).unwrap();
+    if let Some(tokens) = &desk.tokens
+        && dice.below(3) == 0
+    {
+        let status = *dice.pick(&[401, 403, 404, 429, 500, 503]).unwrap();
+        tokens.fail(*dice.pick(&[1, 2, 4, 20]).unwrap(), status);
+    }
     desk.registry.leave_to_chance(Chance { seed, one_in, most, faults });
 }
 
@@ -148,7 +156,7 @@ async fn pushed(seed: u64) -> Ended {
             Err(error) => check_error(&desk, &error),
         }
         // The same client and the same registry, which has come to its senses.
-        desk.registry.behave();
+        desk.behave();
     }
     let missing = image.missing_in(&desk.registry, "team/app", "1");
     assert!(missing.is_empty(), "a push when all is well again leaves {missing:?}\n{}", desk.story());
@@ -177,7 +185,44 @@ async fn pulled(seed: u64) -> Ended {
             Err(error) if !is_well => check_error(&desk, &error),
             Err(error) => panic!("a pull when all is well again: {error}\n{}", desk.story()),
         }
-        desk.registry.behave();
+        desk.behave();
+    }
+    ended.unwrap()
+}
+
+async fn copied(seed: u64) -> Ended {
+    let mut dice = Seeded::of(seed, "copy");
+    let image = Image::any(&mut dice);
+    let (from, to) = (desk(&mut dice), desk(&mut dice));
+    image.store(&from.registry, "team/app", "1");
+    // One of them, or both.
+    let which = dice.below(3);
+    for (i, desk) in [&from, &to].into_iter().enumerate().filter(|(i, _)| which == 2 || which == *i) {
+        misbehave(desk, &mut Seeded::of(seed, i));
+    }
+    let client = client(&[&from.registry, &to.registry]);
+    let mut ended = None;
+    for is_well in [false, true] {
+        let outcome = to.copy(&client, &from, "team/app:1").await;
+        let story = || format!("{}\n{}", from.story(), to.story());
+        let broken = to.registry.broken_tags();
+        assert!(broken.is_empty(), "{broken:?}\n{outcome:?}\n{}", story());
+        assert!(from.leaks().is_empty() && to.leaks().is_empty(), "{}", story());
+        let missing = image.missing_in(&to.registry, "team/app", "1");
+        ended.get_or_insert_with(|| {
+            let mut ended = Ended::new(&from, outcome.is_ok());
+            ended.faults.extend(Ended::new(&to, true).faults);
+            ended
+        });
+        match outcome {
+            Ok(_) => assert!(missing.is_empty(), "said to be copied, missing {missing:?}\n{}", story()),
+            Err(error) if !is_well => {
+                check_error(if from.faults() > 0 { &from } else { &to }, &error);
+            }
+            Err(error) => panic!("a copy when all is well again: {error}\n{}", story()),
+        }
+        from.behave();
+        to.behave();
     }
     ended.unwrap()
 }
@@ -218,4 +263,9 @@ async fn a_push_ends_correct_or_says_why_not() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pull_ends_correct_or_says_why_not() {
     all("pull", pulled).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_ends_correct_or_says_why_not() {
+    all("copy", copied).await;
 }

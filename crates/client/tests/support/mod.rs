@@ -3,6 +3,8 @@
 
 pub(crate) mod layout;
 pub(crate) mod memory;
+pub(crate) mod relay;
+pub(crate) mod scripted;
 
 use std::{
     sync::{

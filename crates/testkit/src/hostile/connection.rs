@@ -118,10 +118,13 @@ async fn before(
 ) -> io::Result<Option<(Then, Option<Answer>)>> {
     let refused = match fault {
         Fault::ResetAtOnce => return Ok(Some((Then::Reset, None))),
-        Fault::ResetWhileReading { after } => {
+        Fault::ResetWhileReading { after } | Fault::StallWhileReading { after } => {
             let (body, _) = wire.body(head, *after).await?;
             if let Some(operation) = target.operation(&head.method, false) {
                 shared.keep_part(target, operation, &body);
+            }
+            if matches!(fault, Fault::StallWhileReading { .. }) {
+                tokio::time::sleep(LONGEST_STALL).await;
             }
             return Ok(Some((Then::Reset, None)));
         }

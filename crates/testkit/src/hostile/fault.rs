@@ -2,16 +2,24 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use super::Operation;
 
 /// One thing that goes wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Fault {
     /// The connection is reset when the head of the request is there. Nothing is done.
     ResetAtOnce,
     /// The connection is reset when so many bytes of the body are there. An upload keeps them.
     ResetWhileReading {
+        /// The bytes that are read.
+        after: usize,
+    },
+    /// So many bytes of the body are read and kept, and nothing more for five seconds; then the connection is reset.
+    StallWhileReading {
         /// The bytes that are read.
         after: usize,
     },
@@ -98,7 +106,8 @@ pub enum Fault {
 }
 
 /// How `Location` can be wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum WrongLocation {
     /// There is none.
     Missing,
@@ -113,7 +122,8 @@ pub enum WrongLocation {
 }
 
 /// How the answer to a range can be wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum RangeLie {
     /// 200 and all of it: a server may ignore ranges.
     Ignored,
@@ -128,7 +138,7 @@ impl Fault {
     pub(super) fn concerns(&self, operation: Operation) -> bool {
         use Operation as O;
         match self {
-            Self::ResetWhileReading { .. } | Self::BodyCap { .. } => {
+            Self::ResetWhileReading { .. } | Self::StallWhileReading { .. } | Self::BodyCap { .. } => {
                 matches!(operation, O::UploadPatch | O::UploadPut)
             }
             Self::WrongDigestHeader => matches!(
@@ -174,18 +184,26 @@ impl Fault {
 
     /// Every time.
     pub fn always_on(self, operation: Operation) -> Rule {
-        self.times_on(operation, u32::MAX)
+        self.times_on(operation, always())
     }
 }
 
+/// As often as it is asked.
+const fn always() -> u32 {
+    u32::MAX
+}
+
 /// A fault and when it happens.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Rule {
     /// Where.
     pub operation: Operation,
     /// How often it does not happen first.
+    #[serde(default)]
     pub skip: u32,
-    /// How often it happens then.
+    /// How often it happens then; every time if that is not said.
+    #[serde(default = "always")]
     pub times: u32,
     /// What happens.
     pub fault: Fault,

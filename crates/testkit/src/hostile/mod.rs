@@ -21,6 +21,7 @@ use std::{
 use bytes::Bytes;
 use http::header;
 use longshore_oci::{Digest, MediaType};
+use serde::Deserialize;
 use tokio::net::TcpListener;
 
 pub use fault::{Fault, RangeLie, Rule, WrongLocation};
@@ -34,9 +35,13 @@ use operation::Target;
 use schedule::Schedule;
 
 /// What a registry is like when nothing goes wrong: registries differ.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct HostileConfig {
+    /// What goes wrong from the beginning.
+    pub rules: Vec<Rule>,
     /// Whose tokens are wanted.
+    #[serde(skip)]
     pub tokens: Option<TokenAuth>,
     /// Whether a manifest is taken whose blobs are missing.
     pub missing_blobs: MissingBlobs,
@@ -63,7 +68,8 @@ impl TokenAuth {
 }
 
 /// Whether a manifest is taken whose blobs are missing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum MissingBlobs {
     /// It is not.
     #[default]
@@ -73,7 +79,8 @@ pub enum MissingBlobs {
 }
 
 /// What is mounted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Mounts {
     /// A blob of the repository that the request names.
     #[default]
@@ -85,7 +92,8 @@ pub enum Mounts {
 }
 
 /// Whether there is a referrers API.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Referrers {
     /// There is.
     #[default]
@@ -95,7 +103,8 @@ pub enum Referrers {
 }
 
 /// Whether a blob may come with the `POST` that begins its upload.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum SinglePost {
     /// The body is ignored, and the upload begun (the distribution project's registry).
     #[default]
@@ -190,7 +199,7 @@ struct State {
 }
 
 impl HostileRegistry {
-    /// Starts it, with nothing in it and nothing to go wrong.
+    /// Starts it, with nothing in it.
     pub fn start(config: HostileConfig) -> io::Result<Self> {
         let elsewhere = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         elsewhere.set_nonblocking(true)?;
@@ -212,6 +221,7 @@ impl HostileRegistry {
             elsewhere: elsewhere_address,
             state: Mutex::default(),
         });
+        shared.config.rules.iter().cloned().for_each(|rule| shared.state().schedule.add(rule));
         send.send(Arc::clone(&shared)).map_err(io::Error::other)?;
         Ok(Self { shared, _serving: serving })
     }

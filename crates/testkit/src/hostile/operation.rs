@@ -2,9 +2,11 @@
 
 use http::Method;
 use longshore_oci::Digest;
+use serde::Deserialize;
 
 /// What is asked of a registry, whatever it is asked about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Operation {
     /// `GET /v2/`
     Base,

@@ -49,6 +49,9 @@ pub(super) async fn get(
     RawQuery(query): RawQuery,
 ) -> Response {
     let parameters = Parameters::parse(query.as_deref().unwrap_or_default());
+    if let Some(failure) = service.failure() {
+        return service.note(Flow::Get, None, &parameters, failure);
+    }
     let given = headers.get(header::AUTHORIZATION).map(|value| basic(value.as_bytes()));
     let account = given.as_ref().and_then(|given| given.as_ref()).map(|(name, _)| name.clone());
     let user = match &given {
@@ -71,6 +74,9 @@ pub(super) async fn post(State(service): State<Arc<Service>>, body: String) -> R
         Some("refresh_token") => Flow::RefreshToken,
         _ => Flow::Unknown,
     };
+    if let Some(failure) = service.failure() {
+        return service.note(flow, None, &parameters, failure);
+    }
     let oauth = service.state().config.oauth;
     let mut account = parameters.get("username").map(str::to_owned);
     let response = match (oauth, flow) {
@@ -100,6 +106,14 @@ pub(super) async fn post(State(service): State<Arc<Service>>, body: String) -> R
 }
 
 impl Service {
+    /// The answer of a service that does not do its work now.
+    fn failure(&self) -> Option<Response> {
+        let (times, status) = &mut self.state().failing;
+        *times = times.checked_sub(1)?;
+        let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Some(error(status, "UNAVAILABLE", "not now"))
+    }
+
     fn user(&self, name: &str, password: &str) -> Option<User> {
         self.state().config.users.iter().find(|user| user.name == name && user.password == password).cloned()
     }

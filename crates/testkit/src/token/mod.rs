@@ -147,6 +147,8 @@ struct State {
     config: TokenConfig,
     /// Account and service, by refresh token.
     refresh_tokens: HashMap<String, String>,
+    /// How often requests are answered with a status and nothing else, and with which.
+    failing: (u32, u16),
     requests: Vec<TokenRequest>,
 }
 
@@ -154,7 +156,7 @@ impl TokenServer {
     /// Starts it on a free port.
     pub fn start(config: TokenConfig) -> io::Result<Self> {
         let authority = Arc::new(Authority::new(&config.issuer, &config.service)?);
-        let state = State { config, refresh_tokens: HashMap::new(), requests: Vec::new() };
+        let state = State { config, refresh_tokens: HashMap::new(), failing: (0, 500), requests: Vec::new() };
         let service = Arc::new(Service { authority, state: Mutex::new(state) });
         let router = Router::new()
             .route("/token", get(answer::get).post(answer::post))
@@ -194,6 +196,11 @@ impl TokenServer {
     /// Takes back the refresh tokens issued so far.
     pub fn revoke_refresh_tokens(&self) {
         self.service.state().refresh_tokens.clear();
+    }
+
+    /// The next so many requests are answered with that status, whatever they ask for.
+    pub fn fail(&self, times: u32, status: u16) {
+        self.service.state().failing = (times, status);
     }
 
     /// A refresh token for an account, as a login would get it.

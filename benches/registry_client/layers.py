@@ -7,8 +7,11 @@ import hashlib
 import io
 import json
 import random
+import sys
 import tarfile
 from pathlib import Path
+
+_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
 def make(folder: Path, layers: int, size: int) -> Path:
@@ -30,11 +33,11 @@ def make(folder: Path, layers: int, size: int) -> Path:
     }
     manifest = {
         "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "mediaType": _MANIFEST,
         "config": _keep(blobs, "application/vnd.oci.image.config.v1+json", json.dumps(config).encode()),
         "layers": descriptors,
     }
-    root = _keep(blobs, manifest["mediaType"], json.dumps(manifest).encode())
+    root = _keep(blobs, _MANIFEST, json.dumps(manifest).encode())
     root["platform"] = {"architecture": "amd64", "os": "linux"}
     (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [root]}))
     (folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
@@ -55,3 +58,7 @@ def _keep(blobs: Path, media_type: str, content: bytes) -> dict[str, object]:
     digest = hashlib.sha256(content).hexdigest()
     (blobs / digest).write_bytes(content)
     return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(content)}
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
