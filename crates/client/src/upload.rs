@@ -395,7 +395,7 @@ impl Upload<'_> {
         {
             return ended;
         }
-        let failure = refusal.failure(self.what);
+        let failure = refusal.by(self.site.shown()).failure(self.what);
         if is_lost { Ended::Lost(failure) } else { failure.into() }
     }
 
