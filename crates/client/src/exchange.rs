@@ -129,6 +129,7 @@ impl Client {
                 Some(sent) if refusal.is_denial() && is_registry => {
                     return Err(authorizer.denied(sent, refusal.said).into());
                 }
+                _ if is_registry => return Err(refusal.by(site.shown()).failure(call.what)),
                 _ => return Err(refusal.failure(call.what)),
             }
         }

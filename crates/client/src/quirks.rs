@@ -156,6 +156,13 @@ pub const QUIRKS: &[Quirk] = &[
         source: "distribution specification, \"Checking if content exists in the registry\"",
     },
     Quirk {
+        name: "cancelling_an_upload_is_deleting",
+        registry: "distribution",
+        does: "wants the action `delete` of whoever cancels an upload",
+        remedy: "an upload that cannot be cancelled is left to the registry, which forgets it",
+        source: "distribution/distribution, registry/handlers/app.go (appendAccessRecords)",
+    },
+    Quirk {
         name: "empty_answers_are_html",
         registry: "Red Hat Quay",
         does: "answers without a body have the type text/html",

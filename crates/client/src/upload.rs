@@ -367,9 +367,12 @@ impl Upload<'_> {
             if !answer.status().is_success() && !reading.is_finished() {
                 return Ok((answer, None));
             }
-            return match Sending::hashed(reading).await {
-                Ok(read) => Ok((answer, read)),
-                Err(source) => Err(self.unreadable(source)),
+            // So may who says yes to what it has not seen.
+            let idle = self.client.config().web.config().idle_timeout;
+            return match tokio::time::timeout(idle, Sending::hashed(reading)).await {
+                Ok(Ok(read)) => Ok((answer, read)),
+                Ok(Err(source)) => Err(self.unreadable(source)),
+                Err(_) => Ok((answer, None)),
             };
         }
     }
@@ -395,7 +398,7 @@ impl Upload<'_> {
         {
             return ended;
         }
-        let failure = refusal.failure(self.what);
+        let failure = refusal.by(self.site.shown()).failure(self.what);
         if is_lost { Ended::Lost(failure) } else { failure.into() }
     }
 

@@ -285,6 +285,15 @@ impl Refusal {
         self.status == StatusCode::FORBIDDEN && !self.is_web_page
     }
 
+    /// The same, said by the registry of that name.
+    pub(crate) fn by(mut self, name: String) -> Self {
+        // Where the scheme is wrong, the remedy is about the place.
+        if !self.wants_tls {
+            self.host = name;
+        }
+        self
+    }
+
     /// What it means to the user.
     pub(crate) fn failure(self, what: &str) -> Failure {
         let (what, host) = (what.to_owned(), self.host);

@@ -232,9 +232,13 @@ async fn a_mirror_is_asked_first_with_its_own_credentials() {
     // Neither that the first mirror is down nor that the second has nothing is an error.
     assert_eq!(client.resolve(&wanted).await.unwrap().digest, image.root.digest);
     assert_eq!((mirror.seen().len(), server.seen().len()), (1, 1));
+    let missing = client.resolve(&reference("r.test", "app:2")).await.unwrap_err();
+    let shown =
+        format!("cannot resolve r.test/app:2: r.test (served by {at}) does not have it; check the name");
+    assert_eq!(missing.to_string(), shown);
     mirror.put_manifest("app", &image.root.media_type, manifest, Some("1"));
     assert_eq!(client.manifest(&wanted).await.unwrap().digest, image.root.digest);
-    assert_eq!((mirror.seen().len(), server.seen().len()), (2, 1));
+    assert_eq!((mirror.seen().len(), server.seen().len()), (3, 2));
 }
 
 #[tokio::test]

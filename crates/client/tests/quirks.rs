@@ -308,6 +308,17 @@ async fn head_is_not_supported() {
 }
 
 #[tokio::test]
+async fn cancelling_an_upload_is_deleting() {
+    let registry = hostile();
+    let app = repository(&registry.host(), "app");
+    client().probe_push(&app).await.unwrap();
+    assert_eq!(registry.unfinished_uploads(), 0);
+    registry.plan(Fault::NeverAuthorized.always_on(Operation::UploadCancel));
+    client().probe_push(&app).await.unwrap();
+    assert_eq!(registry.unfinished_uploads(), 1);
+}
+
+#[tokio::test]
 async fn empty_answers_are_html() {
     let image = Memory::image(18, &[10]);
     let app = |registry: &Scripted| repository(&registry.host(), "app");

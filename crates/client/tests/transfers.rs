@@ -10,14 +10,15 @@ use longshore_client::{
 };
 use longshore_oci::{Digest, MediaType, Tag};
 use longshore_testkit::{
-    Fault, HostileConfig, HostileRegistry, MissingBlobs, Operation, RangeLie, Side, TokenAuth, TokenConfig,
-    TokenServer, User, WrongLocation,
+    Fault, HostileConfig, HostileRegistry, MissingBlobs, Operation, RangeLie, Serving, Side, TokenAuth,
+    TokenConfig, TokenServer, User, WrongLocation,
 };
 use support::{
     Wallet, client, client_with, config,
     memory::{Kept, Memory},
     nobody, recorder, reference, repository,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A registry with an image under the tag `1`.
 fn filled(image: &Memory) -> HostileRegistry {
@@ -116,6 +117,33 @@ async fn an_upload_whose_answer_is_lost_is_not_made_again() {
         client().push_blob(&app, &image.layer(), Arc::new(image), &[], &nobody()).await.unwrap();
         assert_eq!(registry.count(Operation::UploadPut), 1);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_accepts_what_was_not_sent_is_not_believed() {
+    let image = Memory::image(13, &[64 << 20]);
+    let serving = Serving::start(|listener| async move {
+        let mut kept = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // One request a connection; the body is not read.
+            let mut head = vec![0; 2048];
+            let length = stream.read(&mut head).await.unwrap_or_default();
+            let answer = match head[..length].split(|byte| *byte == b' ').next() {
+                Some(b"POST") => {
+                    "HTTP/1.1 202 Accepted\r\nLocation: /v2/app/blobs/uploads/x\r\nContent-Length: 0\r\n\r\n"
+                }
+                Some(b"PUT") => "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n",
+                _ => "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+            };
+            let _ = stream.write_all(answer.as_bytes()).await;
+            if answer.contains("201") {
+                kept.push(stream);
+            }
+        }
+    });
+    let serving = serving.unwrap();
+    let app = repository(&serving.address().to_string(), "app");
+    assert!(client().push_blob(&app, &image.layer(), Arc::new(image.clone()), &[], &nobody()).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
