@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use longshore_auth::{
     Target,
-    connector::{Config, Connector, Identity, Proof},
+    connector::{Config, Connector, ConnectorType, Identity, Proof},
 };
 use longshore_endpoint::{Hosts, Web, WebConfig};
 use longshore_stack::{Component, ContainerRegistry, State};
@@ -69,7 +69,11 @@ impl Connections {
     ) -> Result<Vec<Verdict>, Failure> {
         if registries.is_empty() {
             let identity = self.open(name, config, None)?.verify(None).await?;
-            let registry = config.plain().get("registry").map(|registry| (*registry).to_owned());
+            let named = config.plain().get("registry").map(|registry| (*registry).to_owned());
+            // Without a registry, Docker Hub was asked, if anybody was.
+            let asked =
+                config.connector_type() == ConnectorType::Docker && identity.proof != Proof::NoRegistryYet;
+            let registry = named.or_else(|| asked.then(|| "docker.io".to_owned()));
             return Ok(vec![Verdict::new(registry, identity)]);
         }
         let mut verdicts = Vec::new();
@@ -95,8 +99,8 @@ impl Verdict {
                 "not proven{place}: the registry lets everyone in, so nothing says whether the password is right"
             ),
             Proof::NoRegistryYet => {
-                "not verified yet: it names no registry, so it is verified when a container registry is \
-                                  connected to it"
+                "not verified yet: it names no registry, and Docker Hub was not asked; it is verified when a container \
+                 registry is connected to it"
                     .to_owned()
             }
             Proof::Accepted => {

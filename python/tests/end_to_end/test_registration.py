@@ -236,9 +236,17 @@ def test_values_come_from_files_and_standard_input(user: User, registry: DockerR
 
 
 def test_a_docker_connector_takes_the_host_it_is_connected_to(user: User, registry: DockerRegistry) -> None:
-    user.served_at(ghcr_io=registry.host, docker_io=registry.host)
+    nobody = "127.0.0.1:1"
+    user.served_at(ghcr_io=registry.host, docker_io=nobody)
     done = user.connector("github_connector").done()
     assert "not verified yet" in done.stdout
+    # With Docker Hub there, it is the registry of credentials that name none, unless they are plainly for another.
+    user.served_at(ghcr_io=registry.host, docker_io=registry.host)
+    assert "verified at docker.io as me" in user.connector("dockerhub_connector").done().stdout
+    refused = user.connector("wrong", "not-the-password").refused(1)
+    assert "name it: --registry=HOST" in refused
+    assert "wrong" not in user.listed("service-connector")
+    assert "not verified yet" in user.connector("of_github", "ghp_0123456789").done().stdout
     ghcr = ("container-registry", "register", "ghcr", "--flavor=github", "--uri=ghcr.io/myusername")
     assert "verified at ghcr.io as me" in user.longshore(*ghcr, "--connector", "github_connector").done().stdout
     # One that names a registry is for that one.

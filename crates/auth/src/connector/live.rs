@@ -54,7 +54,8 @@ pub enum Proof {
     Accepted,
     /// The registry lets everyone in, so nothing says whether the password is right.
     OpenRegistry,
-    /// A docker connector that has no registry yet: there is nobody to ask before it is connected to one.
+    /// A docker connector that has no registry yet, and Docker Hub, which such credentials are for as a rule, could not be
+    /// asked: they are judged when the connector is connected to a registry.
     NoRegistryYet,
 }
 
@@ -164,7 +165,7 @@ impl Connector {
                 let registry = host.map(canonical_host).or_else(|| self.registry());
                 match registry {
                     Some(registry) => password.verify(&registry).await,
-                    None => Ok(password.identity(Proof::NoRegistryYet)),
+                    None => password.verify_at_docker_hub().await,
                 }
             }
             Backend::Gcp(google) => {

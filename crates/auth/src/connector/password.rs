@@ -8,9 +8,18 @@ use url::Url;
 
 use super::{Config, Identity, Proof};
 use crate::{
-    AuthError, Credential, Secret,
+    AuthError, Credential, Problem, Secret,
     service::{Answer, Request, Service},
 };
+
+/// The registry of credentials that name none.
+pub(super) const DOCKER_HUB: &str = "docker.io";
+
+/// Whether a password is a token of GitHub's, for its own registry (GitHub's documentation, "GitHub's token formats").
+fn is_of_github(password: &Secret) -> bool {
+    const PREFIXES: [&str; 6] = ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"];
+    PREFIXES.iter().any(|prefix| password.expose().starts_with(prefix))
+}
 
 /// The credentials of a docker connector.
 #[derive(Debug)]
@@ -92,6 +101,24 @@ impl Password {
             Ok(self.identity(Proof::Accepted))
         } else {
             Err(wrong_password(&what, &answer))
+        }
+    }
+
+    /// Asks Docker Hub, which names and passwords without a registry are for, as they are for `docker login`. That it
+    /// cannot be asked proves nothing; nor is it asked about what is plainly for another registry.
+    pub(super) async fn verify_at_docker_hub(&self) -> Result<Identity, AuthError> {
+        if is_of_github(&self.secret) {
+            return Ok(self.identity(Proof::NoRegistryYet));
+        }
+        match self.verify(DOCKER_HUB).await {
+            Err(AuthError { problem: Problem::Unreachable { .. } | Problem::Unavailable { .. }, .. }) => {
+                Ok(self.identity(Proof::NoRegistryYet))
+            }
+            Err(AuthError { origin, problem: Problem::Refused { what, reason, remedy } }) => {
+                let remedy = format!("{remedy}; if they are for another registry, name it: --registry=HOST");
+                Err(AuthError { origin, problem: Problem::Refused { what, reason, remedy } })
+            }
+            other => other,
         }
     }
 
