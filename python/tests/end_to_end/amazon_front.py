@@ -23,7 +23,7 @@ def only_created(registry: str, exists: Callable[[str], bool]) -> Iterator[str]:
         def do_GET(self) -> None:
             self.serve()
 
-        do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
+        do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 (http.server names them)
 
         def serve(self) -> None:
             upload = re.fullmatch(r"/v2/(.+)/blobs/uploads/.*", self.path)

@@ -20,7 +20,10 @@ def certify(folder: Path) -> Path:
     authority, host = folder / "authority.pem", folder / "host.pem"
     signed_by = ["-CA", str(authority), "-CAkey", str(folder / "authority.key")]
     names = ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-addext", "basicConstraints=CA:FALSE"]
-    for certificate, more in ((authority, ["-subj", "/CN=authority"]), (host, ["-subj", "/CN=host", *names, *signed_by])):
+    for certificate, more in (
+        (authority, ["-subj", "/CN=authority"]),
+        (host, ["-subj", "/CN=host", *names, *signed_by]),
+    ):
         key = str(certificate.with_suffix(".key"))
         command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *more]
         subprocess.run([*command, "-keyout", key, "-out", str(certificate)], check=True, capture_output=True)

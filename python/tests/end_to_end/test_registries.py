@@ -83,9 +83,7 @@ def last_image(user: User) -> tuple[str, str]:
     return name, digest
 
 
-def test_an_image_goes_to_the_registry_of_the_stack(
-    user: User, start_registry: Callable[..., DockerRegistry]
-) -> None:
+def test_an_image_goes_to_the_registry_of_the_stack(user: User, start_registry: Callable[..., DockerRegistry]) -> None:
     registry = start_registry()
     use(user, registry)
     script = str(user.write("train.py", PIPELINE.format(more="")))
@@ -159,7 +157,9 @@ def test_a_parent_of_docker_s_own_kind(user: User, start_registry: Callable[...,
     subprocess.run([*copy, f"docker-archive:{archive}", f"docker://{registry.host}/python:1"], check=True)
     more = f', parent_image="{registry.host}/python:1"'
     user.python(str(user.write("train.py", PIPELINE.format(more=more)))).done()
-    manifest = json.loads(user.longshore("image", "inspect", last_image(user)[0], "-o", "json").done().stdout)["manifest"]
+    manifest = json.loads(user.longshore("image", "inspect", last_image(user)[0], "-o", "json").done().stdout)[
+        "manifest"
+    ]
     assert {layer["mediaType"] for layer in manifest["layers"]} == {"application/vnd.oci.image.layer.v1.tar+gzip"}
 
 
