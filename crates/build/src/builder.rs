@@ -10,7 +10,7 @@ use futures::future::try_join_all;
 use jiff::Timestamp;
 use longshore_client::Client;
 use longshore_fetch::Fetcher;
-use longshore_oci::{Arch, Digest, ImageConfig, Manifest, MediaType, Reference, Repository, Tag};
+use longshore_oci::{Arch, Digest, ImageConfig, Manifest, MediaType, Platform, Reference, Repository, Tag};
 use longshore_pipeline::DockerSettings;
 use longshore_python::{
     bytecode::Compiler,
@@ -178,7 +178,8 @@ impl Builder {
             let builder = self.clone();
             let find = move || {
                 let path = RepositoryPath::from(&image.repository);
-                let (digest, manifest, config) = parent::read(&builder.registry, &path, &image)?;
+                let (digest, manifest, config) =
+                    parent::read(&builder.registry, &path, &image, &Platform::linux(arch))?;
                 let found = FoundParent { image, digest, manifest, config, source: None };
                 found.examine(&builder.table, &builder.images, arch)
             };

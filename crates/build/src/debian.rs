@@ -12,7 +12,9 @@ use longshore_debian::{
 };
 use longshore_fetch::Fetcher;
 use longshore_layer::EntryPath;
-use longshore_oci::{Arch, Descriptor, Digest, ImageConfig, Manifest, MediaType, Reference, Repository, Tag};
+use longshore_oci::{
+    Arch, Descriptor, Digest, ImageConfig, Manifest, MediaType, Platform, Reference, Repository, Tag,
+};
 use longshore_python::bytecode::{self, Compiler};
 use longshore_store::RepositoryPath;
 use serde::{Deserialize, Serialize};
@@ -109,8 +111,9 @@ impl Builder {
         let key = ImageKey { plan: debian.plan.key(), bytecode: bytecode::LAYOUT_VERSION };
         let Some(ImageRow { digest }) = self.table.get::<ImageRow>(IMAGE, &key) else { return Ok(None) };
         let image = self.parent_name(debian)?.at(digest);
+        let path = RepositoryPath::from(&image.repository);
         let (digest, manifest, config) =
-            match parent::read(&self.registry, &RepositoryPath::from(&image.repository), &image) {
+            match parent::read(&self.registry, &path, &image, &Platform::linux(debian.plan.arch)) {
                 Err(error) if parent::is_missing(&error) => return Ok(None),
                 other => other?,
             };

@@ -56,8 +56,8 @@ pub enum BuildError {
         /// Why.
         reason: String,
     },
-    /// A parent image for another machine.
-    #[error("parent image {image} is for {found}; this machine runs {wanted}")]
+    /// An image for other machines.
+    #[error("image {image} is for {found}; this machine runs {wanted}")]
     ParentPlatform {
         /// The image.
         image: Box<Reference>,

@@ -32,5 +32,6 @@ pub use container::Images;
 pub use error::BuildError;
 pub use event::{Event, ImageReport, LayerReport, LayerTitle, Observer, Origin, ParentReport};
 pub use layer::LayerRecord;
+pub use parent::read as read_image;
 pub use plan::{Plan, PlannedLayer, PlannedParent};
 pub use stored::{BlobSink, RegistrySink, StoredImage};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use longshore_oci::{Arch, Digest, ImageConfig, Manifest, Platform, Reference, Repository};
+use longshore_oci::{Arch, Digest, ImageConfig, Index, Manifest, Platform, Reference, Repository};
 use longshore_python::target::{Glibc, PythonVersion};
 use longshore_sandbox::{Container, Process, Sandbox, Streams};
 use longshore_store::{Registry, RepositoryPath, StoreError, Table, TagOrDigest};
@@ -58,14 +58,27 @@ impl Parent {
     }
 }
 
-/// Reads an image of the registry.
-pub(crate) fn read(
+/// Reads an image of the registry: of one for several platforms, the image for this one.
+pub fn read(
     registry: &Registry,
     repository: &RepositoryPath,
     image: &Reference,
+    platform: &Platform,
 ) -> Result<(Digest, Manifest, ImageConfig), BuildError> {
     let wrong = |source| BuildError::Manifest { image: image.to_string(), source };
-    let stored = registry.manifest(repository, TagOrDigest::from(image))?;
+    let mut stored = registry.manifest(repository, TagOrDigest::from(image))?;
+    if stored.media_type.is_index() {
+        let index = Index::parse(&stored.bytes).map_err(wrong)?;
+        let chosen = index.for_platform(platform).ok_or_else(|| {
+            let platforms = index.manifests.iter().filter_map(|manifest| manifest.platform.as_ref());
+            BuildError::ParentPlatform {
+                image: Box::new(image.clone()),
+                found: platforms.map(ToString::to_string).collect::<Vec<_>>().join(", "),
+                wanted: platform.to_string(),
+            }
+        })?;
+        stored = registry.manifest(repository, TagOrDigest::Digest(chosen.digest))?;
+    }
     let manifest = Manifest::parse(&stored.bytes).map_err(wrong)?;
     let config = registry.blobs().read(&manifest.config.digest, LARGEST_CONFIG)?;
     Ok((stored.digest, manifest, ImageConfig::parse(&config).map_err(wrong)?))

@@ -39,7 +39,7 @@ pub(crate) enum Command {
     Run(RunArguments),
     /// Build an image from a folder of code and requirements
     Build(BuildArguments),
-    /// Look at, export and run images in the embedded registry
+    /// Look at, copy, export and run images
     #[command(subcommand)]
     Image(ImageCommand),
     /// Serve the embedded registry to docker, skopeo, clusters, …
@@ -163,8 +163,8 @@ pub(crate) enum ImageCommand {
     },
     /// Show what an image consists of: configuration and layers
     Inspect {
-        /// The image
-        image: Reference,
+        /// The image; a name without a host is in the embedded registry
+        image: String,
         /// How to print it
         #[arg(short, long, value_enum, default_value_t)]
         output: OutputFormat,

@@ -52,7 +52,13 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             commands::image::list(&context.registry()?, URI, output)
         }
         Command::Image(ImageCommand::Inspect { image, output }) => {
-            let found = commands::image::find(&context.registry()?, URI, &image)?;
+            let image = commands::build::image_name(&image)?;
+            let found = if image.repository.host() == URI {
+                commands::image::find(&context.registry()?, URI, &image)?
+            } else {
+                let client = context.registries(&context.state()?, None)?.client;
+                runtime::block_on(commands::image::find_elsewhere(&client, &image))?
+            };
             commands::image::inspect(&found, &image, output)
         }
         Command::Image(ImageCommand::Copy(arguments)) => commands::copy::copy(&context, &arguments),

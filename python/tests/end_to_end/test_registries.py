@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.server
 import json
+import platform
 import shutil
 import subprocess
 import threading
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -318,5 +321,52 @@ def test_images_are_copied_between_registries(user: User, start_registry: Callab
     assert again["moved"] == 0
     user.longshore("image", "copy", f"{ours.host}/app:3", "back:1").done()
     assert "hello" in user.longshore("image", "run", "back:1", "--", "python", "main.py").done().stdout
+    described = json.loads(user.longshore("image", "inspect", there, "-o", "json").done().stdout)
+    assert described["digest"] == built["digest"]
     missing = user.longshore("image", "copy", f"{ours.host}/none:1", "none:1").refused(1)
     assert f"{ours.host} does not have it" in " ".join(missing.split())
+
+
+def test_of_an_image_for_several_platforms_this_machine_s_is_taken(
+    user: User, start_registry: Callable[..., DockerRegistry]
+) -> None:
+    registry = start_registry(None)
+    user.write("app/main.py", "print('hello')\n")
+    user.longshore("build", "app", "--tag", f"{registry.host}/app:1", "-r", "idna==3.10").done()
+    manifest = read(registry, "app/manifests/1", "application/vnd.oci.image.manifest.v1+json")
+    own = {"amd64": "amd64", "x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
+    entry = {
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "digest": "sha256:" + hashlib.sha256(manifest).hexdigest(),
+        "size": len(manifest),
+    }
+    index = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [{**entry, "platform": {"os": "linux", "architecture": arch}} for arch in ("s390x", own)],
+    }
+    url = f"http://{registry.host}/v2/app/manifests/several"
+    put = urllib.request.Request(url, json.dumps(index).encode(), {"Content-Type": index["mediaType"]}, method="PUT")
+    urllib.request.urlopen(put).close()
+    user.longshore("image", "copy", f"{registry.host}/app:several", "several:1").done()
+    assert "hello" in user.longshore("image", "run", "several:1", "--", "python", "main.py").done().stdout
+    for image in ("several:1", f"{registry.host}/app:several"):
+        described = json.loads(user.longshore("image", "inspect", image, "-o", "json").done().stdout)
+        assert described["digest"] == entry["digest"]
+    only = json.loads(
+        user.longshore(
+            "image", "copy", f"{registry.host}/app:several", "only:1", "--platform", f"linux/{own}", "-o", "json"
+        )
+        .done()
+        .stdout
+    )
+    assert only["digest"] == entry["digest"]
+    more = f', parent_image="{registry.host}/app:several"'
+    user.python(str(user.write("train.py", PIPELINE.format(more=more)))).done()
+
+
+def read(registry: DockerRegistry, path: str, media_type: str) -> bytes:
+    request = urllib.request.Request(f"http://{registry.host}/v2/{path}", headers={"Accept": media_type})
+    with urllib.request.urlopen(request) as response:
+        content: bytes = response.read()
+    return content

@@ -1,4 +1,4 @@
-//! `longshore image`: the embedded registry's images.
+//! `longshore image`: the embedded registry's images, and a look at those of others.
 
 use std::{
     fs::Permissions,
@@ -7,7 +7,9 @@ use std::{
     path::Path,
 };
 
-use longshore_oci::{ImageConfig, Manifest, Reference};
+use longshore_build::{BuildError, read_image};
+use longshore_client::Client;
+use longshore_oci::{Arch, ImageConfig, Index, Manifest, Platform, Reference};
 use longshore_store::{ArchiveFormat, Registry, RepositoryPath, StoredManifest, TagOrDigest};
 use serde_json::json;
 
@@ -30,7 +32,7 @@ pub(crate) fn list(registry: &Registry, uri: &str, format: OutputFormat) -> Resu
     for repository in registry.repositories()? {
         for tag in registry.tags(&repository)? {
             let stored = registry.manifest(&repository, tag.clone())?;
-            let bytes = Manifest::parse(&stored.bytes).map_or(0, |manifest| manifest.total_size());
+            let bytes = total_size(registry, &repository, &stored)?;
             images.push((format!("{uri}/{repository}"), tag, stored.digest, bytes));
         }
     }
@@ -53,6 +55,23 @@ pub(crate) fn list(registry: &Registry, uri: &str, format: OutputFormat) -> Resu
         table.row([repository, tag.to_string(), digest.short(), size(bytes)]);
     }
     Ok(table.print()?)
+}
+
+/// The bytes of an image's layers; of an index, those of all its images.
+fn total_size(
+    registry: &Registry,
+    repository: &RepositoryPath,
+    stored: &StoredManifest,
+) -> Result<u64, Failure> {
+    if !stored.media_type.is_index() {
+        return Ok(Manifest::parse(&stored.bytes).map_or(0, |manifest| manifest.total_size()));
+    }
+    let mut total = 0;
+    for listed in Index::parse(&stored.bytes)?.manifests {
+        let stored = registry.manifest(repository, TagOrDigest::Digest(listed.digest))?;
+        total += Manifest::parse(&stored.bytes).map_or(0, |manifest| manifest.total_size());
+    }
+    Ok(total)
 }
 
 /// An image that was found in the registry.
@@ -79,10 +98,38 @@ pub(crate) fn find(registry: &Registry, uri: &str, image: &Reference) -> Result<
         }
     };
     let repository: RepositoryPath = repository.parse()?;
-    let stored = registry.manifest(&repository, TagOrDigest::from(image))?;
-    let manifest = Manifest::parse(&stored.bytes)?;
-    let config = ImageConfig::parse(&registry.blobs().read(&manifest.config.digest, LARGEST_CONFIG)?)?;
+    let (digest, manifest, config) = read_image(registry, &repository, image, &this_platform()?)?;
+    let stored = registry.manifest(&repository, TagOrDigest::Digest(digest))?;
     Ok(Found { repository, stored, manifest, config })
+}
+
+/// Finds an image in another registry. Its layers stay there.
+pub(crate) async fn find_elsewhere(client: &Client, image: &Reference) -> Result<Found, Failure> {
+    let mut fetched = client.manifest(image).await?;
+    if fetched.media_type.is_index() {
+        let wanted = this_platform()?;
+        let index = Index::parse(&fetched.bytes)?;
+        let chosen = index.for_platform(&wanted);
+        let chosen = chosen.ok_or_else(|| Failure::Usage(format!("{image} has no image for {wanted}")))?;
+        fetched = client.manifest(&image.at(chosen.digest)).await?;
+    }
+    let manifest = Manifest::parse(&fetched.bytes)?;
+    let config = client.blob(&image.repository, &manifest.config, LARGEST_CONFIG).await?;
+    Ok(Found {
+        repository: RepositoryPath::from(&image.repository),
+        stored: StoredManifest {
+            digest: fetched.digest,
+            media_type: fetched.media_type,
+            bytes: fetched.bytes.to_vec(),
+        },
+        manifest,
+        config: ImageConfig::parse(&config)?,
+    })
+}
+
+/// Of an image for several platforms, the one that is meant where none is named.
+fn this_platform() -> Result<Platform, BuildError> {
+    Arch::host().map(Platform::linux).ok_or(BuildError::Machine)
 }
 
 /// `longshore image inspect`
