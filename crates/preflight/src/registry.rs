@@ -10,7 +10,7 @@ use longshore_endpoint::Stage;
 use longshore_oci::{Reference, Repository};
 
 use crate::{
-    Check, Finding, clock,
+    Check, Finding, Level, clock,
     remedy::{self, Permission},
 };
 
@@ -83,12 +83,20 @@ pub async fn check(means: Means<'_>, needs: &[Need]) -> Vec<Finding> {
 
 async fn check_one(means: Means<'_>, need: &Need) -> Vec<Finding> {
     let host = need.host();
-    let date = match reach(means, host).await {
-        Ok(date) => date,
+    let mut findings = Vec::new();
+    match reach(means, host).await {
+        Ok(date) => {
+            findings.push(Finding::ok(Check::Reach, host, "answers"));
+            findings.extend(clock::compare(host, date.as_deref(), SystemTime::now()));
+        }
+        // Behind a mirror, the registry itself need not be reachable to pull.
+        Err(finding) if is_mirrored(means, need) => findings.push(Finding {
+            level: Level::Warning,
+            remedy: Some("its mirrors are asked alone".to_owned()),
+            ..finding
+        }),
         Err(finding) => return vec![finding],
-    };
-    let mut findings = vec![Finding::ok(Check::Reach, host, "answers")];
-    findings.extend(clock::compare(host, date.as_deref(), SystemTime::now()));
+    }
     let target = Target { host, repository: need.repository().map(Repository::path) };
     let lease = match means.client.config().credentials.lease(target).await {
         Ok(lease) => lease,
@@ -100,6 +108,12 @@ async fn check_one(means: Means<'_>, need: &Need) -> Vec<Finding> {
     findings.extend(expiry(host, &lease, means.expected, Timestamp::now()));
     findings.extend(permission(means.client, need, &lease).await);
     findings
+}
+
+/// Whether what is needed can come from a mirror.
+fn is_mirrored(means: Means<'_>, need: &Need) -> bool {
+    let hosts = &means.client.config().hosts;
+    matches!(need, Need::Pull(_)) && !hosts.registry(need.host()).mirrors.is_empty()
 }
 
 /// Asks the registry's root; what comes back is its `Date` header.

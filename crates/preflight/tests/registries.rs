@@ -9,14 +9,16 @@ use longshore_auth::{
     AuthError, Credential, CredentialSource, Found, Lease, Renewal, Secret, Sources, Target,
 };
 use longshore_client::{Client, ClientConfig};
-use longshore_endpoint::Pauses;
-use longshore_oci::Repository;
+use longshore_endpoint::{Hosts, Pauses};
+use longshore_oci::{Descriptor, Manifest, MediaType, Repository};
 use longshore_preflight::{
     Check, Finding, Level,
     registry::{Means, MissingRepository, Need, check},
     worst,
 };
-use longshore_testkit::{DockerRegistry, Login, TokenConfig, TokenServer, User};
+use longshore_testkit::{
+    DockerRegistry, HostileConfig, HostileRegistry, Login, TokenConfig, TokenServer, User,
+};
 
 /// One name and password, for every host.
 #[derive(Debug)]
@@ -137,6 +139,26 @@ async fn nobody_there_is_one_finding() {
     let error = error(&findings);
     assert_eq!((error.check, findings.len()), (Check::Reach, 1));
     assert!(error.message.contains("Connection refused"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_is_enough_to_pull_and_not_to_push() {
+    let mirror = HostileRegistry::start(HostileConfig::default()).unwrap();
+    let config = mirror.put_blob("team/app", "{}");
+    let manifest = Manifest::image(Descriptor::new(MediaType::Config, config, 2), Vec::new());
+    mirror.put_manifest("team/app", &MediaType::Manifest, manifest.to_bytes(), Some("1"));
+    let text = format!(
+        "[\"registry.invalid\"]\nserver = \"http://127.0.0.1:1\"\nmirrors = [{{ url = \"http://{}\" }}]\n",
+        mirror.host()
+    );
+    let hosts = Hosts::parse(&text).unwrap();
+    let client = Client::new(ClientConfig { hosts, ..ClientConfig::default() });
+    let means = Means { client: &client, expected: Duration::from_mins(30) };
+    let pulled = check(means, &[pull("registry.invalid")]).await;
+    assert_eq!(worst(&pulled), Level::Warning, "{pulled:?}");
+    assert!(pulled.iter().any(|finding| finding.check == Check::Pull && finding.level == Level::Ok));
+    let pushed = check(means, &[push("registry.invalid")]).await;
+    assert_eq!(error(&pushed).check, Check::Reach);
 }
 
 #[tokio::test(flavor = "multi_thread")]
