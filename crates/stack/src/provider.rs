@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use longshore_auth::aws::RegistryHost;
+
 use crate::RegistryFlavor;
 
 /// Docker Hub's names. In references and URIs all of them are the first.
@@ -102,44 +104,12 @@ impl fmt::Display for Provider {
 }
 
 impl Ecr {
-    /// Reads the host of a private registry: `<account>.dkr.ecr[-fips].<region>.amazonaws.com[.cn]`, or dual-stack
-    /// `<account>.dkr-ecr[-fips].<region>.on.aws` and `….on.amazonwebservices.com.cn` (Amazon ECR user guide,
-    /// "Private registries"). The error is the reason.
+    /// Reads the host of a private registry. The error is the reason why it is none.
     pub(crate) fn of(host: &str) -> Result<Self, String> {
-        const FORM: &str = "its hosts are <account>.dkr.ecr.<region>.amazonaws.com";
-        let (account, rest) = host.split_once('.').ok_or(FORM)?;
-        let services = [
-            ("dkr.ecr.", [".amazonaws.com", ".amazonaws.com.cn"]),
-            ("dkr.ecr-fips.", [".amazonaws.com", ".amazonaws.com.cn"]),
-            ("dkr-ecr.", [".on.aws", ".on.amazonwebservices.com.cn"]),
-            ("dkr-ecr-fips.", [".on.aws", ".on.amazonwebservices.com.cn"]),
-        ];
-        let found = services.iter().find_map(|(service, [world, china])| {
-            let rest = rest.strip_prefix(service)?;
-            let (region, domain) = rest.split_at(rest.find('.')?);
-            let expected = if region.starts_with("cn-") { china } else { world };
-            [world, china].contains(&&domain).then_some((region, domain, *expected))
-        });
-        let (region, domain, expected) = found.ok_or(FORM)?;
-        if account.len() != 12 || !account.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(format!("the account `{account}` is not 12 digits"));
-        }
-        if !is_region(region) {
-            return Err(format!("`{region}` is not a region such as eu-west-1"));
-        }
-        if domain != expected {
-            return Err(format!("the region {region} is served below `{expected}`, not `{domain}`"));
-        }
-        Ok(Self { account: account.to_owned(), region: region.to_owned() })
+        let RegistryHost { account, region, .. } = RegistryHost::read(host)?;
+        let account = account.ok_or("it is Amazon's public registry")?;
+        Ok(Self { account, region })
     }
-}
-
-/// `us-east-1`, `us-gov-west-1`, `cn-north-1`: words, then a number.
-fn is_region(text: &str) -> bool {
-    let mut parts: Vec<_> = text.split('-').collect();
-    let number = parts.pop().is_some_and(|last| !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()));
-    let word = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase());
-    number && parts.len() >= 2 && parts.iter().all(word)
 }
 
 fn is_label(text: &str) -> bool {

@@ -6,9 +6,10 @@ import http.client
 import http.server
 import json
 import re
-import threading
 from contextlib import contextmanager
 from typing import Callable, Iterator
+
+from .web import serving
 
 CHUNK = 1 << 20
 
@@ -71,12 +72,8 @@ def only_created(registry: str, exists: Callable[[str], bool]) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
+    with serving(Handler) as host:
+        yield host
 
 
 HOP_BY_HOP = {"connection", "content-length", "transfer-encoding"}

@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import subprocess
+import urllib.request
 from typing import TYPE_CHECKING, Iterator
 
 import pytest

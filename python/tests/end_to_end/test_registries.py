@@ -8,7 +8,6 @@ import json
 import platform
 import shutil
 import subprocess
-import threading
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from .amazon_front import only_created
 from .docker_registry import PASSWORD, USERNAME, DockerRegistry
 from .test_registration import ACCOUNT, ECR, User, amazon
+from .web import serving
 
 __all__ = ["amazon"]
 
@@ -252,12 +252,8 @@ def web_server(answer: bytes) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
+    with serving(Handler) as host:
+        yield host
 
 
 def diagnosis(user: User, host: str) -> str:

@@ -25,43 +25,46 @@ const SUFFIXES: [&str; 2] = ["amazonaws.com", "amazonaws.com.cn"];
 
 impl RegistryHost {
     /// Reads a host: `123456789012.dkr.ecr.eu-west-1.amazonaws.com`, `….dkr.ecr-fips.…`, `….amazonaws.com.cn`,
-    /// `123456789012.dkr-ecr.eu-west-1.on.aws` (dual stack), `public.ecr.aws`. `None` for every other host.
+    /// `123456789012.dkr-ecr.eu-west-1.on.aws` (dual stack), `public.ecr.aws` (Amazon ECR user guide, "Private
+    /// registries"). `None` for every other host.
     pub fn parse(host: &str) -> Option<Self> {
+        Self::read(host).ok()
+    }
+
+    /// The same; the error is the reason why it is not such a host.
+    pub fn read(host: &str) -> Result<Self, String> {
+        const FORM: &str = "its hosts are <account>.dkr.ecr.<region>.amazonaws.com";
+        const DUAL_STACK: [&str; 2] = ["on.aws", "on.amazonwebservices.com.cn"];
         let host = host.to_ascii_lowercase();
         if host == "public.ecr.aws" {
             // The public registry's API is in this region only.
             let region = "us-east-1".to_owned();
-            return Some(Self { account: None, region, form: Form::Public, suffix: SUFFIXES[0] });
+            return Ok(Self { account: None, region, form: Form::Public, suffix: SUFFIXES[0] });
         }
-        let (account, rest) = host.split_once('.')?;
+        let (account, rest) = host.split_once('.').ok_or(FORM)?;
+        let services = [
+            ("dkr.ecr.", Form::Private, SUFFIXES),
+            ("dkr.ecr-fips.", Form::Fips, SUFFIXES),
+            ("dkr-ecr.", Form::DualStack, DUAL_STACK),
+            ("dkr-ecr-fips.", Form::DualStackFips, DUAL_STACK),
+        ];
+        let found = services.iter().find_map(|(service, form, domains)| {
+            let (region, domain) = rest.strip_prefix(service)?.split_once('.')?;
+            domains.contains(&domain).then_some((*form, region, domain, domains))
+        });
+        let (form, region, domain, domains) = found.ok_or(FORM)?;
         if account.len() != 12 || !account.bytes().all(|digit| digit.is_ascii_digit()) {
-            return None;
+            return Err(format!("the account `{account}` is not 12 digits"));
         }
-        let (form, region, suffix) = if let Some(rest) = rest.strip_prefix("dkr.") {
-            let (form, rest) = match rest.split_once('.')? {
-                ("ecr", rest) => (Form::Private, rest),
-                ("ecr-fips", rest) => (Form::Fips, rest),
-                _ => return None,
-            };
-            let (region, domain) = rest.split_once('.')?;
-            (form, region, SUFFIXES.into_iter().find(|suffix| *suffix == domain)?)
-        } else {
-            let (form, rest) = match rest.split_once('.')? {
-                ("dkr-ecr", rest) => (Form::DualStack, rest),
-                ("dkr-ecr-fips", rest) => (Form::DualStackFips, rest),
-                _ => return None,
-            };
-            let (region, domain) = rest.split_once('.')?;
-            let suffix = match domain {
-                "on.aws" => SUFFIXES[0],
-                "on.amazonwebservices.com.cn" => SUFFIXES[1],
-                _ => return None,
-            };
-            (form, region, suffix)
-        };
-        let named = !region.is_empty()
-            && region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-        named.then(|| Self { account: Some(account.to_owned()), region: region.to_owned(), form, suffix })
+        if !is_region(region) {
+            return Err(format!("`{region}` is not a region such as eu-west-1"));
+        }
+        let suffix = suffix_of(region);
+        let expected = if suffix == SUFFIXES[1] { domains[1] } else { domains[0] };
+        if domain != expected {
+            return Err(format!("the region {region} is served below `.{expected}`, not `.{domain}`"));
+        }
+        Ok(Self { account: Some(account.to_owned()), region: region.to_owned(), form, suffix })
     }
 
     /// The registry of whoever asks, in a region.
@@ -86,6 +89,14 @@ impl RegistryHost {
             Form::Public => "https://api.ecr-public.us-east-1.amazonaws.com".to_owned(),
         }
     }
+}
+
+/// `us-east-1`, `us-gov-west-1`, `cn-north-1`: words, then a number.
+fn is_region(text: &str) -> bool {
+    let mut parts: Vec<_> = text.split('-').collect();
+    let number = parts.pop().is_some_and(|last| !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()));
+    let word = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase());
+    number && parts.len() >= 2 && parts.iter().all(word)
 }
 
 /// The domain of a region's services: those in China have their own.
@@ -148,7 +159,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_registry_is_read_and_nothing_around_it(
-            account in "[0-9]{12}", region in "[a-z]{2}-[a-z]{4,9}-[1-9]", more in "[a-z0-9.-]{1,10}"
+            account in "[0-9]{12}", region in "[abd-z][a-z]-[a-z]{4,9}-[1-9]", more in "[a-z0-9.-]{1,10}"
         ) {
             let host = format!("{account}.dkr.ecr.{region}.amazonaws.com");
             let read = RegistryHost::parse(&host).unwrap();
