@@ -85,3 +85,47 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{ffi::OsString, fs, path::Path};
+
+    use super::*;
+
+    /// The commands in the pages below `docs`, and in README.md: lines of code that begin with `longshore`, with those that
+    /// they go on in, without comments.
+    fn documented() -> Vec<(String, String)> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+        let pages = docs.chain([root.join("README.md")]).filter(|path| path.extension().is_some());
+        let mut commands = Vec::new();
+        for page in pages {
+            let text = fs::read_to_string(&page).unwrap().replace("\\\n", " ");
+            let mut is_code = false;
+            for line in text.lines() {
+                if line.starts_with("```") {
+                    is_code = line.starts_with("```sh");
+                }
+                let line = line.strip_prefix("    ").or(is_code.then_some(line)).unwrap_or_default();
+                if line.starts_with("longshore ") {
+                    let command = line.split(" #").next().unwrap_or_default().trim().to_owned();
+                    commands.push((page.display().to_string(), command));
+                }
+            }
+        }
+        commands
+    }
+
+    #[test]
+    fn every_documented_command_is_one() {
+        let documented = documented();
+        assert!(documented.len() > 20, "{documented:?}");
+        for (page, command) in documented {
+            let words = command.split_whitespace().map(|word| OsString::from(word.replace('\'', "")));
+            let words = spelling::normalise(&Arguments::command(), words);
+            if let Err(error) = Arguments::try_parse_from(words) {
+                panic!("{page}: {command}\n{error}");
+            }
+        }
+    }
+}
