@@ -48,6 +48,14 @@ impl Format {
         }
     }
 
+    /// The name of its files, as the formats recommend.
+    pub const fn file_name(self) -> &'static str {
+        match self {
+            Self::CycloneDx => "bom.cdx.json",
+            Self::Spdx => "bom.spdx.json",
+        }
+    }
+
     /// The document of an inventory: the same for the same inventory, byte by byte.
     pub fn document(self, inventory: &Inventory) -> Vec<u8> {
         match self {

@@ -29,7 +29,9 @@ pub struct Referrer {
 impl Referrer {
     /// The document about the image with that manifest.
     pub fn new(format: Format, document: Vec<u8>, subject: Descriptor, created: Option<&str>) -> Self {
-        let layer = Descriptor::of(MediaType::Other(format.media_type().to_owned()), &document);
+        let mut layer = Descriptor::of(MediaType::Other(format.media_type().to_owned()), &document);
+        // What it is called when it is pulled as a file.
+        layer.annotations.insert(annotation::TITLE.to_owned(), format.file_name().to_owned());
         let mut manifest = Manifest::image(Descriptor::of(MediaType::Empty, EMPTY), vec![layer]);
         manifest.artifact_type = Some(format.media_type().to_owned());
         manifest.subject = Some(subject);

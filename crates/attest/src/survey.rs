@@ -305,7 +305,7 @@ mod tests {
         files(&mut survey, &[status("old")]);
         files(
             &mut survey,
-            &[status("new"), ("usr/lib/os-release".to_owned(), b"ID=debian\nVERSION_ID=12\n".to_vec())],
+            &[("usr/lib/os-release".to_owned(), b"ID=debian\nVERSION_ID=12\n".to_vec()), status("new")],
         );
         let found = survey.finish();
         assert_eq!(found.packages.len(), 1);
