@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import urllib.request
 from typing import TYPE_CHECKING, Any, Iterator
@@ -163,3 +164,25 @@ def test_an_image_has_no_document_when_none_is_wanted(machine: Machine, server: 
 def test_an_image_that_is_not_there_is_said_to_be(machine: Machine) -> None:
     assert "nowhere" in machine.longshore("image", "sbom", "nowhere:1").refused(1)
     assert "cyclonedx" in machine.longshore("image", "sbom", "first:1", "--format", "xml").refused(2)
+
+
+def test_what_cannot_be_described_is_built_all_the_same(shared_home: Path, machine: Machine, tmp_path: Path) -> None:
+    home = tmp_path / "damaged"
+    (home / "data").mkdir(parents=True)
+    for folder in ("cache", "data/registry"):
+        subprocess.run(["cp", "-al", shared_home / folder, home / folder], check=True)
+    inspected = machine.longshore("image", "inspect", "first:1", "--output", "json").done().stdout
+    layer = json.loads(inspected)["manifest"]["layers"][0]["digest"].removeprefix("sha256:")
+    damaged = next(file for file in home.rglob(f"*{layer}") if file.is_file() and file.stat().st_size)
+    size = damaged.stat().st_size
+    # Another file in its place: the shared one stays as it is.
+    damaged.unlink()
+    damaged.write_bytes(bytes(size))
+    for known in list(home.rglob("image-packages")):
+        shutil.rmtree(known)
+    machine.write("hello.py", "print('not described')\n")
+    built = machine.longshore("build", ".", "--tag", "damaged:1", "-r", "idna==3.10", LONGSHORE_HOME=str(home)).done()
+    assert "not attached: layer sha256:" in built.stderr
+    assert "image    sha256:" in built.stderr
+    said = machine.longshore("image", "sbom", "damaged:1", LONGSHORE_HOME=str(home)).refused(1)
+    assert f"layer sha256:{layer}" in said
