@@ -21,7 +21,8 @@ pub(crate) fn packages(file: impl BufRead, path: &str) -> io::Result<Vec<Package
     let (mut text, mut line) = (String::new(), Vec::new());
     loop {
         line.clear();
-        let limit = LARGEST_STANZA - text.len();
+        // What is not UTF-8 may have become longer than it was read.
+        let limit = LARGEST_STANZA.saturating_sub(text.len());
         let read = (&mut file).take(limit as u64).read_until(b'\n', &mut line)?;
         if read == limit || file.limit() == 0 {
             return Err(invalid("it is longer than any real one"));
@@ -29,6 +30,9 @@ pub(crate) fn packages(file: impl BufRead, path: &str) -> io::Result<Vec<Package
         if line.trim_ascii().is_empty() {
             for stanza in stanzas(&text).map_err(invalid)? {
                 packages.extend(installed(&stanza, path));
+            }
+            if packages.len() > crate::survey::MOST_PACKAGES {
+                return Err(invalid("it lists more packages than any real one"));
             }
             text.clear();
             if read == 0 {
@@ -52,6 +56,9 @@ fn installed(stanza: &Stanza, path: &str) -> Option<Package> {
         return None;
     }
     let (name, version) = (stanza.get("Package")?, stanza.get("Version")?);
+    if name.len().max(version.len()) > crate::survey::LONGEST {
+        return None;
+    }
     // `Source: glibc (2.36-9)`: the version only if it is another (deb-control(5)).
     let (source, source_version) = match stanza.get("Source").map(|source| source.split_once(' ')) {
         Some(Some((source, version))) => (source, version.trim().trim_matches(['(', ')'])),
@@ -96,6 +103,10 @@ mod tests {
         assert!(packages(&b"nonsense\n"[..], "s").is_err());
         let endless = io::repeat(b'x');
         assert!(packages(io::BufReader::new(endless), "s").is_err());
+        let mut not_text = b"A: 1\n ".to_vec();
+        not_text.resize(LARGEST_STANZA - 8, 0xff);
+        not_text.extend_from_slice(b"\n x\n");
+        assert!(packages(&not_text[..], "s").is_err());
     }
 
     proptest! {

@@ -7,7 +7,7 @@ use std::{
 
 use longshore_python::PackageName;
 
-use crate::{Package, PackageKind};
+use crate::{Package, PackageKind, survey::LONGEST};
 
 /// How much of a file is read: what is looked for stands at its beginning, before the description.
 const LARGEST_HEAD: u64 = 1 << 20;
@@ -34,7 +34,8 @@ pub(crate) fn package(file: impl BufRead, path: &str) -> io::Result<Option<Packa
     }
     let (Some(name), Some(version)) = (name, version) else { return Ok(None) };
     let Ok(name) = name.parse::<PackageName>() else { return Ok(None) };
-    Ok((!version.is_empty()).then(|| Package {
+    let is_one = !version.is_empty() && version.len() <= LONGEST && name.to_string().len() <= LONGEST;
+    Ok(is_one.then(|| Package {
         kind: PackageKind::Python,
         name: name.to_string(),
         version,

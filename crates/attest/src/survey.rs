@@ -16,6 +16,10 @@ use crate::{AttestError, OsRelease, Package, dpkg, metadata};
 
 /// The most that is read of `os-release`.
 const LARGEST_OS_RELEASE: u64 = 64 << 10;
+/// The most packages that an image may list; large ones have some thousands.
+pub(crate) const MOST_PACKAGES: usize = 1 << 17;
+/// The longest name or version, in bytes; what has a longer one is no package.
+pub(crate) const LONGEST: usize = 512;
 
 /// Reads an image's layers one by one, lowest first, and keeps the packages that are left of them.
 ///
@@ -25,6 +29,8 @@ pub struct Survey {
     /// What the files say, by path, and the layer that they are of.
     files: BTreeMap<String, (usize, Listed)>,
     layers: usize,
+    /// How many packages were listed, in all layers.
+    listed: usize,
 }
 
 /// What was found in an image.
@@ -122,6 +128,7 @@ impl Survey {
                             self.hide(Some(&put.path), Reach::All);
                             if let Some(source) = Source::of(path) {
                                 let listed = read(&mut entry, source, path)?;
+                                self.count(&listed, path)?;
                                 self.files.insert(path.to_owned(), (self.layers, listed));
                             }
                         }
@@ -138,6 +145,18 @@ impl Survey {
             }
         }
         Ok(reader.finish().map_err(wrong)?.diff_id)
+    }
+
+    /// Keeps an image that lists packages without end from filling the memory.
+    fn count(&mut self, listed: &Listed, path: &str) -> Result<(), AttestError> {
+        if let Listed::Packages(packages) = listed {
+            self.listed += packages.len();
+        }
+        if self.listed > MOST_PACKAGES {
+            let why = format!("with it, the image lists more than {MOST_PACKAGES} packages");
+            return Err(AttestError::File { path: format!("/{path}"), why });
+        }
+        Ok(())
     }
 
     /// Forgets what is at a path, and below it: in layers below this one, or in this one too.
