@@ -21,7 +21,6 @@ use longshore_python::{
     uv::Search,
 };
 use longshore_store::{BlobStore, Durability, Registry, RepositoryPath, Table};
-use serde_json::json;
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::{
@@ -36,6 +35,7 @@ use crate::{
     parent::{self, FoundParent, Parent, PythonFacts},
     plan::{Content, Plan, PlannedLayer, PlannedParent},
     runtime::{self, RuntimeKey},
+    sbom::{self, Sbom},
     source::SourceTree,
     wheels::{self, Wheels},
 };
@@ -116,6 +116,8 @@ pub struct Builder {
     pub(crate) fetcher: Arc<Fetcher>,
     pub(crate) layers: Layers,
     uv: Search,
+    /// Which images get a bill of materials.
+    pub(crate) sbom: Sbom,
     /// The time that images bear, RFC 3339: that of `SOURCE_DATE_EPOCH`, or 1970, so that the same inputs give the same image.
     pub(crate) created: String,
 }
@@ -135,7 +137,19 @@ impl Builder {
         let blobs = registry.blobs().with_durability(Durability::Deferred);
         let layers = Layers::new(blobs, table.clone());
         let fetcher = Arc::new(fetcher);
-        Ok(Self { registry, uri, images, client, table, downloads, fetcher, layers, uv, created })
+        Ok(Self {
+            registry,
+            uri,
+            images,
+            client,
+            table,
+            downloads,
+            fetcher,
+            layers,
+            uv,
+            sbom: Sbom::default(),
+            created,
+        })
     }
 
     /// The same builder, which looks for uv beside this Python too: where a virtual environment has its programs.
@@ -276,7 +290,8 @@ impl Builder {
             let work = &work;
             async move { Ok::<_, BuildError>((position, work.layer(&work.plan.layers[position]).await?)) }
         });
-        let (_, mut made) = futures::try_join!(work.parent(), try_join_all(layers))?;
+        let survey = async { self.survey(&plan.request.repository, work.parent().await?).await };
+        let (_, mut made, surveyed) = futures::try_join!(work.parent(), try_join_all(layers), survey)?;
         made.sort_by_key(|(position, _)| *position);
         let parent = work.parent().await?;
         let layers: Vec<ImageLayer> = made
@@ -303,6 +318,8 @@ impl Builder {
             delivered += self.deliver(repository, tag, &manifest, parent, observer).await?;
             (delivered.bytes, delivered.layers, delivered.mounted)
         };
+        let described = sbom::Delivered { repository, manifest: &manifest, config: &config };
+        self.describe(described, &plan, parent, surveyed, observer).await;
         let image = Reference::tagged(repository.clone(), tag.clone());
         observer(Event::ImageDone(ImageReport {
             image: Reference { digest: Some(digest), ..image.clone() },
@@ -313,10 +330,7 @@ impl Builder {
             layers: manifest.layers.len(),
             took: started.elapsed(),
         }));
-        let inputs = json!({
-            "parent": {"name": parent.name, "digest": parent.digest},
-            "lock": plan.lock, "code": plan.code.digest(), "settings": plan.request.settings,
-        });
+        let inputs = self.inputs(&plan, parent);
         Ok(Built { image, digest, manifest, config, inputs })
     }
 }

@@ -49,6 +49,11 @@ pub enum Event {
     },
     /// A layer is ready.
     LayerDone(LayerReport),
+    /// The image is in the registry, and its bill of materials could not be put beside it.
+    SbomNotAttached {
+        /// Why.
+        reason: String,
+    },
     /// The image is in the registry.
     ImageDone(ImageReport),
 }

@@ -8,7 +8,7 @@ use crate::{layer::LayerRecord, parent::Parent};
 /// Where the code is in an image (DESIGN §5, "Image layout").
 pub(crate) const APP: &str = "/app";
 /// Where the virtual environment is in an image.
-const VENV: &str = "/opt/venv";
+pub(crate) const VENV: &str = "/opt/venv";
 /// What Docker takes for `PATH` where an image has none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 

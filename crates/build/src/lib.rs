@@ -23,6 +23,7 @@ mod lock;
 mod parent;
 mod plan;
 mod runtime;
+mod sbom;
 pub mod source;
 mod stored;
 mod wheels;
@@ -34,4 +35,5 @@ pub use event::{Event, ImageReport, LayerReport, LayerTitle, Observer, Origin, P
 pub use layer::LayerRecord;
 pub use parent::read as read_image;
 pub use plan::{Plan, PlannedLayer, PlannedParent};
+pub use sbom::Sbom;
 pub use stored::{BlobSink, RegistrySink, StoredImage};

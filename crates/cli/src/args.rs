@@ -2,6 +2,7 @@
 
 pub(crate) mod component;
 pub(crate) mod connector;
+pub(crate) mod sbom;
 pub(crate) mod stack;
 mod values;
 
@@ -13,6 +14,7 @@ use longshore_oci::{Platform, Reference};
 use self::{
     component::{Builders, ContainerRegistryCommand, Orchestrators, PlainComponentCommand, Stores},
     connector::ConnectorCommand,
+    sbom::{SbomArguments, SbomChoice},
     stack::{IntegrationCommand, StackCommand},
 };
 
@@ -92,6 +94,9 @@ pub(crate) struct RunArguments {
     /// Ask again for the newest packages that the requirements allow, and for Debian's updates
     #[arg(long, env = "LONGSHORE_UPGRADE", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0, default_missing_value = "true", default_value_t)]
     pub(crate) upgrade: bool,
+    /// Which images get a bill of materials beside them
+    #[command(flatten)]
+    pub(crate) sbom: SbomChoice,
     /// Print what would be built and run, and do neither
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -145,6 +150,9 @@ pub(crate) struct BuildArguments {
     /// Ask again for the newest packages that the requirements allow, and for Debian's updates
     #[arg(long, env = "LONGSHORE_UPGRADE", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0, default_missing_value = "true", default_value_t)]
     pub(crate) upgrade: bool,
+    /// Which images get a bill of materials beside them
+    #[command(flatten)]
+    pub(crate) sbom: SbomChoice,
     /// Print what would be built, and build nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -182,6 +190,8 @@ pub(crate) enum ImageCommand {
         #[arg(short = 'f', long = "file", value_name = "FILE")]
         file: PathBuf,
     },
+    /// Print an image's bill of materials (SBOM): the one that is attached to it, else one made from its layers
+    Sbom(SbomArguments),
     /// Run a command in a container of an image, with this terminal
     Run(ContainerArguments),
 }

@@ -67,6 +67,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             let found = commands::image::find(&registry, URI, &image)?;
             commands::image::export(&registry, &found, &image, format, &file)
         }
+        Command::Image(ImageCommand::Sbom(arguments)) => commands::sbom::sbom(&context, &arguments),
         Command::Image(ImageCommand::Run(arguments)) => commands::container::run(&context, &arguments),
         Command::Registry(RegistryCommand::Serve { listen, insecure_anyone }) => {
             commands::registry::serve(context.registry()?, listen, insecure_anyone)

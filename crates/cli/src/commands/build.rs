@@ -24,7 +24,7 @@ pub(crate) fn build(context: &Context, arguments: &BuildArguments) -> Result<(),
     let request = request(arguments)?;
     let remote = registered(&state, &request.repository)?;
     let registries = context.registries(&state, remote.as_deref().map(|registry| &registry.name))?;
-    let builder = context.builder(registries.client.clone())?;
+    let builder = context.builder(registries.client.clone())?.with_sbom(arguments.sbom.into());
     preflight::before(&registries, remote.as_deref(), std::slice::from_ref(&request), &progress)?;
     let built = runtime::block_on(async {
         if arguments.dry_run {

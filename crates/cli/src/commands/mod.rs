@@ -11,4 +11,5 @@ pub(crate) mod integration;
 pub(crate) mod preflight;
 pub(crate) mod registry;
 pub(crate) mod run;
+pub(crate) mod sbom;
 pub(crate) mod stack;

@@ -94,7 +94,10 @@ fn in_containers(
         _ => None,
     };
     let registries = context.registries(&state, remote.map(|registry| &registry.name))?;
-    let builder = context.builder(registries.client.clone())?.with_uv_beside(&spec.python.executable);
+    let builder = context
+        .builder(registries.client.clone())?
+        .with_uv_beside(&spec.python.executable)
+        .with_sbom(arguments.sbom.into());
     let upgrade = if arguments.upgrade { Upgrade::Yes } else { Upgrade::No };
     let images = spec.images();
     let tag = now()?;

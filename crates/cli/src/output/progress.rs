@@ -76,6 +76,9 @@ impl Progress {
                 self.line("fetched", &row(&what, Some(bytes), "", Some(took)));
             }
             Event::LayerDone(layer) => self.layer(&layer),
+            Event::SbomNotAttached { reason } => {
+                self.line("sbom", &format!("not attached: {reason}"));
+            }
             Event::ImageDone(image) => self.image(&image),
             _ => {}
         }
