@@ -360,7 +360,7 @@ mod tests {
             // Bytecode is left out whatever the file says.
             let mut expected: Vec<&str> = taken
                 .map(|(name, _)| name.trim_end_matches('/'))
-                .filter(|name| !name.ends_with(".pyc"))
+                .filter(|name| Path::new(name).extension() != Some("pyc".as_ref()))
                 .collect();
             expected.sort_by(|a, b| a.split('/').cmp(b.split('/')));
             assert_eq!(paths(&scan(&root).unwrap()), expected, "{}", case["file"]);
