@@ -42,7 +42,8 @@ def test_a_later_change_of_the_users_list_does_not_reach_the_settings():
         (
             {"dockerfile": "Dockerfile.custom"},
             "DockerSettings has no field `dockerfile`; known: `allow_secrets`, `apt_packages`, `build_strategy`, "
-            "`compile_bytecode`, `environment`, `image_tag`, `parent_image`, `requirements`, `target_repository`, `user`",
+            "`compile_bytecode`, `environment`, `image_tag`, `parent_image`, `requirements`, `target_repository`, "
+            "`user`",
         ),
         ({"parent_image": 3}, "DockerSettings: `parent_image` must be text, not 3 (int)"),
         ({"user": " "}, "DockerSettings: `user` is empty; leave it out or give it a value"),

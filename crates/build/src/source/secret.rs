@@ -276,8 +276,12 @@ fn of_assignment(path: &str, content: &[u8]) -> Option<(SecretKind, usize)> {
     for line in content.split(|byte| *byte == b'\n') {
         if (24..=LONGEST_LINE).contains(&line.len()) {
             let random = ASSIGNMENT.captures_iter(line).any(|found| {
-                let value = found.get(2).or_else(|| found.get(3));
-                value.is_some_and(|value| is_secret_name(&found[1]) && is_random(value.as_bytes()))
+                let bare =
+                    found.get(3).filter(|_| stands_first(line, found.get(1).map_or(0, |name| name.start())));
+                found
+                    .get(2)
+                    .or(bare)
+                    .is_some_and(|value| is_secret_name(&found[1]) && is_random(value.as_bytes()))
             });
             if random {
                 return Some((SecretKind::RandomValue, place));
@@ -286,6 +290,11 @@ fn of_assignment(path: &str, content: &[u8]) -> Option<(SecretKind, usize)> {
         place += line.len() + 1;
     }
     None
+}
+
+/// Whether a name begins a line, as it does where values need no quotes: in settings and in a shell.
+fn stands_first(line: &[u8], name: usize) -> bool {
+    matches!(line[..name].trim_ascii(), b"" | b"-" | b"export" | b"ENV" | b"set" | b"\"" | b"'")
 }
 
 /// Lock files, which are full of hashes, and tests, whose vectors are made to look like the real thing.
@@ -333,6 +342,10 @@ fn is_secret_name(name: &[u8]) -> bool {
         "test",
         "version",
         "model",
+        "next",
+        "continuation",
+        "verification",
+        "page",
     ];
     !about.iter().any(|about| name.contains(about))
 }
@@ -397,7 +410,9 @@ fn has_checksum(token: &[u8]) -> bool {
 /// Whether key material follows the first line of a key, and not the rest of a program that knows of keys.
 fn is_key_body(rest: &[u8]) -> bool {
     static BODY: LazyLock<Regex> = LazyLock::new(|| compiled(Regex::new(r"[A-Za-z0-9+/]{40}")));
-    BODY.find(&rest[..rest.len().min(600)]).is_some_and(|body| entropy(body.as_bytes()) > 2.0)
+    let rest = &rest[..rest.len().min(600)];
+    let end = rest.windows(8).position(|window| window == b"-----END").unwrap_or(rest.len());
+    BODY.find(&rest[..end]).is_some_and(|body| entropy(body.as_bytes()) > 2.0)
 }
 
 fn has_private_key(content: &[u8]) -> bool {
@@ -535,7 +550,7 @@ mod tests {
             format!("{{\"auth_token\": \"{value}\"}}"),
             format!("secret_key={value}\r"),
             format!("\"    \\\"client_secret\\\": \\\"{value}\\\"\\n\","),
-            "token = \"3f9a1c7e5b2d8f60a4c1e97b3d5f8a20\"".to_owned(),
+            format!("token = \"{}{}\"", "3f9a1c7e5b2d8f60", "a4c1e97b3d5f8a20"),
         ] {
             let found = find("app/config.py", format!("import os\n\n{text}\n").as_bytes());
             assert_eq!(found, Some(Secret { kind: SecretKind::RandomValue, line: Some(3) }), "{text}");
@@ -549,6 +564,8 @@ mod tests {
             format!("password_hash = \"{value}\""),
             format!("sha256 = \"{value}\""),
             format!("image = \"{value}\""),
+            format!("NextContinuationToken: \"{value}\""),
+            format!("see https://example.com/cb#access_token={value}"),
             "token = \"00000000-1111-4222-8333-444455556666\"".to_owned(),
             "token = \"4f0c2c1e-93b7-4e39-8d2b-6a1f0e5c7d98\"".to_owned(),
             "tokenizer = \"bert-base-uncased-finetuned-2024-v2\"".to_owned(),
@@ -574,6 +591,8 @@ mod tests {
         ] {
             assert_eq!(kind(path, &assignment), None, "{path}");
         }
+        let described = "-----BEGIN PRIVATE KEY-----<a long text>-----END PRIVATE KEY-----";
+        assert_eq!(kind("a.json", format!("{described} {}", random(64))), None);
         assert_eq!(kind("a.bin", format!("\0{assignment}\n{}", pem("PRIVATE KEY"))), None, "not text");
         assert_eq!(
             kind("a.js", format!("{}{assignment}", "x = 1; ".repeat(400))),
