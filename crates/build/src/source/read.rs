@@ -100,13 +100,15 @@ fn read(root: &Path, name: &str) -> Result<Row, SourceError> {
 }
 
 /// The digest of a file, its length, and the first secret in it.
+///
+/// Of a file that grows meanwhile one byte more is read than its `size` was, which is enough to notice.
 fn digest(file: &mut File, name: &str, size: u64) -> io::Result<(Digest, u64, Option<Secret>)> {
     if size <= secret::LONGEST {
         let mut content = Vec::new();
-        // One byte more, so that a file that grows is noticed.
-        file.take(secret::LONGEST + 1).read_to_end(&mut content)?;
+        file.take(size + 1).read_to_end(&mut content)?;
         return Ok((Digest::of(&content), content.len() as u64, secret::find(name, &content)));
     }
+    let mut file = file.take(size + 1);
     let secret = secret::of_name(name).map(|kind| Secret { kind, line: None });
     let mut digester = Digester::new();
     let mut buffer = vec![0; 256 << 10];
@@ -114,6 +116,33 @@ fn digest(file: &mut File, name: &str, size: u64) -> io::Result<(Digest, u64, Op
         match file.read(&mut buffer)? {
             0 => return Ok((digester.clone().finish(), digester.length(), secret)),
             count => digester.update(&buffer[..count]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_file_that_is_not_what_its_status_says_changed_while_it_was_read() {
+        // Files of the kernel have a length of 0 and yet content: as a file that grew between two looks.
+        let error = read(Path::new("/proc/self"), "status").unwrap_err();
+        assert_eq!(error.to_string(), "/proc/self/status changed while it was being packed; run again");
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(read(folder.path(), "gone.py"), Err(SourceError::Changed(_))));
+    }
+
+    #[test]
+    fn long_files_are_judged_by_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let content = "x".repeat(usize::try_from(secret::LONGEST).unwrap() + 1);
+        for (name, kind) in [("a.txt", None), ("a.p12", Some(secret::SecretKind::KeyFile))] {
+            fs::write(folder.path().join(name), &content).unwrap();
+            let row = read(folder.path(), name).unwrap();
+            assert_eq!((row.digest, row.status.size), (Digest::of(&content), content.len() as u64));
+            assert_eq!(row.secret.map(|secret| secret.kind), kind);
         }
     }
 }
