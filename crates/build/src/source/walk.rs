@@ -61,11 +61,16 @@ pub(super) fn walk(root: &Path) -> Result<Vec<Found>, SourceError> {
     if let Some(error) = error {
         return Err(error);
     }
-    found.sort_unstable_by(|a, b| a.path.split('/').cmp(b.path.split('/')));
+    found.sort_unstable_by(|a, b| parts_first(&a.path).cmp(parts_first(&b.path)));
     if rules.is_some() {
         keep_used(&mut found);
     }
     Ok(found)
+}
+
+/// The bytes of a path so that comparing them compares its parts one by one: what parts them comes before all that names hold.
+fn parts_first(path: &str) -> impl Iterator<Item = u8> {
+    path.bytes().map(|byte| if byte == b'/' { 0 } else { byte })
 }
 
 /// Drops the folders of a sorted list that are left out and hold nothing that is not.
