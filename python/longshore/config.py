@@ -49,6 +49,10 @@ class DockerSettings:
     compile_bytecode: bool = True
     """Whether the image holds the packages' bytecode. Without it, every import compiles anew."""
 
+    allow_secrets: Sequence[str] = ()
+    """Files and folders of code, relative to the folder of the pipeline's code, that may hold what looks like a key,
+    a token or a password. All others that do are refused: who can read an image can read them."""
+
     build_strategy: Literal["local"] = "local"
     """Who builds the image: `local` is longshore itself, on this machine."""
 
@@ -81,6 +85,8 @@ class DockerSettings:
             object.__setattr__(self, "requirements", _texts("requirements", requirements, hint))
         packages = _texts("apt_packages", self.apt_packages, "a list of Debian packages")
         object.__setattr__(self, "apt_packages", packages)
+        paths = _texts("allow_secrets", self.allow_secrets, "a list of paths")
+        object.__setattr__(self, "allow_secrets", paths)
         object.__setattr__(self, "environment", _environment(self.environment))
         if type(self.compile_bytecode) is not bool:
             raise _wrong("compile_bytecode", self.compile_bytecode, "True or False")

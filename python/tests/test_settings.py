@@ -41,8 +41,9 @@ def test_a_later_change_of_the_users_list_does_not_reach_the_settings():
         ({"Parent_Image": "x"}, "DockerSettings has no field `Parent_Image`; did you mean `parent_image`?"),
         (
             {"dockerfile": "Dockerfile.custom"},
-            "DockerSettings has no field `dockerfile`; known: `apt_packages`, `build_strategy`, `compile_bytecode`, "
-            "`environment`, `image_tag`, `parent_image`, `requirements`, `target_repository`, `user`",
+            "DockerSettings has no field `dockerfile`; known: `allow_secrets`, `apt_packages`, `build_strategy`, "
+            "`compile_bytecode`, `environment`, `image_tag`, `parent_image`, `requirements`, `target_repository`, "
+            "`user`",
         ),
         ({"parent_image": 3}, "DockerSettings: `parent_image` must be text, not 3 (int)"),
         ({"user": " "}, "DockerSettings: `user` is empty; leave it out or give it a value"),
@@ -55,6 +56,10 @@ def test_a_later_change_of_the_users_list_does_not_reach_the_settings():
         (
             {"apt_packages": "git"},
             "DockerSettings: `apt_packages` must be a list of Debian packages, not text; write apt_packages=['git']",
+        ),
+        (
+            {"allow_secrets": "keys"},
+            "DockerSettings: `allow_secrets` must be a list of paths, not text; write allow_secrets=['keys']",
         ),
         ({"environment": {"N": 4}}, "DockerSettings: `environment['N']` must be text, not 4 (int)"),
         (

@@ -163,7 +163,9 @@ impl Builder {
     pub async fn plan(&self, request: Request, observer: Observer<'_>) -> Result<Plan, BuildError> {
         let arch = Arch::host().ok_or(BuildError::Machine)?;
         let root = request.source_root.clone();
-        let scan = tokio::task::spawn_blocking(move || SourceTree::scan(&root));
+        let allow = request.settings.allow_secrets.clone().unwrap_or_default();
+        let table = self.table.clone();
+        let scan = tokio::task::spawn_blocking(move || SourceTree::scan(&root, &allow, Some(&table)));
         let parent = self.plan_parent(&request, arch, observer).await?;
         let python = parent.python().clone();
         let target = longshore_python::target::Target { python: python.version, arch, glibc: python.glibc };

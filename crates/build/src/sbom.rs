@@ -180,6 +180,7 @@ impl Builder {
         json!({
             "parent": {"name": parent.name, "digest": parent.digest},
             "python": parent.python, "lock": plan.lock, "code": plan.code.digest(),
+            "secrets_allowed": plan.code.allowed,
             "settings": plan.request.settings, "created": self.created,
             "longshore": env!("CARGO_PKG_VERSION"), "layouts": layouts(),
         })

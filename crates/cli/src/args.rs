@@ -147,6 +147,9 @@ pub(crate) struct BuildArguments {
     /// Leave compiled bytecode out: a smaller image whose first imports are slow
     #[arg(long)]
     pub(crate) no_bytecode: bool,
+    /// A file or folder of code that may hold what looks like a secret (may be given several times)
+    #[arg(long, value_name = "PATH")]
+    pub(crate) allow_secrets: Vec<String>,
     /// Ask again for the newest packages that the requirements allow, and for Debian's updates
     #[arg(long, env = "LONGSHORE_UPGRADE", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0, default_missing_value = "true", default_value_t)]
     pub(crate) upgrade: bool,

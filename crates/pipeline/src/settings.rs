@@ -58,13 +58,16 @@ pub struct DockerSettings {
     /// Whether the image holds compiled bytecode, so that imports are fast from the first start. Default: yes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compile_bytecode: Option<bool>,
+    /// Files and folders of code, by their path below the source root, that may hold what looks like a secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_secrets: Option<Vec<String>>,
     /// Which builder makes the image. Default: `local`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub build_strategy: Option<BuildStrategy>,
 }
 
 /// The fields of [`DockerSettings`], for suggestions. A test holds them against the type.
-const FIELDS: [&str; 9] = [
+const FIELDS: [&str; 10] = [
     "parent_image",
     "requirements",
     "apt_packages",
@@ -73,6 +76,7 @@ const FIELDS: [&str; 9] = [
     "target_repository",
     "image_tag",
     "compile_bytecode",
+    "allow_secrets",
     "build_strategy",
 ];
 
@@ -128,6 +132,7 @@ impl DockerSettings {
             target_repository: this.target_repository.or(base.target_repository),
             image_tag: this.image_tag.or(base.image_tag),
             compile_bytecode: this.compile_bytecode.or(base.compile_bytecode),
+            allow_secrets: this.allow_secrets.or(base.allow_secrets),
             build_strategy: this.build_strategy.or(base.build_strategy),
         }
     }
@@ -146,7 +151,8 @@ mod tests {
     fn the_list_of_fields_is_the_types_own() {
         let all = json!({
             "parent_image": "a", "requirements": ["b"], "apt_packages": ["c"], "environment": {"D": "d"}, "user": "e",
-            "target_repository": "f", "image_tag": "g", "compile_bytecode": false, "build_strategy": "local",
+            "target_repository": "f", "image_tag": "g", "compile_bytecode": false, "allow_secrets": ["g"],
+            "build_strategy": "local",
         });
         let settings = parse(&all).unwrap();
         let written = serde_json::to_value(&settings).unwrap();

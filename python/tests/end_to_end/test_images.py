@@ -5,9 +5,11 @@ import json
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import tarfile
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
@@ -138,3 +140,64 @@ def test_lists_are_tables_for_people_and_json_for_programs(machine: Machine) -> 
     text = machine.longshore("image", "inspect", "first:1").done().stdout
     assert max(map(len, text.splitlines())) <= 100
     assert "platform  linux/" in text
+
+
+PIPELINE_WITH_A_KEY = """
+from longshore import pipeline, step
+from longshore.config import DockerSettings
+
+@step
+def one() -> int:
+    return 1
+
+@pipeline(settings={"docker": DockerSettings(allow_secrets=["conf/app.py"])})
+def keyed():
+    one()
+
+if __name__ == "__main__":
+    keyed()
+"""
+
+
+def code_of(machine: Machine, tag: str) -> List[str]:
+    """The files and folders of an image's code."""
+    listed = machine.longshore("image", "run", tag, "--", "find", "/app", "-mindepth", "1", "-printf", "%P\\n").done()
+    return sorted(listed.stdout.splitlines())
+
+
+def test_the_code_is_what_docker_would_take(machine: Machine) -> None:
+    table = json.loads((Path(__file__).parents[3] / "crates/build/tests/data/dockerignore.json").read_text())
+    for path in table["tree"]:
+        if not path.endswith("/"):
+            machine.write(path, "")
+    wanted = ("*\n!**/*.py", "data/*\n!data/keep.csv", "docs/foo\n!docs\ndocs/*.md", "**/*\n!src/util/**")
+    cases = [case for case in table["cases"] if case["file"] in wanted]
+    assert len(cases) == len(wanted)
+    for number, case in enumerate(cases):
+        machine.write(".dockerignore", case["file"])
+        machine.longshore("build", ".", "--tag", f"docker:{number}").done()
+        taken = [path.rstrip("/") for path, digit in zip(table["tree"], case["taken"]) if digit == "1"]
+        assert code_of(machine, f"docker:{number}") == sorted(path for path in taken if not path.endswith(".pyc"))
+
+
+def test_a_key_in_the_code_is_refused_unless_it_is_allowed(machine: Machine) -> None:
+    machine.write("a.py", "")
+    machine.longshore("build", ".", "--tag", "keys:0").done()
+    value = "q8Zt3Lm0Xw" + "Rk5vB1yNc7"
+    machine.write("conf/app.py", f"import os\npassword = '{value}'\n")
+    machine.write("deploy/id_rsa", value)
+    said = machine.longshore("build", ".", "--tag", "keys:1").refused(1)
+    assert "conf/app.py line 2 (" in said
+    assert "deploy/id_rsa (a file of keys" in said
+    assert "allow_secrets" in said
+    assert value not in said
+    machine.write(".dockerignore", "deploy\n")
+    machine.longshore("build", ".", "--tag", "keys:2", "--allow-secrets", "conf").done()
+    assert code_of(machine, "keys:2") == ["a.py", "conf", "conf/app.py"]
+    # A pipeline's build is kept with what was allowed.
+    machine.write("train.py", PIPELINE_WITH_A_KEY)
+    machine.python("train.py").done()
+    with closing(sqlite3.connect(next(machine.home.rglob("state.db")))) as state:
+        rows = [str(row) for row in state.execute("SELECT inputs FROM build")]
+    assert any('"path":"conf/app.py"' in row and '"kind":"random-value"' in row for row in rows), rows
+    assert not any(value in row for row in rows)

@@ -87,6 +87,7 @@ fn request(arguments: &BuildArguments) -> Result<Request, Failure> {
             requirements: Some(requirements),
             apt_packages: (!arguments.apt_packages.is_empty()).then(|| arguments.apt_packages.clone()),
             compile_bytecode: Some(!arguments.no_bytecode),
+            allow_secrets: (!arguments.allow_secrets.is_empty()).then(|| arguments.allow_secrets.clone()),
             ..DockerSettings::default()
         },
         host_python: python_here(),
