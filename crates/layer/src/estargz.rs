@@ -11,7 +11,7 @@
 //!   like a file's content. It is JSON without blanks; the rows are in the order of the entries, their fields in the order
 //!   `name`, `type`, `size`, `modtime`, `linkName`, `mode`, `uid`, `gid`, `offset`, `xattrs`, `digest`, `chunkDigest`, each
 //!   of them only if it says something (mode and owner always).
-//! - A file is one chunk, since it is one DEFLATE stream.
+//! - A file is one chunk, since it is one DEFLATE stream. Readers fetch and verify a chunk at a time: a large file whole.
 //! - The footer follows.
 //!
 //! The three names that eStargz gives a meaning are refused in the layer's root, and so are hard links to what is not in the

@@ -169,12 +169,12 @@ impl<W: Write> LayerWriter<W> {
 
     /// Ends the archive and gives back where it was written to.
     pub fn finish(mut self) -> Result<(W, LayerSummary)> {
-        let toc = self.guarded(|this| match this.toc.take() {
-            Some(toc) => this.table(toc).map(Some),
-            None => {
-                this.pending.extend_from_slice(&tar::END);
-                this.flush().map(|()| None)
+        let toc = self.guarded(|this| {
+            if let Some(toc) = this.toc.take() {
+                return this.table(toc).map(Some);
             }
+            this.pending.extend_from_slice(&tar::END);
+            this.flush().map(|()| None)
         })?;
         let (diff_id, uncompressed_size) = self.plain.finish();
         let summary = LayerSummary { diff_id, uncompressed_size, entries: self.entries, toc };
