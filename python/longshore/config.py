@@ -14,6 +14,8 @@ from longshore.errors import UsageError, did_you_mean
 
 __all__ = ["DockerSettings", "Settings", "docker_document", "settings_of"]
 
+_LAZY = ("estargz",)
+
 
 @dataclass(frozen=True)
 class DockerSettings:
@@ -52,6 +54,9 @@ class DockerSettings:
     allow_secrets: Sequence[str] = ()
     """Files and folders of code, relative to the folder of the pipeline's code, that may hold what looks like a key,
     a token or a password. All others that do are refused: who can read an image can read them."""
+    lazy: Literal["estargz"] | None = None
+    """`"estargz"`: what runs the image can fetch its layers file by file while the container already runs, if it
+    knows eStargz, as containerd's stargz-snapshotter does. `None`: layers are fetched whole."""
 
     build_strategy: Literal["local"] = "local"
     """Who builds the image: `local` is longshore itself, on this machine."""
@@ -90,6 +95,9 @@ class DockerSettings:
         object.__setattr__(self, "environment", _environment(self.environment))
         if type(self.compile_bytecode) is not bool:
             raise _wrong("compile_bytecode", self.compile_bytecode, "True or False")
+        lazy = cast("object", self.lazy)
+        if lazy is not None and lazy not in _LAZY:
+            raise UsageError(f"DockerSettings: `lazy` cannot be {_shown(lazy)}{did_you_mean(str(lazy), _LAZY)}")
         if cast("object", self.build_strategy) != "local":
             raise UsageError(
                 f"DockerSettings: `build_strategy` cannot be {self.build_strategy!r}; "

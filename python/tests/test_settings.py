@@ -42,8 +42,8 @@ def test_a_later_change_of_the_users_list_does_not_reach_the_settings():
         (
             {"dockerfile": "Dockerfile.custom"},
             "DockerSettings has no field `dockerfile`; known: `allow_secrets`, `apt_packages`, `build_strategy`, "
-            "`compile_bytecode`, `environment`, `image_tag`, `parent_image`, `requirements`, `target_repository`, "
-            "`user`",
+            "`compile_bytecode`, `environment`, `image_tag`, `lazy`, `parent_image`, `requirements`, "
+            "`target_repository`, `user`",
         ),
         ({"parent_image": 3}, "DockerSettings: `parent_image` must be text, not 3 (int)"),
         ({"user": " "}, "DockerSettings: `user` is empty; leave it out or give it a value"),
@@ -71,6 +71,9 @@ def test_a_later_change_of_the_users_list_does_not_reach_the_settings():
             "DockerSettings: `environment` must be a dictionary of text to text, not ['A=1'] (list)",
         ),
         ({"compile_bytecode": 1}, "DockerSettings: `compile_bytecode` must be True or False, not 1 (int)"),
+        ({"lazy": "stargz"}, "DockerSettings: `lazy` cannot be 'stargz' (str); did you mean `estargz`?"),
+        ({"lazy": "zstd"}, "DockerSettings: `lazy` cannot be 'zstd' (str); known: `estargz`"),
+        ({"lazy": True}, "DockerSettings: `lazy` cannot be True (bool); known: `estargz`"),
         (
             {"build_strategy": "kaniko"},
             "DockerSettings: `build_strategy` cannot be 'kaniko'; this version of longshore builds with \"local\"",
@@ -90,6 +93,8 @@ def test_only_what_was_set_goes_into_the_spec():
     assert docker_document(DockerSettings(), "/") == {}
     assert docker_document(DockerSettings(compile_bytecode=True, parent_image=None), "/") == {"compile_bytecode": True}
     assert docker_document(DockerSettings(apt_packages=["git"]), "/") == {"apt_packages": ["git"]}
+    assert docker_document(DockerSettings(lazy="estargz"), "/") == {"lazy": "estargz"}
+    assert docker_document(DockerSettings(lazy=None), "/") == {}
 
 
 def test_copies_know_what_was_set():

@@ -30,7 +30,7 @@ use crate::{
     elsewhere::Delivered,
     event::{Event, ImageReport, LayerReport, LayerTitle, Observer, Origin, ParentReport},
     image::{ImageLayer, assemble},
-    layer::{Lane, Layers, Made, processors},
+    layer::{Lane, Layers, Made, format_of, processors},
     lock,
     parent::{self, FoundParent, Parent, PythonFacts},
     plan::{Content, Plan, PlannedLayer, PlannedParent},
@@ -202,7 +202,9 @@ impl Builder {
             let parent = tokio::task::spawn_blocking(find).await;
             return Ok(PlannedParent::Ready(Box::new(parent.map_err(|_| BuildError::Lost("the parent"))??)));
         }
-        let debian = self.plan_debian(&packages, arch, request.upgrade, observer).await?;
+        let debian = self
+            .plan_debian(&packages, format_of(&request.settings), arch, request.upgrade, observer)
+            .await?;
         Ok(match self.made_debian(&debian)? {
             Some(parent) => PlannedParent::Ready(Box::new(parent)),
             None => PlannedParent::Debian(Box::new(debian)),
@@ -228,32 +230,17 @@ impl Builder {
             contents.push(Content::SdkBytecode);
         }
         contents.push(Content::Code);
+        let layers = self.layers.in_format(format_of(&request.settings));
         contents
             .into_iter()
             .map(|content| {
                 Ok(PlannedLayer {
                     title: title(&content, lock, code),
-                    known: self.known(&content, python, code)?,
+                    known: known(&layers, &content, python, code)?,
                     content,
                 })
             })
             .collect()
-    }
-
-    fn known(
-        &self,
-        content: &Content,
-        python: &PythonFacts,
-        code: &SourceTree,
-    ) -> Result<Option<crate::LayerRecord>, BuildError> {
-        match content {
-            Content::Wheels(layer) => self.layers.known(&layer.key),
-            Content::Bytecode(layer) => self.layers.known(&layer.bytecode_key),
-            Content::Venv => self.layers.known(&RuntimeKey::venv(python)),
-            Content::Sdk => self.layers.known(&RuntimeKey::sdk(python)),
-            Content::SdkBytecode => self.layers.known(&RuntimeKey::sdk_bytecode(python)),
-            Content::Code => self.layers.known(&CodeKey::of(code)),
-        }
     }
 
     /// Makes an image.
@@ -420,7 +407,7 @@ impl Work<'_> {
     }
 
     async fn make(&self, content: &Content) -> Result<Made, BuildError> {
-        let layers = &self.builder.layers;
+        let layers = self.builder.layers.in_format(format_of(&self.plan.request.settings));
         let python = self.plan.parent.python().clone();
         match content {
             Content::Wheels(layer) => {
@@ -467,6 +454,22 @@ impl Work<'_> {
         let (layer, downloads) = (layer.clone(), self.builder.downloads.clone());
         let venv = Venv::in_image(python.version);
         Ok(move || Ok(OpenLayer::open(&layer, &venv, |wheel| wheels::open(&downloads, wheel))?))
+    }
+}
+
+fn known(
+    layers: &Layers,
+    content: &Content,
+    python: &PythonFacts,
+    code: &SourceTree,
+) -> Result<Option<crate::LayerRecord>, BuildError> {
+    match content {
+        Content::Wheels(layer) => layers.known(&layer.key),
+        Content::Bytecode(layer) => layers.known(&layer.bytecode_key),
+        Content::Venv => layers.known(&RuntimeKey::venv(python)),
+        Content::Sdk => layers.known(&RuntimeKey::sdk(python)),
+        Content::SdkBytecode => layers.known(&RuntimeKey::sdk_bytecode(python)),
+        Content::Code => layers.known(&CodeKey::of(code)),
     }
 }
 

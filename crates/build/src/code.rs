@@ -26,9 +26,11 @@ impl CodeKey {
 }
 
 /// Writes the layer. Files are root's and readable by all: a step may run as any user.
-pub(crate) fn write<W: Write>(tree: &SourceTree, out: W) -> Result<(W, LayerSummary), BuildError> {
+pub(crate) fn write<W: Write>(
+    tree: &SourceTree,
+    mut layer: LayerWriter<W>,
+) -> Result<(W, LayerSummary), BuildError> {
     let app = EntryPath::new(APP.trim_start_matches('/'))?;
-    let mut layer = LayerWriter::new(out);
     layer.add(&Entry::directory(app.clone()))?;
     for entry in &tree.entries {
         let path = app.join(&entry.path)?;

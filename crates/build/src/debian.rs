@@ -8,10 +8,10 @@ use std::{
 };
 
 use longshore_debian::{
-    Event as Making, LAYOUT_VERSION, Parent as Assembled, ParentPlan, ParentRequest, Sources,
+    Event as Making, LAYOUT_VERSION, Parent as Assembled, ParentLayer, ParentPlan, ParentRequest, Sources,
 };
 use longshore_fetch::Fetcher;
-use longshore_layer::EntryPath;
+use longshore_layer::{EntryPath, Format, estargz::ESTARGZ_VERSION};
 use longshore_oci::{
     Arch, Descriptor, Digest, ImageConfig, Manifest, MediaType, Platform, Reference, Repository, Tag,
 };
@@ -35,6 +35,7 @@ const IMAGE: &str = "parent-image";
 #[derive(Clone, Debug)]
 pub struct DebianParent {
     pub(crate) plan: ParentPlan,
+    pub(crate) format: Format,
     pub(crate) python: PythonFacts,
     pub(crate) title: String,
 }
@@ -66,6 +67,15 @@ struct PlanKey<'a> {
 struct ImageKey {
     plan: Digest,
     bytecode: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    estargz: Option<u32>,
+}
+
+impl ImageKey {
+    fn of(debian: &DebianParent) -> Self {
+        let estargz = (debian.format == Format::Estargz).then_some(ESTARGZ_VERSION);
+        Self { plan: debian.plan.key(), bytecode: bytecode::LAYOUT_VERSION, estargz }
+    }
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -78,6 +88,7 @@ impl Builder {
     pub(crate) async fn plan_debian(
         &self,
         packages: &[String],
+        format: Format,
         arch: Arch,
         upgrade: Upgrade,
         observer: Observer<'_>,
@@ -103,12 +114,12 @@ impl Builder {
         };
         let python = python_of(&plan)?;
         let title = format!("{}, Python {}", plan.distribution, python.version);
-        Ok(DebianParent { plan, python, title })
+        Ok(DebianParent { plan, format, python, title })
     }
 
     /// The image of a plan, if it was made before and is still in the registry.
     pub(crate) fn made_debian(&self, debian: &DebianParent) -> Result<Option<Parent>, BuildError> {
-        let key = ImageKey { plan: debian.plan.key(), bytecode: bytecode::LAYOUT_VERSION };
+        let key = ImageKey::of(debian);
         let Some(ImageRow { digest }) = self.table.get::<ImageRow>(IMAGE, &key) else { return Ok(None) };
         let image = self.parent_name(debian)?.at(digest);
         let path = RepositoryPath::from(&image.repository);
@@ -144,13 +155,18 @@ impl Builder {
         })
     }
 
-    /// `localhost:5000/longshore/debian:bookworm-python3.11-amd64-0123456789ab`
+    /// `localhost:5000/longshore/debian:bookworm-python3.11-amd64-0123456789ab`, with `-estargz` behind it if that is what its
+    /// layers are.
     fn parent_name(&self, debian: &DebianParent) -> Result<Reference, BuildError> {
         let repository: Repository = format!("{}/{REPOSITORY}", self.uri).parse()?;
         let ParentPlan { distribution, arch, .. } = &debian.plan;
         let python = debian.python.version.short();
         let key = debian.plan.key().short();
-        let tag: Tag = format!("{}-python{python}-{arch}-{key}", distribution.codename).parse()?;
+        let format = match debian.format {
+            Format::Plain => "",
+            Format::Estargz => "-estargz",
+        };
+        let tag: Tag = format!("{}-python{python}-{arch}-{key}{format}", distribution.codename).parse()?;
         Ok(Reference::tagged(repository, tag))
     }
 
@@ -170,9 +186,11 @@ impl Builder {
         };
         let fetcher = Fetcher::new(Sources::from_system()?.network.fetch_config());
         longshore_debian::fetch(&debian.plan, &fetcher, &self.downloads, &progress).await?;
-        let (builder, plan) = (self.clone(), debian.plan.clone());
-        let assemble =
-            move || longshore_debian::assemble(&plan, &builder.downloads, builder.registry.blobs(), &|_| {});
+        let (builder, plan, format) = (self.clone(), debian.plan.clone(), debian.format);
+        let assemble = move || {
+            let (debs, blobs) = (&builder.downloads, builder.registry.blobs());
+            longshore_debian::assemble(&plan, format, debs, blobs, &|_| {})
+        };
         let assembled = tokio::task::spawn_blocking(assemble);
         let assembled = assembled.await.map_err(|_| BuildError::Lost("assembling the parent"))??;
         let name = self.parent_name(debian)?;
@@ -180,7 +198,7 @@ impl Builder {
         config.created = Some(self.created.clone());
         let compiled = self.compile_standard_library(debian, &assembled, &config, &layers).await?;
         config.push_layer(compiled.diff_id, "longshore: bytecode of the standard library");
-        layers.push(Descriptor::new(MediaType::LayerGzip, compiled.digest, compiled.size));
+        layers.push(compiled.descriptor());
         let config_bytes = config.to_bytes();
         let manifest = Manifest::image(Descriptor::of(MediaType::Config, &config_bytes), layers);
         self.registry.blobs().put(&config_bytes)?;
@@ -190,7 +208,7 @@ impl Builder {
             &MediaType::Manifest,
             name.tag.as_ref(),
         )?;
-        let key = ImageKey { plan: debian.plan.key(), bytecode: bytecode::LAYOUT_VERSION };
+        let key = ImageKey::of(debian);
         self.table.put(IMAGE, &key, &ImageRow { digest })?;
         let parent = self.parent(debian, digest, manifest, config)?;
         observer(Event::ParentDone(ParentReport {
@@ -222,7 +240,8 @@ impl Builder {
         let (images, python) = (self.images.clone(), debian.python.clone());
         let manifest = Manifest::image(Descriptor::of(MediaType::Config, &[]), layers.to_vec());
         let config = config.clone();
-        let made = self.layers.get(&key, crate::layer::Lane::Compile, move |out| {
+        let layers = self.layers.in_format(debian.format);
+        let made = layers.get(&key, crate::layer::Lane::Compile, move |out| {
             let folders = images.unpack(&manifest, &config)?;
             let interpreter = crate::bytecode::ImageInterpreter {
                 layers: folders.clone(),
@@ -242,8 +261,10 @@ impl Builder {
 
 /// The configuration and layers of an assembled parent.
 fn described(assembled: &Assembled) -> (ImageConfig, Vec<Descriptor>) {
-    let layers = assembled.layers.iter();
-    let layers = layers.map(|layer| Descriptor::new(MediaType::LayerGzip, layer.digest, layer.size));
+    let layers = assembled.layers.iter().map(|layer| {
+        let ParentLayer { digest, size, diff_id, uncompressed_size, toc, .. } = *layer;
+        crate::LayerRecord { digest, size, diff_id, uncompressed_size, toc }.descriptor()
+    });
     (assembled.config.clone(), layers.collect())
 }
 

@@ -52,7 +52,7 @@ pub(crate) fn assemble(
         .collect();
     for layer in layers {
         config.push_layer(layer.record.diff_id, format!("longshore: {}", layer.title));
-        descriptors.push(Descriptor::new(MediaType::LayerGzip, layer.record.digest, layer.record.size));
+        descriptors.push(layer.record.descriptor());
     }
     let mut manifest = Manifest::image(Descriptor::of(MediaType::Config, &config.to_bytes()), descriptors);
     manifest.annotations.insert(annotation::CREATED.to_owned(), created.to_owned());

@@ -7,8 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use longshore_layer::LayerSummary;
-use longshore_oci::Digest;
+use longshore_layer::{
+    Format, LayerSummary, LayerWriter,
+    estargz::{self, ESTARGZ_VERSION},
+};
+use longshore_oci::{Descriptor, Digest, MediaType};
+use longshore_pipeline::{DockerSettings, Lazy};
 use longshore_store::{BlobStore, BlobWriter, Table};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -29,6 +33,37 @@ pub struct LayerRecord {
     pub diff_id: Digest,
     /// The size of the uncompressed layer in bytes.
     pub uncompressed_size: u64,
+    /// The digest of its table of contents, if it is an eStargz layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub toc: Option<Digest>,
+}
+
+impl LayerRecord {
+    /// The layer as an image's manifest has it.
+    pub(crate) fn descriptor(&self) -> Descriptor {
+        let mut descriptor = Descriptor::new(MediaType::LayerGzip, self.digest, self.size);
+        if let Some(toc) = self.toc {
+            let size = self.uncompressed_size.to_string();
+            descriptor.annotations.insert(estargz::TOC_DIGEST.to_owned(), toc.to_string());
+            descriptor.annotations.insert(estargz::UNCOMPRESSED_SIZE.to_owned(), size);
+        }
+        descriptor
+    }
+}
+
+/// The format of the layers of an image with these settings.
+pub(crate) const fn format_of(settings: &DockerSettings) -> Format {
+    match settings.lazy {
+        None => Format::Plain,
+        Some(Lazy::Estargz) => Format::Estargz,
+    }
+}
+
+/// The inputs of an eStargz layer: those of the ordinary one, and the layout.
+#[derive(Serialize)]
+struct EstargzKey<'a, K> {
+    estargz: u32,
+    of: &'a K,
 }
 
 /// What a layer waits for before it is written.
@@ -65,6 +100,7 @@ pub(crate) struct Layers {
     table: Table,
     splicing: Arc<Semaphore>,
     compiling: Arc<Semaphore>,
+    format: Format,
 }
 
 impl Layers {
@@ -74,7 +110,13 @@ impl Layers {
             table,
             splicing: Arc::new(Semaphore::new(processors().get())),
             compiling: Arc::new(Semaphore::new(COMPILED_AT_ONCE)),
+            format: Format::Plain,
         }
+    }
+
+    /// The same layers in another format: looked up and made apart from the others.
+    pub(crate) fn in_format(&self, format: Format) -> Self {
+        Self { format, ..self.clone() }
     }
 
     /// Keeps a small blob beside the layers; says how many bytes of it are new.
@@ -86,14 +128,18 @@ impl Layers {
 
     /// The layer of these inputs, if it was made before and is still stored.
     pub(crate) fn known(&self, key: &impl Serialize) -> Result<Option<LayerRecord>, BuildError> {
-        let Some(record) = self.table.get::<LayerRecord>(LAYER, key) else { return Ok(None) };
+        let record = match self.format {
+            Format::Plain => self.table.get::<LayerRecord>(LAYER, key),
+            Format::Estargz => self.table.get(LAYER, &EstargzKey { estargz: ESTARGZ_VERSION, of: key }),
+        };
+        let Some(record) = record else { return Ok(None) };
         Ok((self.blobs.size_of(&record.digest)? == Some(record.size)).then_some(record))
     }
 
     /// Makes the layer of these inputs with `write`, on a thread of its own, and remembers it.
     pub(crate) async fn make<F>(&self, key: &impl Serialize, lane: Lane, write: F) -> Result<Made, BuildError>
     where
-        F: FnOnce(BlobWriter) -> Result<(BlobWriter, LayerSummary), BuildError> + Send + 'static,
+        F: FnOnce(LayerWriter<BlobWriter>) -> Result<(BlobWriter, LayerSummary), BuildError> + Send + 'static,
     {
         // The semaphore is never closed; if it were, one layer too many would be written at once.
         let lane = match lane {
@@ -101,24 +147,30 @@ impl Layers {
             Lane::Compile => &self.compiling,
         };
         let place = Arc::clone(lane).acquire_owned().await.ok();
-        let writer = self.blobs.writer();
+        let (writer, format) = (self.blobs.writer(), self.format);
         let written = tokio::task::spawn_blocking(move || {
             let started = Instant::now();
-            let (writer, summary) = write(writer)?;
+            let (writer, summary) = write(LayerWriter::with_format(writer, format)?)?;
             let (digest, size) = writer.commit()?;
             drop(place);
-            let LayerSummary { diff_id, uncompressed_size, .. } = summary;
-            Ok::<_, BuildError>((LayerRecord { digest, size, diff_id, uncompressed_size }, started.elapsed()))
+            let LayerSummary { diff_id, uncompressed_size, toc, .. } = summary;
+            let record = LayerRecord { digest, size, diff_id, uncompressed_size, toc };
+            Ok::<_, BuildError>((record, started.elapsed()))
         });
         let (record, took) = written.await.map_err(|_| BuildError::Lost("writing a layer"))??;
-        self.table.put(LAYER, key, &record)?;
+        match self.format {
+            Format::Plain => self.table.put(LAYER, key, &record)?,
+            Format::Estargz => {
+                self.table.put(LAYER, &EstargzKey { estargz: ESTARGZ_VERSION, of: key }, &record)?;
+            }
+        }
         Ok(Made { record, origin: Origin::New, took })
     }
 
     /// The layer of these inputs: looked up, or else made.
     pub(crate) async fn get<F>(&self, key: &impl Serialize, lane: Lane, write: F) -> Result<Made, BuildError>
     where
-        F: FnOnce(BlobWriter) -> Result<(BlobWriter, LayerSummary), BuildError> + Send + 'static,
+        F: FnOnce(LayerWriter<BlobWriter>) -> Result<(BlobWriter, LayerSummary), BuildError> + Send + 'static,
     {
         match self.known(key)? {
             Some(record) => Ok(Made { record, origin: Origin::Reused, took: Duration::ZERO }),

@@ -57,7 +57,10 @@ fn sdk_digest() -> Digest {
 }
 
 /// Writes the frame of the virtual environment.
-pub(crate) fn venv<W: Write>(python: &PythonFacts, out: W) -> Result<(W, LayerSummary), BuildError> {
+pub(crate) fn venv<W: Write>(
+    python: &PythonFacts,
+    out: LayerWriter<W>,
+) -> Result<(W, LayerSummary), BuildError> {
     Ok(write_venv(&Venv::in_image(python.version), &python.executable, out)?)
 }
 
@@ -74,8 +77,10 @@ fn files(python: PythonVersion) -> Result<Vec<(EntryPath, &'static [u8])>, Build
 }
 
 /// Writes the package.
-pub(crate) fn sdk<W: Write>(python: &PythonFacts, out: W) -> Result<(W, LayerSummary), BuildError> {
-    let mut layer = LayerWriter::new(out);
+pub(crate) fn sdk<W: Write>(
+    python: &PythonFacts,
+    mut layer: LayerWriter<W>,
+) -> Result<(W, LayerSummary), BuildError> {
     for (path, content) in files(python.version)? {
         layer.file(&Entry::file(path, 0o644), content)?;
     }
@@ -83,7 +88,10 @@ pub(crate) fn sdk<W: Write>(python: &PythonFacts, out: W) -> Result<(W, LayerSum
 }
 
 /// Writes the package's bytecode.
-pub(crate) fn sdk_bytecode<W: Write>(compiler: &Compiler, out: W) -> Result<(W, LayerSummary), BuildError> {
+pub(crate) fn sdk_bytecode<W: Write>(
+    compiler: &Compiler,
+    out: LayerWriter<W>,
+) -> Result<(W, LayerSummary), BuildError> {
     let mut sources = files(compiler.python())?;
     sources.retain(|(path, _)| bytecode::is_source(path));
     let (out, summary) = bytecode::write_layer(compiler, sources, |content| Ok(content.to_vec()), out)?;

@@ -150,6 +150,9 @@ pub(crate) struct BuildArguments {
     /// A file or folder of code that may hold what looks like a secret (may be given several times)
     #[arg(long, value_name = "PATH")]
     pub(crate) allow_secrets: Vec<String>,
+    /// Make layers that what runs the image can fetch file by file while the container already runs
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) lazy: Option<LazyFormat>,
     /// Ask again for the newest packages that the requirements allow, and for Debian's updates
     #[arg(long, env = "LONGSHORE_UPGRADE", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0, default_missing_value = "true", default_value_t)]
     pub(crate) upgrade: bool,
@@ -162,6 +165,13 @@ pub(crate) struct BuildArguments {
     /// How to print the result
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: OutputFormat,
+}
+
+/// The formats of layers that can be fetched file by file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LazyFormat {
+    /// containerd's stargz-snapshotter and Podman know it; to all others the layers are ordinary ones
+    Estargz,
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use longshore_debian::{ParentRequest, Sources, assemble, fetch, plan};
 use longshore_fetch::{FetchConfig, Fetcher};
+use longshore_layer::Format;
 use longshore_oci::Arch;
 use longshore_store::{BlobStore, Table};
 
@@ -28,7 +29,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let downloaded = Instant::now();
     let parent = tokio::task::spawn_blocking({
         let (plan, blobs) = (plan.clone(), blobs.clone());
-        move || assemble(&plan, &blobs, &blobs, &|_| ())
+        move || assemble(&plan, Format::Plain, &blobs, &blobs, &|_| ())
     })
     .await??;
     let made = Instant::now();

@@ -8,11 +8,12 @@
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use longshore_debian::{ParentRequest, Sources, assemble, fetch, plan};
+//! use longshore_layer::Format;
 //! # let (fetcher, blobs, table): (longshore_fetch::Fetcher, longshore_store::BlobStore, longshore_store::Table) = todo!();
 //! let request = ParentRequest::python(longshore_oci::Arch::Amd64, Sources::from_system()?);
 //! let plan = plan(&request, &fetcher, &blobs, &table, &|_| ()).await?;
 //! fetch(&plan, &fetcher, &blobs, &|_| ()).await?;
-//! let parent = assemble(&plan, &blobs, &blobs, &|_| ())?;
+//! let parent = assemble(&plan, Format::Plain, &blobs, &blobs, &|_| ())?;
 //! # Ok(()) }
 //! ```
 //!

@@ -10,6 +10,7 @@ use longshore_debian::{
     sources::{KeySource, Trust},
 };
 use longshore_fetch::FetchError;
+use longshore_layer::Format;
 use longshore_oci::Arch;
 use pgp::crypto::hash::HashAlgorithm;
 use support::{Item, Key, TestArchive, deb};
@@ -70,7 +71,10 @@ async fn a_plan_needs_no_network_again() {
     let lock = serde_json::to_string(&plan).unwrap();
     let plan: ParentPlan = serde_json::from_str(&lock).unwrap();
     longshore_debian::fetch(&plan, &archive.fetcher, &archive.blobs, &|_| ()).await.unwrap();
-    assert_eq!(longshore_debian::assemble(&plan, &archive.blobs, &archive.blobs, &|_| ()).unwrap(), parent);
+    assert_eq!(
+        longshore_debian::assemble(&plan, Format::Plain, &archive.blobs, &archive.blobs, &|_| ()).unwrap(),
+        parent
+    );
     let mut later = request.clone();
     later.now += std::time::Duration::from_hours(5);
     assert!(matches!(archive.plan(&later).await, Err(Error::Fetch(_))), "the mirror is asked again");

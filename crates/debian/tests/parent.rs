@@ -13,6 +13,7 @@ use std::{
 
 use longshore_debian::{Group, PYTHON_ROOTS, Parent, ParentPlan, ParentRequest, Sources};
 use longshore_fetch::{FetchConfig, Fetcher};
+use longshore_layer::Format;
 use longshore_oci::Arch;
 use longshore_store::{BlobStore, Table};
 
@@ -30,8 +31,8 @@ async fn make(arch: Arch) -> Made {
     let request = ParentRequest::python(arch, Sources::from_system().unwrap());
     let plan = longshore_debian::plan(&request, &fetcher, &blobs, &table, &|_| ()).await.unwrap();
     longshore_debian::fetch(&plan, &fetcher, &blobs, &|_| ()).await.unwrap();
-    let parent = longshore_debian::assemble(&plan, &blobs, &blobs, &|_| ()).unwrap();
-    let again = longshore_debian::assemble(&plan, &blobs, &blobs, &|_| ()).unwrap();
+    let parent = longshore_debian::assemble(&plan, Format::Plain, &blobs, &blobs, &|_| ()).unwrap();
+    let again = longshore_debian::assemble(&plan, Format::Plain, &blobs, &blobs, &|_| ()).unwrap();
     assert_eq!(again, parent, "the same plan gives the same bytes");
     let root = tempfile::tempdir().unwrap();
     support::unpack(&parent, &blobs, root.path());

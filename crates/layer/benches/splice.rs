@@ -1,4 +1,5 @@
-//! Splices wheels into one layer each and prints what that costs in processor time, against `gzip -6` of the same archive.
+//! Splices wheels into one layer each and prints what that costs in processor time, against `gzip -6` of the same archive;
+//! and how much more time and room the same layer takes as eStargz.
 //!
 //! `cargo bench -p longshore-layer -- WHEEL…`; real wheels are had with
 //! `pip download --no-deps -d DIR pandas==2.2.3 scikit-learn==1.5.2 numpy scipy`.
@@ -19,7 +20,7 @@ use std::{
 
 use flate2::{Compression, write::GzEncoder};
 use longshore_layer::{
-    Entry, LayerSummary, LayerWriter,
+    Entry, Format, LayerSummary, LayerWriter,
     read::{self, LayerReader},
     zip::{Archive, ZipEntry},
 };
@@ -61,11 +62,11 @@ fn best<T>(mut work: impl FnMut() -> T) -> (f64, T) {
     best.unwrap()
 }
 
-fn splice<W: Write>(wheel: &Path, out: W) -> (W, LayerSummary) {
+fn splice<W: Write>(wheel: &Path, format: Format, out: W) -> (W, LayerSummary) {
     let mut archive = Archive::open(File::open(wheel).unwrap()).unwrap();
     let mut order: Vec<(usize, ZipEntry)> = archive.entries().iter().cloned().enumerate().collect();
     order.sort_by(|(_, left), (_, right)| left.path.cmp(&right.path));
-    let mut writer = LayerWriter::new(out);
+    let mut writer = LayerWriter::with_format(out, format).unwrap();
     for (index, entry) in order {
         if entry.is_dir() {
             writer.add(&Entry::directory(entry.path)).unwrap();
@@ -90,26 +91,36 @@ fn main() {
         return;
     }
     println!(
-        "{:32} {:>7} {:>9} {:>9} {:>8} {:>10} {:>7} {:>9}",
-        "wheel", "entries", "tar MB", "layer MB", "MB/s", "gzip -6", "ratio", "read MB/s"
+        "{:32} {:>7} {:>9} {:>9} {:>8} {:>10} {:>7} {:>9} {:>10} {:>10}",
+        "wheel",
+        "entries",
+        "tar MB",
+        "layer MB",
+        "MB/s",
+        "gzip -6",
+        "ratio",
+        "read MB/s",
+        "lazy size",
+        "lazy time"
     );
-    let mut sums = [0.0; 5];
+    let mut sums = [0.0; 7];
     for wheel in &wheels {
         let wheel = Path::new(wheel);
         let (seconds, (size, summary)) = best(|| {
-            let (count, summary) = splice(wheel, Count(0));
+            let (count, summary) = splice(wheel, Format::Plain, Count(0));
             (count.0, summary)
         });
-        let (layer, _) = splice(wheel, Vec::new());
+        let (layer, _) = splice(wheel, Format::Plain, Vec::new());
         let (read_seconds, again) = best(|| {
             LayerReader::new(Cursor::new(&layer), read::Compression::Gzip).unwrap().finish().unwrap()
         });
         assert_eq!(again.diff_id, summary.diff_id);
+        let (lazy_seconds, lazy_size) = best(|| splice(wheel, Format::Estargz, Count(0)).0.0 as f64);
         let mut gzip = GzEncoder::new(Vec::new(), Compression::new(6));
         gzip.write_all(&plain(&layer)).unwrap();
         let gzip = gzip.finish().unwrap().len() as f64;
         let (tar, size) = (summary.uncompressed_size as f64, size as f64);
-        let row = [tar, size, seconds, gzip, read_seconds];
+        let row = [tar, size, seconds, gzip, read_seconds, lazy_size, lazy_seconds];
         for (sum, value) in sums.iter_mut().zip(row) {
             *sum += value;
         }
@@ -119,14 +130,17 @@ fn main() {
     print("together", "", sums);
 }
 
-fn print(name: &str, entries: &str, [tar, size, seconds, gzip, read_seconds]: [f64; 5]) {
+fn print(name: &str, entries: &str, row: [f64; 7]) {
+    let [tar, size, seconds, gzip, read_seconds, lazy_size, lazy_seconds] = row;
     println!(
-        "{name:32} {entries:>7} {:>9.1} {:>9.2} {:>8.0} {:>10.2} {:>7.4} {:>9.0}",
+        "{name:32} {entries:>7} {:>9.1} {:>9.2} {:>8.0} {:>10.2} {:>7.4} {:>9.0} {:>10.4} {:>10.3}",
         tar / 1e6,
         size / 1e6,
         tar / 1e6 / seconds,
         gzip / 1e6,
         size / gzip,
         tar / 1e6 / read_seconds,
+        lazy_size / size,
+        lazy_seconds / seconds,
     );
 }

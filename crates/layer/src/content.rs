@@ -3,7 +3,8 @@
 use std::io::{self, ErrorKind, Read, Write};
 
 use flate2::{Compress, Compression, FlushCompress, Status};
-use longshore_oci::Digester;
+
+use crate::output::Plain;
 
 /// How hard content is compressed. Part of a layer's bytes: another level, another digest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -78,7 +79,7 @@ impl Compressor {
         size: u64,
         mut input: impl Read,
         out: &mut impl Write,
-        plain: &mut Digester,
+        plain: &mut Plain,
     ) -> Result<Outcome, Side> {
         if size == 0 {
             return Self::end(&mut input, 0);

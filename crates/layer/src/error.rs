@@ -98,6 +98,17 @@ pub enum WriteFault {
         /// What the called function takes.
         needs: &'static str,
     },
+    /// A name in the root that means something to readers of eStargz.
+    #[error("the name is eStargz's own in the root of a layer; rename it, or make the image without `lazy`")]
+    EstargzName,
+    /// A hard link that leads out of an eStargz layer.
+    #[error(
+        "it is a hard link to `{target}`, which is no file of the same layer; eStargz has no other hard links"
+    )]
+    HardLinkElsewhere {
+        /// The target.
+        target: EntryPath,
+    },
     /// Mode bits beyond the twelve permission bits.
     #[error("its mode {mode:o} has bits beyond 7777")]
     Mode {

@@ -36,6 +36,8 @@
 //!   there are fewer), compressed alone, become smaller than in stored blocks; otherwise it is stored, in
 //!   blocks of 65,535 bytes. Here the bytes depend on zlib-rs, whose version is pinned: a test pins the digests.
 //!
+//! A layer of [`Format::Estargz`] differs as [`estargz`] says.
+//!
 //! # Reading
 //!
 //! [`zip`] reads wheels, [`read`] reads layers. Both take what comes from outside as hostile: whatever two programs could
@@ -46,8 +48,10 @@ mod content;
 mod deflate;
 mod entry;
 mod error;
+pub mod estargz;
 mod gzip;
 mod inflate;
+mod output;
 mod path;
 pub mod read;
 mod tar;
@@ -58,7 +62,7 @@ pub use content::Level;
 pub use entry::{Entry, Kind};
 pub use error::{Error, Result, WriteFault};
 pub use path::{EntryPath, PathFault};
-pub use writer::{LayerSummary, LayerWriter};
+pub use writer::{Format, LayerSummary, LayerWriter};
 
 /// The version of the layout that the [crate] documents. Whoever remembers layers by their inputs remembers it with them.
 pub const LAYOUT_VERSION: u32 = 1;

@@ -1,23 +1,23 @@
 //! Writing a layer.
 
-use std::io::{BufWriter, Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 
-use longshore_oci::{Digest, Digester};
+use longshore_oci::Digest;
 
 use crate::{
     Entry, EntryPath, Error, Kind, Level, Result, WriteFault,
     content::{Compressor, Outcome, Side},
     deflate::Encoder,
+    estargz::{self, Member, Toc},
     gzip,
     inflate::{Inflater, Sink},
+    output::{Output, Plain},
     tar,
     zip::{Archive, Method, ZipFault},
 };
 
 /// Headers are written as a member of their own before every content, and as soon as so many have come together.
 const LARGEST_HEADER_MEMBER: usize = 32 * 1024;
-/// Members are small; what receives them may make a system call of every write.
-const OUTPUT_BUFFER: usize = 256 * 1024;
 /// What a name of a removed entry begins with (OCI image specification, "Whiteouts").
 pub(crate) const WHITEOUT: &str = ".wh.";
 /// The name that hides everything that lower layers have in its directory ("Opaque Whiteout").
@@ -29,7 +29,7 @@ pub(crate) const OPAQUE: &str = ".wh..wh..opq";
 /// that were not added are written by the writer, with mode 0755, of root's, with the entry's time.
 /// After an error the writer refuses to go on, so that no half-written layer is ever finished.
 pub struct LayerWriter<W: Write> {
-    out: BufWriter<W>,
+    out: Output<W>,
     level: Level,
     /// tar bytes that wait for their member: padding of the last content, then headers.
     pending: Vec<u8>,
@@ -37,7 +37,9 @@ pub struct LayerWriter<W: Write> {
     encoder: Encoder,
     compressor: Option<Compressor>,
     inflater: Option<Inflater>,
-    digester: Digester,
+    plain: Plain,
+    /// The table of contents, if the layer is to have one.
+    toc: Option<Toc>,
     entries: u64,
     last: Option<(EntryPath, Last)>,
     state: State,
@@ -56,6 +58,16 @@ enum State {
     Broken,
 }
 
+/// What a layer is besides a tar archive in gzip.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// Nothing else.
+    #[default]
+    Plain,
+    /// One whose files can be fetched one by one: [`estargz`](crate::estargz).
+    Estargz,
+}
+
 /// What a finished layer is. Digest and size of its compressed bytes are known to whoever received them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayerSummary {
@@ -63,8 +75,17 @@ pub struct LayerSummary {
     pub diff_id: Digest,
     /// The size of the uncompressed tar archive.
     pub uncompressed_size: u64,
-    /// How many entries it has, with the directories that the writer added.
+    /// How many entries it has, with those that the writer added.
     pub entries: u64,
+    /// The digest of its table of contents, if it is an eStargz layer.
+    pub toc: Option<Digest>,
+}
+
+/// What takes where to write a layer to also takes a writer, which may be of another format.
+impl<W: Write> From<W> for LayerWriter<W> {
+    fn from(out: W) -> Self {
+        Self::new(out)
+    }
 }
 
 impl<W: Write> LayerWriter<W> {
@@ -76,18 +97,29 @@ impl<W: Write> LayerWriter<W> {
     /// Begins a layer with another level.
     pub fn with_level(out: W, level: Level) -> Self {
         Self {
-            out: BufWriter::with_capacity(OUTPUT_BUFFER, out),
+            out: Output::new(out),
             level,
             pending: Vec::with_capacity(2 * LARGEST_HEADER_MEMBER),
             member: Vec::new(),
             encoder: Encoder::new(),
             compressor: None,
             inflater: None,
-            digester: Digester::new(),
+            plain: Plain::new(),
+            toc: None,
             entries: 0,
             last: None,
             state: State::Good,
         }
+    }
+
+    /// Begins a layer of another format, at [`Level::Normal`].
+    pub fn with_format(out: W, format: Format) -> Result<Self> {
+        let mut writer = Self::new(out);
+        if format == Format::Estargz {
+            writer.toc = Some(Toc::new());
+            writer.guarded(Self::landmark)?;
+        }
+        Ok(writer)
     }
 
     /// Adds a directory or a link.
@@ -137,17 +169,16 @@ impl<W: Write> LayerWriter<W> {
 
     /// Ends the archive and gives back where it was written to.
     pub fn finish(mut self) -> Result<(W, LayerSummary)> {
-        self.guarded(|this| {
+        let toc = self.guarded(|this| {
+            if let Some(toc) = this.toc.take() {
+                return this.table(toc).map(Some);
+            }
             this.pending.extend_from_slice(&tar::END);
-            this.flush()
+            this.flush().map(|()| None)
         })?;
-        let summary = LayerSummary {
-            uncompressed_size: self.digester.length(),
-            diff_id: self.digester.finish(),
-            entries: self.entries,
-        };
-        let out = self.out.into_inner().map_err(|error| Error::writing(error.into_error()))?;
-        Ok((out, summary))
+        let (diff_id, uncompressed_size) = self.plain.finish();
+        let summary = LayerSummary { diff_id, uncompressed_size, entries: self.entries, toc };
+        Ok((self.out.into_inner().map_err(Error::writing)?, summary))
     }
 
     /// Runs `work` unless something failed before, and remembers if it fails.
@@ -172,6 +203,9 @@ impl<W: Write> LayerWriter<W> {
     fn header(&mut self, entry: &Entry, size: u64) -> Result<()> {
         if entry.path.parts().any(|part| part.starts_with(WHITEOUT)) {
             return Err(Error::Write { path: entry.path.clone(), fault: WriteFault::WhiteoutName });
+        }
+        if let Some(toc) = &self.toc {
+            toc.check(entry)?;
         }
         self.ordered(entry, size)
     }
@@ -204,6 +238,9 @@ impl<W: Write> LayerWriter<W> {
         self.entries += 1;
         let last = if entry.kind == Kind::Directory { Last::Directory } else { Last::Other };
         self.last = Some((entry.path.clone(), last));
+        if let Some(toc) = self.toc.as_mut().filter(|_| size == 0) {
+            toc.append(entry, 0, None)?;
+        }
         if self.pending.len() >= LARGEST_HEADER_MEMBER { self.flush() } else { Ok(()) }
     }
 
@@ -212,7 +249,7 @@ impl<W: Write> LayerWriter<W> {
         if self.pending.is_empty() {
             return Ok(());
         }
-        self.digester.update(&self.pending);
+        self.plain.update(&self.pending);
         self.member.clear();
         self.member.extend_from_slice(&gzip::HEADER);
         self.encoder.encode(&self.pending, &mut self.member);
@@ -225,11 +262,17 @@ impl<W: Write> LayerWriter<W> {
     /// Adds a file with a DEFLATE stream of our own; gives the content's CRC-32.
     fn compressed(&mut self, entry: &Entry, size: u64, content: impl Read) -> Result<u32> {
         self.begin_file(entry, size)?;
+        self.content(entry, size, content)
+    }
+
+    /// Writes a file's content behind its headers.
+    fn content(&mut self, entry: &Entry, size: u64, content: impl Read) -> Result<u32> {
+        let offset = self.begin_content(size)?;
         let level = self.level;
         let compressor = self.compressor.get_or_insert_with(|| Compressor::new(level));
         let refuse = |is| Error::Write { path: entry.path.clone(), fault: WriteFault::Size { is, size } };
-        match compressor.write(size, content, &mut self.out, &mut self.digester) {
-            Ok(Outcome::Whole { crc32 }) => self.end_file(size, crc32).map(|()| crc32),
+        match compressor.write(size, content, &mut self.out, &mut self.plain) {
+            Ok(Outcome::Whole { crc32 }) => self.end_content(entry, size, crc32, offset).map(|()| crc32),
             Ok(Outcome::Short) => Err(refuse("less than")),
             Ok(Outcome::Long) => Err(refuse("more than")),
             Err(Side::Input(error)) => Err(Error::reading(error)),
@@ -237,7 +280,7 @@ impl<W: Write> LayerWriter<W> {
         }
     }
 
-    /// Writes a file's headers and, unless the file is empty, begins the member for its content.
+    /// Writes a file's headers.
     fn begin_file(&mut self, entry: &Entry, size: u64) -> Result<()> {
         let is = match entry.kind {
             Kind::File => None,
@@ -251,21 +294,69 @@ impl<W: Write> LayerWriter<W> {
             let fault = WriteFault::Content { is, needs: "only files have content" };
             return Err(Error::Write { path: entry.path.clone(), fault });
         }
-        self.header(entry, size)?;
+        self.header(entry, size)
+    }
+
+    /// Begins the member for a file's content, unless the file is empty; gives the member's place.
+    fn begin_content(&mut self, size: u64) -> Result<u64> {
         if size == 0 {
-            return Ok(());
+            return Ok(self.out.position());
         }
         self.flush()?;
-        self.out.write_all(&gzip::HEADER).map_err(Error::writing)
+        if self.toc.is_some() {
+            self.plain.begin_file();
+        }
+        let offset = self.out.position();
+        self.out.write_all(&gzip::HEADER).map_err(Error::writing)?;
+        Ok(offset)
     }
 
     /// Ends the content's member; the padding is left to the next member of headers.
-    fn end_file(&mut self, size: u64, crc32: u32) -> Result<()> {
+    fn end_content(&mut self, entry: &Entry, size: u64, crc32: u32, offset: u64) -> Result<()> {
         if size == 0 {
             return Ok(());
         }
+        if let (Some(toc), Some(digest)) = (&mut self.toc, self.plain.end_file()) {
+            toc.append(entry, size, Some(Member { offset, digest }))?;
+        }
         self.pending.resize(tar::padding(size), 0);
         self.out.write_all(&gzip::trailer(crc32, size)).map_err(Error::writing)
+    }
+
+    /// Writes the entry that says that nothing is to be fetched ahead. It stands outside the order.
+    fn landmark(&mut self) -> Result<()> {
+        let entry = Entry::file(EntryPath::new(estargz::LANDMARK)?, 0o644);
+        let content = estargz::LANDMARK_CONTENT;
+        self.append(&entry, content.len() as u64)?;
+        self.content(&entry, content.len() as u64, &content[..])?;
+        self.last = None;
+        Ok(())
+    }
+
+    /// Ends the archive with its table of contents, and adds the footer; gives the table's digest.
+    fn table(&mut self, toc: Toc) -> Result<Digest> {
+        self.flush()?;
+        let json = toc.finish();
+        let entry = Entry::file(EntryPath::new(estargz::TOC)?, 0o644);
+        let mut header = Vec::new();
+        tar::append_header(&mut header, &entry, json.len() as u64)?;
+        self.entries += 1;
+        let end = vec![0; tar::padding(json.len() as u64) + tar::END.len()];
+        let size = (header.len() + json.len() + end.len()) as u64;
+        let offset = self.begin_content(size)?;
+        let member = header.chain(&json[..]).chain(&end[..]);
+        let level = self.level;
+        let compressor = self.compressor.get_or_insert_with(|| Compressor::new(level));
+        let crc32 = match compressor.write(size, member, &mut self.out, &mut self.plain) {
+            Ok(Outcome::Whole { crc32 }) => crc32,
+            Ok(Outcome::Short | Outcome::Long) => {
+                return Err(Error::writing(io::Error::other("the table of contents changed its size")));
+            }
+            Err(Side::Input(error) | Side::Output(error)) => return Err(Error::writing(error)),
+        };
+        self.out.write_all(&gzip::trailer(crc32, size)).map_err(Error::writing)?;
+        self.out.write_all(&estargz::footer(offset)).map_err(Error::writing)?;
+        Ok(Digest::of(&json))
     }
 
     fn spliced<R: Read + Seek>(
@@ -288,13 +379,14 @@ impl<W: Write> LayerWriter<W> {
             }
             Method::Deflate => {
                 self.begin_file(entry, source.uncompressed_size)?;
+                let offset = self.begin_content(source.uncompressed_size)?;
                 let inflater = self.inflater.get_or_insert_with(Inflater::new);
                 let mut sink = Splice {
                     out: (source.uncompressed_size > 0).then_some(&mut self.out),
-                    plain: &mut self.digester,
+                    plain: &mut self.plain,
                 };
                 inflater.inflate(source, data, &mut sink)?;
-                self.end_file(source.uncompressed_size, source.crc32)
+                self.end_content(entry, source.uncompressed_size, source.crc32, offset)
             }
             Method::Other(method) => Err(source.refuse(ZipFault::Method { method })),
         }
@@ -304,8 +396,8 @@ impl<W: Write> LayerWriter<W> {
 /// Copies a zip entry's DEFLATE stream and hashes what it contains.
 struct Splice<'a, W: Write> {
     /// `None` for an empty file, which has no member.
-    out: Option<&'a mut BufWriter<W>>,
-    plain: &'a mut Digester,
+    out: Option<&'a mut Output<W>>,
+    plain: &'a mut Plain,
 }
 
 impl<W: Write> Sink for Splice<'_, W> {

@@ -9,5 +9,5 @@ mod settings;
 mod spec;
 
 pub use name::repository_component;
-pub use settings::{BuildStrategy, DockerSettings, Requirements, SettingsError};
+pub use settings::{BuildStrategy, DockerSettings, Lazy, Requirements, SettingsError};
 pub use spec::{ClientPython, ImagePlan, OutputRef, PipelineSpec, Settings, SourceRef, SpecError, StepSpec};

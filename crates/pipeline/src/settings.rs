@@ -30,6 +30,15 @@ pub enum BuildStrategy {
     Local,
 }
 
+/// How an image's layers can be fetched by what runs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lazy {
+    /// File by file while the container already runs, by containerd's stargz-snapshotter and what else knows eStargz; whole
+    /// by everybody else.
+    Estargz,
+}
+
 /// Settings of an image. A field that is not set keeps the pipeline's value at a step, and the default otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,13 +70,16 @@ pub struct DockerSettings {
     /// Files and folders of code, by their path below the source root, that may hold what looks like a secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_secrets: Option<Vec<String>>,
+    /// Whether the layers can be fetched file by file. Default: they are fetched whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lazy: Option<Lazy>,
     /// Which builder makes the image. Default: `local`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub build_strategy: Option<BuildStrategy>,
 }
 
 /// The fields of [`DockerSettings`], for suggestions. A test holds them against the type.
-const FIELDS: [&str; 10] = [
+const FIELDS: [&str; 11] = [
     "parent_image",
     "requirements",
     "apt_packages",
@@ -77,6 +89,7 @@ const FIELDS: [&str; 10] = [
     "image_tag",
     "compile_bytecode",
     "allow_secrets",
+    "lazy",
     "build_strategy",
 ];
 
@@ -133,6 +146,7 @@ impl DockerSettings {
             image_tag: this.image_tag.or(base.image_tag),
             compile_bytecode: this.compile_bytecode.or(base.compile_bytecode),
             allow_secrets: this.allow_secrets.or(base.allow_secrets),
+            lazy: this.lazy.or(base.lazy),
             build_strategy: this.build_strategy.or(base.build_strategy),
         }
     }
@@ -152,6 +166,7 @@ mod tests {
         let all = json!({
             "parent_image": "a", "requirements": ["b"], "apt_packages": ["c"], "environment": {"D": "d"}, "user": "e",
             "target_repository": "f", "image_tag": "g", "compile_bytecode": false, "allow_secrets": ["g"],
+            "lazy": "estargz",
             "build_strategy": "local",
         });
         let settings = parse(&all).unwrap();
@@ -179,6 +194,8 @@ mod tests {
     fn a_value_of_the_wrong_type_is_an_error() {
         assert!(matches!(parse(&json!({"compile_bytecode": "yes"})), Err(SettingsError::Value(_))));
         assert!(matches!(parse(&json!({"build_strategy": "docker"})), Err(SettingsError::Value(_))));
+        let error = parse(&json!({"lazy": "stargz"})).unwrap_err().to_string();
+        assert_eq!(error, "DockerSettings: unknown variant `stargz`, expected `estargz`");
     }
 
     #[test]

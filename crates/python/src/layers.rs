@@ -62,8 +62,8 @@ impl<R: Read + Seek> OpenLayer<R> {
     }
 
     /// Writes the layer of the wheels' files.
-    pub fn write<W: Write>(&mut self, out: W) -> Result<(W, LayerSummary), Error> {
-        let mut layer = LayerWriter::new(out);
+    pub fn write<W: Write>(&mut self, out: impl Into<LayerWriter<W>>) -> Result<(W, LayerSummary), Error> {
+        let mut layer = out.into();
         for (path, (index, file)) in &self.files {
             let wheel = &mut self.wheels[*index];
             let path = self.prefix.join(path.as_str())?;
@@ -83,7 +83,7 @@ impl<R: Read + Seek> OpenLayer<R> {
     pub fn write_bytecode<W: Write>(
         &mut self,
         compiler: &Compiler,
-        out: W,
+        out: impl Into<LayerWriter<W>>,
     ) -> Result<(W, BytecodeSummary), Error> {
         let Self { prefix, site_packages, wheels, files, .. } = self;
         let folder = EntryPath::new(site_packages)?;
@@ -152,12 +152,16 @@ fn conflicting<R: Read + Seek>(wheels: &[Wheel<R>], trees: &[Tree]) -> Vec<Confl
 /// `interpreter` is the absolute path of the Python in the image, e.g. `/usr/bin/python3.11`. Compared with `uv venv` and
 /// `python -m venv`: packages of the parent stay visible (`include-system-site-packages`), and there are no activation
 /// scripts, since an image is entered with its environment set.
-pub fn write_venv<W: Write>(venv: &Venv, interpreter: &str, out: W) -> Result<(W, LayerSummary), Error> {
+pub fn write_venv<W: Write>(
+    venv: &Venv,
+    interpreter: &str,
+    out: impl Into<LayerWriter<W>>,
+) -> Result<(W, LayerSummary), Error> {
     let python = venv.python();
     let home = interpreter.rsplit_once('/').map_or("/", |(home, _)| home);
     let configuration = format!("home = {home}\ninclude-system-site-packages = true\nversion = {python}\n");
     let at = |path: &str| venv.prefix().join(path);
-    let mut layer = LayerWriter::new(out);
+    let mut layer = out.into();
     layer.add(&Entry::symlink(at("bin/python")?, interpreter))?;
     layer.add(&Entry::symlink(at("bin/python3")?, "python"))?;
     layer.add(&Entry::symlink(at(&format!("bin/python{}", python.short()))?, "python"))?;

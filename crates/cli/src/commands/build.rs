@@ -4,12 +4,12 @@ use std::{env, fs::File, io::Read as _, path::PathBuf};
 
 use longshore_build::{Built, Request, Upgrade};
 use longshore_oci::{Reference, Repository, Tag};
-use longshore_pipeline::{DockerSettings, Requirements};
+use longshore_pipeline::{DockerSettings, Lazy, Requirements};
 use longshore_stack::{ComponentKind, ContainerRegistry, RemoteRegistry, State};
 use serde_json::json;
 
 use crate::{
-    args::BuildArguments,
+    args::{BuildArguments, LazyFormat},
     commands::preflight,
     context::{Context, URI},
     failure::Failure,
@@ -88,6 +88,7 @@ fn request(arguments: &BuildArguments) -> Result<Request, Failure> {
             apt_packages: (!arguments.apt_packages.is_empty()).then(|| arguments.apt_packages.clone()),
             compile_bytecode: Some(!arguments.no_bytecode),
             allow_secrets: (!arguments.allow_secrets.is_empty()).then(|| arguments.allow_secrets.clone()),
+            lazy: arguments.lazy.map(|LazyFormat::Estargz| Lazy::Estargz),
             ..DockerSettings::default()
         },
         host_python: python_here(),

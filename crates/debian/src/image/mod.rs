@@ -18,7 +18,7 @@ use std::{
     thread,
 };
 
-use longshore_layer::{EntryPath, Kind, LayerSummary, LayerWriter};
+use longshore_layer::{EntryPath, Format, Kind, LayerSummary, LayerWriter};
 use longshore_oci::{Digest, Digester, ImageConfig};
 use longshore_store::BlobStore;
 use serde::{Deserialize, Serialize};
@@ -62,6 +62,8 @@ pub struct ParentLayer {
     pub uncompressed_size: u64,
     /// How many entries it has.
     pub entries: u64,
+    /// The digest of its table of contents, if it is an eStargz layer.
+    pub toc: Option<Digest>,
 }
 
 /// A Python module of the image.
@@ -76,11 +78,12 @@ pub struct PythonSource {
 }
 
 /// Makes the layers of a parent from the packages of `plan`, which must be in `debs` (see [`fetch`](crate::fetch)), and puts
-/// them into `blobs`. Blocks; packages are unpacked and layers written on all processors.
+/// them into `blobs`, in that format. Blocks; packages are unpacked and layers written on all processors.
 ///
-/// The same plan gives the same bytes, on every machine.
+/// The same plan and format give the same bytes, on every machine.
 pub fn assemble(
     plan: &ParentPlan,
+    format: Format,
     debs: &BlobStore,
     blobs: &BlobStore,
     progress: &Progress<'_>,
@@ -109,7 +112,7 @@ pub fn assemble(
     dpkg::add(&mut tree, &packages, spools)?;
     tree.settle(&precedence)?;
 
-    let layers = layers(plan, &tree, spools, blobs, progress)?;
+    let layers = layers(plan, format, &tree, spools, blobs, progress)?;
     let mut config = ImageConfig::linux(plan.arch);
     config.config.set_env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     config.config.set_env("LANG", "C.UTF-8");
@@ -262,6 +265,7 @@ impl Precedence for Packages<'_> {
 /// Writes one layer per group, several at once.
 fn layers(
     plan: &ParentPlan,
+    format: Format,
     tree: &Tree,
     spools: &[Spool],
     blobs: &BlobStore,
@@ -292,7 +296,7 @@ fn layers(
         let mut written = Vec::new();
         while let Some(position) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
             let (group, nodes) = &members[*position];
-            let layer = write_layer(*group, nodes, spools, blobs)?;
+            let layer = write_layer(*group, format, nodes, spools, blobs)?;
             progress(Event::Layer { layer: layer.clone() });
             written.push(layer);
         }
@@ -305,11 +309,12 @@ fn layers(
 
 fn write_layer(
     group: Group,
+    format: Format,
     nodes: &[&Node],
     spools: &[Spool],
     blobs: &BlobStore,
 ) -> Result<ParentLayer, Error> {
-    let mut writer = LayerWriter::new(blobs.writer());
+    let mut writer = LayerWriter::with_format(blobs.writer(), format)?;
     for node in nodes {
         match (&node.entry.kind, &node.content) {
             (Kind::File, Content::Bytes(content)) => writer.file(&node.entry, content)?,
@@ -319,9 +324,9 @@ fn write_layer(
             _ => writer.add(&node.entry)?,
         }
     }
-    let (blob, LayerSummary { diff_id, uncompressed_size, entries }) = writer.finish()?;
+    let (blob, LayerSummary { diff_id, uncompressed_size, entries, toc }) = writer.finish()?;
     let (digest, size) = blob.commit()?;
-    Ok(ParentLayer { group, digest, size, diff_id, uncompressed_size, entries })
+    Ok(ParentLayer { group, digest, size, diff_id, uncompressed_size, entries, toc })
 }
 
 fn python_sources(tree: &Tree, spools: &[Spool]) -> Result<Vec<PythonSource>, Error> {

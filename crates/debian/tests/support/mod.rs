@@ -19,6 +19,7 @@ use longshore_debian::{
     sources::{Archive, Currency, KeySource, Network, Trust},
 };
 use longshore_fetch::{FetchConfig, Fetcher};
+use longshore_layer::Format;
 use longshore_oci::{Arch, Digest};
 use longshore_store::{BlobStore, Table};
 use pgp::{
@@ -339,7 +340,7 @@ impl TestArchive {
     ) -> Result<longshore_debian::Parent, longshore_debian::Error> {
         let plan = self.plan(request).await?;
         longshore_debian::fetch(&plan, &self.fetcher, &self.blobs, &|_| ()).await?;
-        longshore_debian::assemble(&plan, &self.blobs, &self.blobs, &|_| ())
+        longshore_debian::assemble(&plan, Format::Plain, &self.blobs, &self.blobs, &|_| ())
     }
 }
 

@@ -18,7 +18,7 @@ fn unpacked(layer: &[u8]) -> Vec<u8> {
 }
 
 /// Numbers as they come, the same everywhere: what no compressor makes smaller.
-fn noise(size: usize) -> Vec<u8> {
+pub(crate) fn noise(size: usize) -> Vec<u8> {
     let mut state = 1_u64;
     let next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -28,7 +28,7 @@ fn noise(size: usize) -> Vec<u8> {
 }
 
 /// Every kind of entry, every kind of header, every way to store content.
-fn sampler() -> Tree {
+pub(crate) fn sampler() -> Tree {
     let long = "directory/".repeat(12);
     let mut tree = Tree::new();
     let mut put = |entry: Entry, content: Vec<u8>| tree.insert(entry.path.clone(), (entry, content));

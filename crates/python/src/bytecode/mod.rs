@@ -9,7 +9,7 @@ mod marshal;
 
 use std::io::Write;
 
-use longshore_layer::{Entry, EntryPath, LayerSummary, LayerWriter, Level};
+use longshore_layer::{Entry, EntryPath, LayerSummary, LayerWriter};
 
 pub use compiler::{Compiler, Ending, Interpreter, Process, Program};
 
@@ -51,7 +51,7 @@ pub fn write_layer<T, W: Write>(
     compiler: &Compiler,
     sources: impl IntoIterator<Item = (EntryPath, T)>,
     mut read: impl FnMut(&T) -> Result<Vec<u8>, Error>,
-    out: W,
+    out: impl Into<LayerWriter<W>>,
 ) -> Result<(W, BytecodeSummary), Error> {
     let mut jobs = Vec::new();
     for (source, what) in sources {
@@ -59,7 +59,7 @@ pub fn write_layer<T, W: Write>(
     }
     // A layer is in order of its own paths, which is not the order of the sources.
     jobs.sort_by(|a, b| a.0.cmp(&b.0));
-    let mut layer = LayerWriter::with_level(out, Level::Normal);
+    let mut layer = out.into();
     let mut made = 0;
     let mut skipped = 0;
     let texts = jobs.iter().map(|(_, source, what)| Ok((source.clone(), read(what)?)));
