@@ -65,7 +65,7 @@ def test_images_go_to_a_registry_of_ones_own(user: User, google_key: str, tmp_pa
     registry = DockerRegistry(tmp_path / "registry", password=None)
     try:
         user.served_at(gcr_io=registry.host)
-        user.write("key.json", google_key)
+        (user.project.parent / "key.json").write_text(google_key)
         for command in commands("Your own registry"):
             user.longshore(*shlex.split(command)).done()
         user.write("train.py", PIPELINE.format(more=""))
