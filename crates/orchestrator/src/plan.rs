@@ -10,7 +10,8 @@ use longshore_pipeline::{PipelineSpec, SourceRef, StepSpec};
 use longshore_stack::RunId;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use url::Url;
+
+use crate::store::StoreUri;
 
 /// Where the artifact store is in a container.
 pub(crate) const ARTIFACTS: &str = "/longshore/artifacts";
@@ -52,6 +53,9 @@ pub struct JobStep {
     inputs: BTreeMap<String, Artifact>,
     parameters: BTreeMap<String, Box<RawValue>>,
     outputs: BTreeMap<String, Artifact>,
+    /// What the step does besides its parameters and inputs, if its outputs may be taken from an earlier run that did the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cache: Option<String>,
 }
 
 /// Where an artifact is.
@@ -78,25 +82,28 @@ impl RunPlan {
         view: ArtifactView,
         image: impl Fn(&StepSpec) -> Option<Reference>,
     ) -> Self {
-        let root = match view {
+        let root = StoreUri::of_folder(match view {
             ArtifactView::Container => Path::new(ARTIFACTS),
             ArtifactView::Host => store,
-        };
-        let root = root.join(id.to_string());
-        let steps =
-            spec.steps.iter().map(|step| StepPlan { image: image(step), job: JobStep::new(step, &root) });
+        });
+        let run = id.to_string();
+        let steps = spec.steps.iter().map(|step| {
+            let job = JobStep::new(step, |name, output| root.artifact(&run, name, output));
+            StepPlan { image: image(step), job }
+        });
         Self { id, steps: steps.collect(), artifacts: store.join(id.to_string()) }
     }
 
     /// The job of some of the steps.
     pub fn job<'a>(&self, steps: impl IntoIterator<Item = &'a StepPlan>) -> Job {
-        let steps = steps.into_iter().map(|step| step.job.clone());
-        Job { version: 1, run_id: self.id.to_string(), steps: steps.collect() }
+        Job::of(&self.id.to_string(), steps.into_iter().map(|step| step.job.clone()).collect())
     }
 
     /// The outputs of all steps by step and name, where they are on this machine.
     pub fn outputs(&self) -> BTreeMap<&str, BTreeMap<&str, Artifact>> {
-        let on_host = |step: &JobStep, output: &str| Artifact::at(&self.artifacts, &step.name, output);
+        let run = StoreUri::of_folder(&self.artifacts);
+        let on_host =
+            |step: &JobStep, output: &str| Artifact { uri: format!("{run}/{}/{output}", step.name) };
         self.steps
             .iter()
             .map(|StepPlan { job, .. }| {
@@ -107,29 +114,28 @@ impl RunPlan {
     }
 }
 
+impl Job {
+    /// The job of these steps.
+    pub(crate) fn of(run: &str, steps: Vec<JobStep>) -> Self {
+        Self { version: 2, run_id: run.to_owned(), steps }
+    }
+}
+
 impl JobStep {
-    fn new(step: &StepSpec, root: &Path) -> Self {
+    /// The job of a step. `uri` says where an output of a step is.
+    pub(crate) fn new(step: &StepSpec, uri: impl Fn(&str, &str) -> String) -> Self {
         let input = |(input, from): (&String, &longshore_pipeline::OutputRef)| {
-            (input.clone(), Artifact::at(root, &from.step, &from.output))
+            (input.clone(), Artifact { uri: uri(&from.step, &from.output) })
         };
-        let output = |output: &String| (output.clone(), Artifact::at(root, &step.name, output));
+        let output = |output: &String| (output.clone(), Artifact { uri: uri(&step.name, output) });
         Self {
             name: step.name.clone(),
             source: step.source.clone(),
             inputs: step.inputs.iter().map(input).collect(),
             parameters: step.parameters.clone(),
             outputs: step.outputs.iter().map(output).collect(),
+            cache: None,
         }
-    }
-}
-
-impl Artifact {
-    /// The artifact of an output in the folder of a run.
-    fn at(root: &Path, step: &str, output: &str) -> Self {
-        let path = root.join(step).join(output);
-        // Only a relative path has no URI, and the artifact store's is absolute.
-        let uri = Url::from_file_path(&path).map_or_else(|()| path.display().to_string(), String::from);
-        Self { uri }
     }
 }
 
@@ -138,7 +144,7 @@ mod tests {
     use super::*;
 
     const SPEC: &str = r#"{
-        "version": 1, "pipeline": {"name": "p"}, "source_root": "/src", "sdk_version": "0.1.0",
+        "version": 2, "pipeline": {"name": "p"}, "source_root": "/src", "sdk_version": "0.1.0",
         "python": {"executable": "/usr/bin/python3", "version": "3.11.2"},
         "steps": [
             {"name": "load", "source": {"module": "m", "attribute": "load"}, "outputs": ["output"],

@@ -5,9 +5,14 @@
 #![forbid(unsafe_code)]
 
 mod name;
+mod resources;
 mod settings;
 mod spec;
 
 pub use name::repository_component;
+pub use resources::{Cpu, Memory, MemoryError, Resources, ResourcesError};
 pub use settings::{BuildStrategy, DockerSettings, Lazy, Requirements, SettingsError};
-pub use spec::{ClientPython, ImagePlan, OutputRef, PipelineSpec, Settings, SourceRef, SpecError, StepSpec};
+pub use spec::{
+    Caching, ClientPython, ImagePlan, OutputRef, PipelineSpec, Schedule, Settings, SourceRef, SpecError,
+    StepSpec,
+};
