@@ -39,7 +39,7 @@ def build(spec: Mapping[str, object]) -> Build:
 
 def wait(run_id: str) -> Run:
     """Follows a run to its end."""
-    return _run_of(_longshore(["runs", "wait", run_id], None))
+    return _run_of(_longshore(["run", "wait", run_id], None))
 
 
 def _longshore(arguments: list[str], spec: Mapping[str, object] | None) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def value_of(name: str, text: str, hint: object, default: object) -> object:
     if str in members or type(None) in members:
         # Something that may be text is text unless it is written as something else that it may be.
         value = _literal(text, text)
-        names = {getattr(member, "__name__", "") for member in members}
+        names = {getattr(typing.get_origin(member) or member, "__name__", "") for member in members}
         return value if type(value).__name__ in names else text
     missing = object()
     value = _literal(text, missing)

@@ -119,7 +119,7 @@ class Pipeline(Generic[P]):
             return Run(id="", status="running", image=None, outputs={})
         from longshore.parameters import from_command_line
 
-        return self(**from_command_line(self.name, self.function, arguments))  # type: ignore[call-arg]
+        return self(**from_command_line(self.name, self.function, arguments))  # type: ignore[arg-type, call-arg]
 
     def record(self, *args: P.args, **kwargs: P.kwargs) -> graph.Recording:
         """Runs the function and returns which steps it calls, and how."""

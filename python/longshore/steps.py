@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import re
 import sys
@@ -99,7 +98,9 @@ class Step(Generic[P, R]):
                     f"step `{self.name}` can wait for steps and outputs of steps, not for {item!r}; "
                     "a step that returns nothing is named itself, as in `.after(check)`"
                 )
-        waiting = copy.copy(self)
+        # Not `copy.copy`, which would go by `__reduce__`.
+        waiting = object.__new__(type(self))
+        waiting.__dict__.update(self.__dict__)
         waiting.waits_for = (*self.waits_for, *earlier)
         return waiting
 
