@@ -1,7 +1,5 @@
 """Parameters of a pipeline from the command line and from files."""
 
-from __future__ import annotations
-
 import json
 import sys
 from typing import Dict, List, Optional

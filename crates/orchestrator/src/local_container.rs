@@ -23,6 +23,8 @@ use crate::{
 
 /// The interpreter in an image (DESIGN §5, "Image layout").
 const PYTHON: &str = "/opt/venv/bin/python";
+/// The folder of an artifact store that has what is remembered of steps (`docs/pipeline-spec.md`).
+const MEMORY: &str = ".steps";
 /// Where a container finds its job.
 const JOB_FILE: &str = "/longshore/step.json";
 
@@ -112,13 +114,25 @@ fn run_step(
     let name = &step.job.name;
     let job = job_file(plan, step)?;
     make_writable(&plan.artifacts, &image.process)?;
+    if step.job.is_cached()
+        && let Some(store) = plan.artifacts.parent()
+    {
+        let memory = store.join(MEMORY);
+        fs::create_dir_all(&memory).map_err(|source| RunError::Write { path: memory.clone(), source })?;
+        make_writable(&memory, &image.process)?;
+    }
     let artifacts = format!("{ARTIFACTS}/{}", plan.id);
     let mut process = Process::of_image(&image.process, &[]);
     process.argv = [PYTHON, "-m", ENTRYPOINT].map(str::to_owned).to_vec();
     process.set_env(JOB, JOB_FILE);
     process.set_env(FAILURE, format!("{artifacts}/{name}.failure.json"));
     process.set_env("PYTHONUNBUFFERED", "1");
-    let container = Container::new(process).mount(&plan.artifacts, artifacts, Access::ReadWrite).mount(
+    // What is remembered of earlier steps, and their outputs, are beside the run's folder.
+    let (folder, seen_at) = match (step.job.is_cached(), plan.artifacts.parent()) {
+        (true, Some(store)) => (store, ARTIFACTS.to_owned()),
+        _ => (plan.artifacts.as_path(), artifacts),
+    };
+    let container = Container::new(process).mount(folder, seen_at, Access::ReadWrite).mount(
         job.path(),
         JOB_FILE,
         Access::ReadOnly,

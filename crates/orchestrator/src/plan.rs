@@ -6,7 +6,7 @@ use std::{
 };
 
 use longshore_oci::Reference;
-use longshore_pipeline::{PipelineSpec, SourceRef, StepSpec};
+use longshore_pipeline::{Caching, PipelineSpec, SourceRef, StepSpec};
 use longshore_stack::RunId;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -53,9 +53,21 @@ pub struct JobStep {
     inputs: BTreeMap<String, Artifact>,
     parameters: BTreeMap<String, Box<RawValue>>,
     outputs: BTreeMap<String, Artifact>,
-    /// What the step does besides its parameters and inputs, if its outputs may be taken from an earlier run that did the same.
+    /// How often the entrypoint tries again, where the orchestrator does not.
+    #[serde(skip_serializing_if = "is_zero")]
+    retries: u32,
+    /// After how many seconds the entrypoint ends it, where the orchestrator does not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) cache: Option<String>,
+    timeout: Option<u64>,
+    /// What the step does besides its parameters and inputs, if its outputs may be taken from an earlier run that did the same:
+    /// the digest of its image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Where an artifact is.
@@ -88,8 +100,9 @@ impl RunPlan {
         });
         let run = id.to_string();
         let steps = spec.steps.iter().map(|step| {
+            let image = image(step);
             let job = JobStep::new(step, |name, output| root.artifact(&run, name, output));
-            StepPlan { image: image(step), job }
+            StepPlan { job: job.supervised(step).cached(step.caching, image.as_ref()), image }
         });
         Self { id, steps: steps.collect(), artifacts: store.join(id.to_string()) }
     }
@@ -134,8 +147,30 @@ impl JobStep {
             inputs: step.inputs.iter().map(input).collect(),
             parameters: step.parameters.clone(),
             outputs: step.outputs.iter().map(output).collect(),
+            retries: 0,
+            timeout: None,
             cache: None,
         }
+    }
+
+    /// The same, with the entrypoint seeing to retries and to the time limit.
+    fn supervised(self, step: &StepSpec) -> Self {
+        Self { retries: step.retries, timeout: step.timeout.map(|timeout| timeout.as_secs()), ..self }
+    }
+
+    /// The same, its outputs taken from an earlier run if that is wanted. What it does depends on its image, which holds the
+    /// code and the packages.
+    pub(crate) fn cached(mut self, caching: Caching, image: Option<&Reference>) -> Self {
+        self.cache = match caching {
+            Caching::On => image.and_then(|image| image.digest).map(|digest| digest.to_string()),
+            Caching::Off => None,
+        };
+        self
+    }
+
+    /// Whether its outputs may be taken from an earlier run, and are remembered for later ones.
+    pub(crate) fn is_cached(&self) -> bool {
+        self.cache.is_some()
     }
 }
 

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use longshore_auth::Secret;
 use longshore_oci::Reference;
-use longshore_pipeline::{Caching, PipelineSpec, Resources, Schedule, StepSpec};
+use longshore_pipeline::{PipelineSpec, Resources, Schedule, StepSpec};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -78,7 +78,7 @@ impl Workflow {
         let step = |step: &StepSpec| {
             let image = image(step);
             let job = JobStep::new(step, |name, output| target.store.artifact(RUN, name, output))
-                .cached(step.caching, &image);
+                .cached(step.caching, Some(&image));
             WorkflowStep {
                 name: step.name.clone(),
                 upstream: step.upstream().into_iter().map(str::to_owned).collect(),
@@ -112,18 +112,6 @@ impl WorkflowStep {
     pub fn arguments(&self, run: &str) -> Vec<String> {
         let fixed = ["--run".to_owned(), run.to_owned(), "--step".to_owned()];
         fixed.into_iter().chain(self.document.iter().cloned()).collect()
-    }
-}
-
-impl JobStep {
-    /// The same, its outputs taken from an earlier run if that is wanted. What it does depends on its image, which holds the
-    /// code and the packages.
-    fn cached(mut self, caching: Caching, image: &Reference) -> Self {
-        self.cache = match (caching, image.digest) {
-            (Caching::On, Some(digest)) => Some(digest.to_string()),
-            _ => None,
-        };
-        self
     }
 }
 

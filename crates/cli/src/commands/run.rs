@@ -237,7 +237,7 @@ fn finish(
     }
     if let Some(file) = &arguments.result {
         let result = json!({
-            "version": 1, "run_id": plan.id.to_string(), "status": status, "image": image, "outputs": plan.outputs(),
+            "version": 2, "run_id": plan.id.to_string(), "status": status, "image": image, "outputs": plan.outputs(),
         });
         let mut out = fs::File::create(file)?;
         serde_json::to_writer(&mut out, &result)?;
