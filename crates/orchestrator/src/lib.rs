@@ -15,18 +15,17 @@ pub mod local;
 pub mod local_container;
 mod plan;
 mod service;
-mod store;
 mod wire;
 mod workflow;
 
 pub use error::RunError;
 pub use event::{Event, Observer, Stream};
 pub use interrupt::Interrupt;
+pub use longshore_stack::{StoreScheme, StoreUri, StoreUriError};
 pub use plan::{Artifact, ArtifactView, Job, JobStep, RunPlan, StepPlan};
 pub use service::{
     Content, Document, Follow, Phase, Retry, RunState, Service, ServiceError, StepState, Submission,
 };
-pub use store::{StoreScheme, StoreUri, StoreUriError};
 pub use workflow::{PYTHON, Target, Workflow, WorkflowStep};
 
 /// The module that carries out a job.

@@ -11,8 +11,6 @@ use longshore_stack::RunId;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::store::StoreUri;
-
 /// Where the artifact store is in a container.
 pub(crate) const ARTIFACTS: &str = "/longshore/artifacts";
 

@@ -12,7 +12,6 @@ use serde_json::{Map, Value};
 use crate::{
     ENTRYPOINT,
     plan::{Job, JobStep},
-    store::StoreUri,
     wire,
 };
 

@@ -41,7 +41,7 @@ pub(crate) fn run(context: &Context, arguments: &RunArguments) -> Result<(), Fai
         None => state.active_stack()?,
     };
     drop(state);
-    match stack.orchestrator {
+    match &stack.orchestrator {
         Orchestrator::LocalContainer => in_containers(context, arguments, &spec, &stack),
         Orchestrator::Local => in_process(context, arguments, spec, &stack),
     }

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use longshore_auth::connector::ConnectorType;
 
-use crate::{ComponentKind, ConfigurationError, Flavor, Name, SealError};
+use crate::{ComponentKind, ConfigurationError, Flavor, Misfit, Name, SealError};
 
 /// What a name is the name of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +152,14 @@ pub enum StateError {
         /// What there is.
         existing: Vec<Name>,
     },
+    /// The stack's components cannot work together.
+    #[error("stack `{stack}`: {misfit}")]
+    Misfit {
+        /// The stack.
+        stack: Name,
+        /// Which, and why.
+        misfit: Misfit,
+    },
     /// The values are not a configuration of the flavor.
     #[error(transparent)]
     Configuration(#[from] ConfigurationError),
@@ -165,7 +173,11 @@ impl StateError {
     pub const fn is_usage(&self) -> bool {
         matches!(
             self,
-            Self::NotFound { .. } | Self::Configuration(_) | Self::WrongConnector { .. } | Self::Lacks { .. }
+            Self::NotFound { .. }
+                | Self::Configuration(_)
+                | Self::WrongConnector { .. }
+                | Self::Lacks { .. }
+                | Self::Misfit { .. }
         )
     }
 }

@@ -38,6 +38,26 @@ impl StoreScheme {
         }
     }
 
+    /// The service, in a sentence.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::File => "folders",
+            Self::S3 => "Amazon S3",
+            Self::Gcs => "Google Cloud Storage",
+            Self::Azure => "Azure Blob Storage",
+        }
+    }
+
+    /// What URIs begin with.
+    pub const fn prefix(self) -> &'static str {
+        match self {
+            Self::File => "file://",
+            Self::S3 => "s3://",
+            Self::Gcs => "gs://",
+            Self::Azure => "az://",
+        }
+    }
+
     /// The Python package by which the container reads and writes there, with `fsspec`.
     pub const fn driver(self) -> Option<&'static str> {
         match self {
@@ -57,6 +77,13 @@ impl StoreScheme {
 pub struct StoreUriError {
     text: String,
     reason: &'static str,
+}
+
+impl StoreUriError {
+    /// What is wrong, as the end of a sentence.
+    pub const fn reason(&self) -> &'static str {
+        self.reason
+    }
 }
 
 impl StoreUri {
@@ -84,7 +111,7 @@ impl StoreUri {
     }
 
     /// The URI of an output.
-    pub(crate) fn artifact(&self, run: &str, step: &str, output: &str) -> String {
+    pub fn artifact(&self, run: &str, step: &str, output: &str) -> String {
         format!("{}/{run}/{step}/{output}", self.text)
     }
 
