@@ -60,6 +60,8 @@ pub struct Request {
     pub source_root: PathBuf,
     /// What it consists of.
     pub settings: DockerSettings,
+    /// Python packages that the image needs besides those of the settings.
+    pub drivers: Vec<String>,
     /// A Python on this machine, for the resolver to run with.
     pub host_python: Option<PathBuf>,
     /// Whether packages move.

@@ -2,6 +2,7 @@
 
 pub(crate) mod component;
 pub(crate) mod connector;
+pub(crate) mod run;
 pub(crate) mod sbom;
 pub(crate) mod stack;
 mod values;
@@ -12,8 +13,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use longshore_oci::{Platform, Reference};
 
 use self::{
-    component::{Builders, ContainerRegistryCommand, Orchestrators, PlainComponentCommand, Stores},
+    component::{
+        Builders, ConnectedComponentCommand, Orchestrators, PlainComponentCommand, Registries, Stores,
+    },
     connector::ConnectorCommand,
+    run::RunCommandLine,
     sbom::{SbomArguments, SbomChoice},
     stack::{IntegrationCommand, StackCommand},
 };
@@ -37,8 +41,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a pipeline: build its image, push it, run each step (the Python package calls this)
-    Run(RunArguments),
+    /// Run a pipeline (the Python package calls this), and look at runs
+    Run(RunCommandLine),
     /// Build an image from a folder of code and requirements
     Build(BuildArguments),
     /// Look at, copy, export and run images
@@ -52,19 +56,19 @@ pub(crate) enum Command {
     Stack(StackCommand),
     /// Register container registries: where images are kept
     #[command(subcommand)]
-    ContainerRegistry(ContainerRegistryCommand),
+    ContainerRegistry(ConnectedComponentCommand<Registries>),
     /// Register service connectors: the credentials of registries and clouds
     #[command(subcommand)]
     ServiceConnector(ConnectorCommand),
     /// Register orchestrators: what runs the steps
     #[command(subcommand)]
-    Orchestrator(PlainComponentCommand<Orchestrators>),
+    Orchestrator(ConnectedComponentCommand<Orchestrators>),
     /// Register image builders
     #[command(subcommand)]
     ImageBuilder(PlainComponentCommand<Builders>),
     /// Register artifact stores: where the steps' outputs are kept
     #[command(subcommand)]
-    ArtifactStore(PlainComponentCommand<Stores>),
+    ArtifactStore(ConnectedComponentCommand<Stores>),
     /// Look at integrations and what they need from outside
     #[command(subcommand)]
     Integration(IntegrationCommand),
@@ -75,31 +79,6 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RunArguments {
-    /// The pipeline specification: a JSON file, or - for standard input
-    #[arg(long, value_name = "FILE")]
-    pub(crate) spec: PathBuf,
-    /// The stack to run on [default: the active one]
-    #[arg(long, env = "LONGSHORE_STACK", value_name = "NAME")]
-    pub(crate) stack: Option<String>,
-    /// What runs the containers
-    #[arg(long, env = "LONGSHORE_ENGINE", value_enum, default_value_t)]
-    pub(crate) engine: Engine,
-    /// Write the run's id, image and outputs as JSON to FILE
-    #[arg(long, value_name = "FILE")]
-    pub(crate) result: Option<PathBuf>,
-    /// Ask again for the newest packages that the requirements allow, and for Debian's updates
-    #[arg(long, env = "LONGSHORE_UPGRADE", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0, default_missing_value = "true", default_value_t)]
-    pub(crate) upgrade: bool,
-    /// Which images get a bill of materials beside them
-    #[command(flatten)]
-    pub(crate) sbom: SbomChoice,
-    /// Print what would be built and run, and do neither
-    #[arg(long)]
-    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]

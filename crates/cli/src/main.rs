@@ -10,6 +10,7 @@ mod input;
 mod log;
 mod output;
 mod runtime;
+mod services;
 mod spelling;
 mod usage;
 
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<(), Failure> {
     let context = Context::from_env()?;
     match command {
-        Command::Run(arguments) => commands::run::run(&context, &arguments),
+        Command::Run(line) => commands::run::run(&context, line),
         Command::Build(arguments) => commands::build::build(&context, &arguments),
         Command::Image(ImageCommand::List { output }) => {
             commands::image::list(&context.registry()?, URI, output)
@@ -73,11 +74,11 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             commands::registry::serve(context.registry()?, listen, insecure_anyone)
         }
         Command::Stack(command) => commands::stack::stack(&context, command),
-        Command::ContainerRegistry(command) => commands::component::container_registry(&context, command),
+        Command::ContainerRegistry(command) => commands::component::connected(&context, command),
         Command::ServiceConnector(command) => commands::connector::connector(&context, command),
-        Command::Orchestrator(command) => commands::component::plain(&context, command),
+        Command::Orchestrator(command) => commands::component::connected(&context, command),
         Command::ImageBuilder(command) => commands::component::plain(&context, command),
-        Command::ArtifactStore(command) => commands::component::plain(&context, command),
+        Command::ArtifactStore(command) => commands::component::connected(&context, command),
         Command::Doctor(arguments) => commands::doctor::doctor(&context, &arguments),
         Command::Integration(command) => commands::integration::integration(command),
         Command::Completion { shell } => {

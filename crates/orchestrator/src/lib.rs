@@ -21,6 +21,7 @@ mod workflow;
 pub use error::RunError;
 pub use event::{Event, Observer, Stream};
 pub use interrupt::Interrupt;
+pub use local_container::log_file;
 pub use longshore_stack::{StoreScheme, StoreUri, StoreUriError};
 pub use plan::{Artifact, ArtifactView, Job, JobStep, RunPlan, StepPlan};
 pub use service::{

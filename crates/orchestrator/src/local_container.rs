@@ -6,6 +6,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     thread,
     time::Instant,
 };
@@ -140,9 +141,18 @@ fn run_step(
     let mut running = image.runner.spawn(container)?;
     interrupt.running(Some(running.signals()));
     let (stdout, stderr) = (running.stdout.take(), running.stderr.take());
+    let log = Log::create(&plan.artifacts, name)?;
     let exit = thread::scope(|scope| {
+        let log = &log;
         let pass = |pipe: Option<std::io::PipeReader>, stream| {
-            pipe.map(|pipe| scope.spawn(move || pass_on(pipe, name, stream, observer)))
+            pipe.map(|pipe| {
+                scope.spawn(move || {
+                    pass_on(pipe, name, stream, &|event| {
+                        log.write(event);
+                        observer(event);
+                    });
+                })
+            })
         };
         let _readers = (pass(stdout, Stream::Output), pass(stderr, Stream::Error));
         running.wait()
@@ -168,6 +178,30 @@ fn make_writable(folder: &Path, process: &oci::Process) -> Result<(), RunError> 
     let mode = if is_root { 0o755 } else { 0o777 };
     fs::set_permissions(folder, fs::Permissions::from_mode(mode))
         .map_err(|source| RunError::Write { path: folder.to_owned(), source })
+}
+
+/// What a step printed, for `longshore run logs`.
+struct Log(Mutex<fs::File>);
+
+impl Log {
+    fn create(folder: &Path, step: &str) -> Result<Self, RunError> {
+        let path = log_file(folder, step);
+        let file = fs::File::create(&path).map_err(|source| RunError::Write { path, source })?;
+        Ok(Self(Mutex::new(file)))
+    }
+
+    fn write(&self, event: &Event<'_>) {
+        if let Event::Line { line, .. } = event {
+            let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            // The line is on the terminal: a full disk need not end the step.
+            let _ = writeln!(file, "{line}");
+        }
+    }
+}
+
+/// The file with what a step printed, in the folder of its run.
+pub fn log_file(run: &Path, step: &str) -> PathBuf {
+    run.join(format!("{step}.log"))
 }
 
 /// Passes on what a step prints, line by line. What a carriage return wrote over is left out, as a terminal would.

@@ -7,7 +7,7 @@ use std::{
 
 use longshore_oci::Reference;
 use longshore_pipeline::{Caching, PipelineSpec, SourceRef, StepSpec};
-use longshore_stack::RunId;
+use longshore_stack::{RunId, StoreUri};
 use serde::Serialize;
 use serde_json::value::RawValue;
 

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use longshore_auth::Secret;
 use longshore_oci::Reference;
 use longshore_pipeline::{PipelineSpec, Resources, Schedule, StepSpec};
+use longshore_stack::StoreUri;
 use serde_json::{Map, Value};
 
 use crate::{

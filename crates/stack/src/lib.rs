@@ -39,7 +39,7 @@ pub use flavor::{
 pub use home::{Home, HomeError};
 pub use name::{Name, NameError};
 pub use provider::{Ecr, Provider};
-pub use record::{Build, Run, RunId, RunStatus, StepRun};
+pub use record::{Build, Elsewhere, GraphStep, NewRun, Run, RunId, RunStatus, StepRun};
 pub use registry_uri::{RegistryUri, UriError};
 pub use seal::SealError;
 pub use stack::{Parts, RegisteredStack, Stack};

@@ -91,6 +91,7 @@ fn request(arguments: &BuildArguments) -> Result<Request, Failure> {
             lazy: arguments.lazy.map(|LazyFormat::Estargz| Lazy::Estargz),
             ..DockerSettings::default()
         },
+        drivers: Vec::new(),
         host_python: python_here(),
         upgrade: if arguments.upgrade { Upgrade::Yes } else { Upgrade::No },
     })

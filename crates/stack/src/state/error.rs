@@ -152,6 +152,17 @@ pub enum StateError {
         /// What there is.
         existing: Vec<Name>,
     },
+    /// No run has that identity.
+    #[error("there is no run `{0}`; `longshore run list` shows those there are")]
+    UnknownRun(String),
+    /// Several runs' identities begin so.
+    #[error("several runs begin with `{run}`: {}; write more of it", .found.join(", "))]
+    AmbiguousRun {
+        /// What was written.
+        run: String,
+        /// The runs.
+        found: Vec<String>,
+    },
     /// The stack's components cannot work together.
     #[error("stack `{stack}`: {misfit}")]
     Misfit {
@@ -178,6 +189,8 @@ impl StateError {
                 | Self::WrongConnector { .. }
                 | Self::Lacks { .. }
                 | Self::Misfit { .. }
+                | Self::UnknownRun(_)
+                | Self::AmbiguousRun { .. }
         )
     }
 }

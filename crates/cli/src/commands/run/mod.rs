@@ -1,4 +1,8 @@
-//! `longshore run`: builds what a pipeline needs and runs it.
+//! `longshore run`: builds what a pipeline needs and runs it, and looks at runs.
+
+mod elsewhere;
+mod images;
+mod record;
 
 use std::{
     collections::BTreeMap,
@@ -8,32 +12,45 @@ use std::{
     sync::Arc,
 };
 
-use longshore_build::{Built, Request, Upgrade};
-use longshore_oci::{MediaType, Reference, Repository, Tag};
+use longshore_build::Built;
+use longshore_oci::{MediaType, Reference};
 use longshore_orchestrator::{
     ArtifactView, Event, Interrupt, RunPlan, local,
     local_container::{self, Runner, StepImage},
 };
-use longshore_pipeline::{ImagePlan, PipelineSpec, repository_component};
+use longshore_pipeline::PipelineSpec;
 use longshore_sandbox::engine::{Engine as ContainerEngine, EngineKind};
-use longshore_stack::{Build, ContainerRegistry, Orchestrator, RemoteRegistry, RunId, RunStatus, Stack};
+use longshore_stack::{NewRun, Orchestrator, RunId, RunStatus, Stack};
 use longshore_store::{ArchiveFormat, RepositoryPath, StoredManifest};
 use serde_json::json;
 
 use crate::{
-    args::{Engine, OutputFormat, RunArguments},
-    commands::{build::now, preflight},
-    context::{Context, URI},
+    args::{
+        Engine,
+        run::{RunArguments, RunCommandLine},
+    },
+    context::Context,
     failure::Failure,
-    output::{self, progress::Progress, steps::Steps},
+    output::{self, steps::Steps},
     runtime,
 };
 
 /// A pipeline specification is a few kilobytes; what is larger is something else.
 const LARGEST_SPEC: u64 = 64 << 20;
 
+/// `longshore run`
+pub(crate) fn run(context: &Context, line: RunCommandLine) -> Result<(), Failure> {
+    match (line.command, line.arguments) {
+        (Some(command), _) => record::command(context, command),
+        (None, Some(arguments)) => pipeline(context, &arguments),
+        (None, None) => Err(Failure::Usage(
+            "give --spec FILE, or one of: list, describe, graph, logs, cancel, wait; see `longshore run --help`".to_owned(),
+        )),
+    }
+}
+
 /// Runs the pipeline, or says what would be built and run.
-pub(crate) fn run(context: &Context, arguments: &RunArguments) -> Result<(), Failure> {
+fn pipeline(context: &Context, arguments: &RunArguments) -> Result<(), Failure> {
     let spec = read_spec(&arguments.spec)?;
     let state = context.state()?;
     let stack = match &arguments.stack {
@@ -41,7 +58,17 @@ pub(crate) fn run(context: &Context, arguments: &RunArguments) -> Result<(), Fai
         None => state.active_stack()?,
     };
     drop(state);
+    if let Some(schedule) = &spec.schedule
+        && !matches!(stack.orchestrator, Orchestrator::Remote(_))
+    {
+        return Err(Failure::Usage(format!(
+            "pipeline {} has the schedule \"{}\", and stack `{}` runs steps on this machine, where nothing runs by itself; \
+             take a stack with an orchestrator elsewhere, or a timer of this machine that starts the script",
+            spec.name, schedule.cron, stack.name
+        )));
+    }
     match &stack.orchestrator {
+        Orchestrator::Remote(orchestrator) => elsewhere::run(context, arguments, &spec, &stack, orchestrator),
         Orchestrator::LocalContainer => in_containers(context, arguments, &spec, &stack),
         Orchestrator::Local => in_process(context, arguments, spec, &stack),
     }
@@ -69,8 +96,15 @@ fn in_process(
     if arguments.dry_run {
         return Ok(output::json(&plan.job(&plan.steps))?);
     }
+    if arguments.build_only {
+        return Err(Failure::Usage(format!(
+            "stack `{}` runs steps without an image: there is nothing to build",
+            stack.name
+        )));
+    }
     let state = context.state()?;
-    state.begin_run(plan.id, &spec.name, stack.name.as_str(), None)?;
+    let graph = elsewhere::graph(&spec);
+    state.begin_run(NewRun { graph: &graph, ..NewRun::here(plan.id, &spec.name, stack.name.as_str()) })?;
     let interrupt = Interrupt::new();
     let (asked, of_steps, id) = (interrupt.clone(), plan.clone(), plan.id);
     let work = move || {
@@ -88,59 +122,24 @@ fn in_containers(
     spec: &PipelineSpec,
     stack: &Stack,
 ) -> Result<(), Failure> {
-    let state = context.state()?;
-    let remote = match &stack.container_registry {
-        Some(ContainerRegistry::Remote(registry)) => Some(&**registry),
-        _ => None,
-    };
-    let registries = context.registries(&state, remote.map(|registry| &registry.name))?;
-    let builder = context
-        .builder(registries.client.clone())?
-        .with_uv_beside(&spec.python.executable)
-        .with_sbom(arguments.sbom.into());
-    let upgrade = if arguments.upgrade { Upgrade::Yes } else { Upgrade::No };
-    let images = spec.images();
-    let tag = now()?;
-    let requests = images.iter().map(|image| request(spec, image, images.len(), remote, &tag, upgrade));
-    let requests = requests.collect::<Result<Vec<_>, _>>()?;
-    let progress = Progress::new();
-    preflight::before(&registries, remote, &requests, &progress)?;
-    let mut built = Vec::new();
-    for request in requests {
-        let name = Reference::tagged(request.repository.clone(), request.tag.clone());
-        progress.heading(&format!("{} → {name}", spec.name));
-        let work = async {
-            if arguments.dry_run {
-                let plan = builder.plan(request, &|event| progress.observe(event)).await?;
-                progress.clear();
-                output::plan::print(&plan, OutputFormat::Table)?;
-                return Ok(None);
-            }
-            Ok(Some(builder.build(request, &|event| progress.observe(event)).await?))
-        };
-        let result = runtime::block_on(work);
-        progress.clear();
-        built.extend(result?);
-    }
     if arguments.dry_run {
-        return Ok(());
+        images::plan(context, arguments, spec, stack)?;
+        return Ok(output::line(output::graph::text(&elsewhere::graph(spec)).trim_end())?);
     }
-    for image in &built {
-        state.add_build(&Build {
-            created: jiff::Timestamp::now(),
-            pipeline: spec.name.clone(),
-            image: Reference { digest: Some(image.digest), ..image.image.clone() },
-            inputs: image.inputs.clone(),
-        })?;
+    let images = images::build(context, arguments, spec, stack, None)?;
+    if arguments.build_only {
+        return images::finish(arguments, spec, &images);
     }
-    let runners = runners(context, arguments.engine, &built)?;
-    let image_of = |step: &longshore_pipeline::StepSpec| {
-        let position = images.iter().position(|image| image.steps.contains(&step.name))?;
-        built.get(position).map(|image| image.image.at(image.digest))
-    };
+    let runners = runners(context, arguments.engine, &images.built)?;
+    let image_of = |step: &longshore_pipeline::StepSpec| images.of(&step.name).cloned();
     let plan = RunPlan::new(spec, RunId::new(), &context.home.artifacts(), ArtifactView::Container, image_of);
-    let first = built.first().map(|image| image.image.at(image.digest));
-    state.begin_run(plan.id, &spec.name, stack.name.as_str(), first.as_ref())?;
+    let state = context.state()?;
+    let graph = elsewhere::graph(spec);
+    state.begin_run(NewRun {
+        image: images.first(),
+        graph: &graph,
+        ..NewRun::here(plan.id, &spec.name, stack.name.as_str())
+    })?;
 
     let interrupt = Interrupt::new();
     let steps = Arc::new(Steps::new(spec.steps.iter().map(|step| step.name.as_str())));
@@ -153,39 +152,7 @@ fn in_containers(
     };
     let status = runtime::block_on_thread(work, || interrupt.stop())?;
     steps.finish(status, &plan.artifacts);
-    finish(arguments, &plan, first.as_ref(), status)
-}
-
-fn request(
-    spec: &PipelineSpec,
-    image: &ImagePlan,
-    images: usize,
-    remote: Option<&RemoteRegistry>,
-    tag: &Tag,
-    upgrade: Upgrade,
-) -> Result<Request, Failure> {
-    let default = remote.and_then(|registry| registry.default_repository.clone());
-    let base = default.unwrap_or_else(|| repository_component(&spec.name));
-    let name = match &image.docker.target_repository {
-        Some(repository) => repository.clone(),
-        // Where steps have settings of their own, so has the image's name.
-        None if images > 1 && image.docker != spec.docker => {
-            format!("{base}-{}", repository_component(&image.steps[0]))
-        }
-        None => base,
-    };
-    let repository: Repository = match remote {
-        Some(registry) => registry.uri.repository(&name)?,
-        None => format!("{URI}/{name}").parse()?,
-    };
-    Ok(Request {
-        repository,
-        tag: image.docker.image_tag.as_deref().map_or(Ok(tag.clone()), str::parse)?,
-        source_root: spec.source_root.clone(),
-        settings: image.docker.clone(),
-        host_python: Some(spec.python.executable.clone()),
-        upgrade,
-    })
+    finish(arguments, &plan, images.first(), status)
 }
 
 /// What runs each image.
@@ -233,7 +200,7 @@ fn finish(
     match status {
         RunStatus::Succeeded => {}
         RunStatus::Interrupted => return Err(Failure::Interrupted),
-        RunStatus::Failed | RunStatus::Running => return Err(Failure::Said),
+        RunStatus::Failed | RunStatus::Running | RunStatus::Scheduled => return Err(Failure::Said),
     }
     if let Some(file) = &arguments.result {
         let result = json!({
