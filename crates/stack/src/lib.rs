@@ -22,6 +22,7 @@ mod record;
 mod registry_uri;
 mod seal;
 mod stack;
+mod stack_file;
 mod state;
 mod store_uri;
 
@@ -43,5 +44,6 @@ pub use record::{Build, Elsewhere, GraphStep, NewRun, Run, RunId, RunStatus, Ste
 pub use registry_uri::{RegistryUri, UriError};
 pub use seal::SealError;
 pub use stack::{Parts, RegisteredStack, Stack};
+pub use stack_file::{StackFile, StackFileComponent, StackFileConnector};
 pub use state::{NewComponent, NewConnector, RegisteredConnector, Selection, State, StateError, Subject};
 pub use store_uri::{StoreScheme, StoreUri, StoreUriError};

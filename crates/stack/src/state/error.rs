@@ -152,6 +152,18 @@ pub enum StateError {
         /// What there is.
         existing: Vec<Name>,
     },
+    /// A stack that was written by another version.
+    #[error(
+        "the file of the stack has version {found}, this longshore reads version {}; export the stack anew",
+        crate::stack_file::VERSION
+    )]
+    FileVersion {
+        /// The version found.
+        found: u32,
+    },
+    /// A file of a stack names what does not exist, or has the kind of another.
+    #[error("the file of the stack: {0}")]
+    File(String),
     /// No run has that identity.
     #[error("there is no run `{0}`; `longshore run list` shows those there are")]
     UnknownRun(String),
@@ -189,6 +201,8 @@ impl StateError {
                 | Self::WrongConnector { .. }
                 | Self::Lacks { .. }
                 | Self::Misfit { .. }
+                | Self::FileVersion { .. }
+                | Self::File(_)
                 | Self::UnknownRun(_)
                 | Self::AmbiguousRun { .. }
         )

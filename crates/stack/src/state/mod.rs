@@ -3,6 +3,7 @@
 mod components;
 mod connectors;
 mod error;
+mod exchange;
 mod runs;
 mod stacks;
 

@@ -95,34 +95,40 @@ impl State {
     /// Registers a stack. Where no artifact store is named, or no image builder and the orchestrator needs one, it is
     /// that of this machine.
     pub fn register_stack(&self, name: &Name, selection: &Selection) -> Result<RegisteredStack, StateError> {
-        self.transaction(|| {
-            self.check_stack_name(name)?;
-            let orchestrator = selection.orchestrator.as_ref().map_or(BUILT_IN_ORCHESTRATOR, Name::as_str);
-            let parts = Parts {
-                orchestrator: self.component(ComponentKind::Orchestrator, orchestrator)?.name,
-                container_registry: selection.container_registry.clone(),
-                image_builder: selection.image_builder.clone(),
-                artifact_store: match &selection.artifact_store {
-                    Some(name) => name.clone(),
-                    None => self.component(ComponentKind::ArtifactStore, BUILT_IN)?.name,
-                },
-            };
-            let [orchestrator, container_registry, image_builder, artifact_store] =
-                self.compose(name, parts)?;
-            self.execute(
-                "INSERT INTO stack VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?7)",
-                params![
-                    Uuid::now_v7().to_string(),
-                    name.as_str(),
-                    orchestrator,
-                    container_registry,
-                    image_builder,
-                    artifact_store,
-                    Timestamp::now().to_string(),
-                ],
-            )?;
-            self.registered_stack(name.as_str())
-        })
+        self.transaction(|| self.insert_stack(name, selection))
+    }
+
+    /// Writes a new stack; within a transaction.
+    pub(super) fn insert_stack(
+        &self,
+        name: &Name,
+        selection: &Selection,
+    ) -> Result<RegisteredStack, StateError> {
+        self.check_stack_name(name)?;
+        let orchestrator = selection.orchestrator.as_ref().map_or(BUILT_IN_ORCHESTRATOR, Name::as_str);
+        let parts = Parts {
+            orchestrator: self.component(ComponentKind::Orchestrator, orchestrator)?.name,
+            container_registry: selection.container_registry.clone(),
+            image_builder: selection.image_builder.clone(),
+            artifact_store: match &selection.artifact_store {
+                Some(name) => name.clone(),
+                None => self.component(ComponentKind::ArtifactStore, BUILT_IN)?.name,
+            },
+        };
+        let [orchestrator, container_registry, image_builder, artifact_store] = self.compose(name, parts)?;
+        self.execute(
+            "INSERT INTO stack VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?7)",
+            params![
+                Uuid::now_v7().to_string(),
+                name.as_str(),
+                orchestrator,
+                container_registry,
+                image_builder,
+                artifact_store,
+                Timestamp::now().to_string(),
+            ],
+        )?;
+        self.registered_stack(name.as_str())
     }
 
     /// Gives a stack other components.
