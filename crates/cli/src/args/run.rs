@@ -14,14 +14,14 @@ pub(crate) struct RunCommandLine {
     pub(crate) command: Option<RunCommand>,
     /// What is run, otherwise.
     #[command(flatten)]
-    pub(crate) arguments: Option<RunArguments>,
+    pub(crate) arguments: RunArguments,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArguments {
     /// The pipeline specification: a JSON file, or - for standard input
     #[arg(long, value_name = "FILE")]
-    pub(crate) spec: PathBuf,
+    pub(crate) spec: Option<PathBuf>,
     /// The stack to run on [default: the active one]
     #[arg(long, env = "LONGSHORE_STACK", value_name = "NAME")]
     pub(crate) stack: Option<String>,

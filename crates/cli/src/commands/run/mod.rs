@@ -40,9 +40,9 @@ const LARGEST_SPEC: u64 = 64 << 20;
 
 /// `longshore run`
 pub(crate) fn run(context: &Context, line: RunCommandLine) -> Result<(), Failure> {
-    match (line.command, line.arguments) {
+    match (line.command, &line.arguments.spec) {
         (Some(command), _) => record::command(context, command),
-        (None, Some(arguments)) => pipeline(context, &arguments),
+        (None, Some(spec)) => pipeline(context, &line.arguments, spec),
         (None, None) => Err(Failure::Usage(
             "give --spec FILE, or one of: list, describe, graph, logs, cancel, wait; see `longshore run --help`".to_owned(),
         )),
@@ -50,8 +50,8 @@ pub(crate) fn run(context: &Context, line: RunCommandLine) -> Result<(), Failure
 }
 
 /// Runs the pipeline, or says what would be built and run.
-fn pipeline(context: &Context, arguments: &RunArguments) -> Result<(), Failure> {
-    let spec = read_spec(&arguments.spec)?;
+fn pipeline(context: &Context, arguments: &RunArguments, spec: &Path) -> Result<(), Failure> {
+    let spec = read_spec(spec)?;
     let state = context.state()?;
     let stack = match &arguments.stack {
         Some(name) => state.stack(name)?,

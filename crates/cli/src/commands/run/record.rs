@@ -27,6 +27,9 @@ use crate::{
     runtime, services,
 };
 
+/// How much of a run's identity is listed for people.
+const SHORT: usize = 16;
+
 /// Does what a subcommand says.
 pub(super) fn command(context: &Context, command: RunCommand) -> Result<(), Failure> {
     let state = context.state()?;
@@ -72,7 +75,8 @@ fn list(state: &State, number: u32, format: OutputFormat) -> Result<(), Failure>
     for run in runs {
         let took = run.finished.and_then(|finished| finished.duration_since(run.started).try_into().ok());
         table.row([
-            run.id,
+            // Its time and the first of its random digits: enough to name it.
+            run.id.chars().take(SHORT).collect(),
             run.pipeline,
             run.stack,
             run.status.as_str().to_owned(),
