@@ -11,6 +11,7 @@
 
 mod builder;
 mod bytecode;
+mod claim;
 mod code;
 mod container;
 mod debian;
@@ -26,6 +27,7 @@ mod runtime;
 mod sbom;
 pub mod source;
 mod stored;
+mod used;
 mod wheels;
 
 pub use builder::{Builder, BuilderParts, Built, Request, Upgrade};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Engine, OutputFormat, sbom::SbomChoice};
+use super::{Engine, OutputFormat, build::ConfigChoice, sbom::SbomChoice};
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -25,6 +25,13 @@ pub(crate) struct RunArguments {
     /// The stack to run on [default: the active one]
     #[arg(long, env = "LONGSHORE_STACK", value_name = "NAME")]
     pub(crate) stack: Option<String>,
+    /// Where settings come from beside the code
+    #[command(flatten)]
+    pub(crate) config: ConfigChoice,
+    /// Set a field of the settings, whatever code and files say: docker.user=1000, or step.train.docker.user=1000 for one
+    /// step (may be given several times; in $LONGSHORE_SET, one to a line)
+    #[arg(long, env = "LONGSHORE_SET", value_name = "FIELD=VALUE", value_delimiter = '\n')]
+    pub(crate) set: Vec<String>,
     /// What runs the containers
     #[arg(long, env = "LONGSHORE_ENGINE", value_enum, default_value_t)]
     pub(crate) engine: Engine,

@@ -2,19 +2,18 @@
 
 use std::{fs, path::Path};
 
-use longshore_build::{Built, Request, Upgrade};
-use longshore_oci::{Reference, Repository, Tag};
-use longshore_pipeline::{ImagePlan, PipelineSpec, repository_component};
+use longshore_build::{Builder, Built, Request, Upgrade};
+use longshore_oci::Reference;
+use longshore_pipeline::{ImagePlan, PipelineSpec};
 use longshore_stack::{Build, ContainerRegistry, RemoteRegistry, Stack};
 use serde_json::json;
 
 use crate::{
-    args::{OutputFormat, run::RunArguments},
-    commands::{build::now, preflight},
-    context::{Context, URI},
+    args::run::RunArguments,
+    commands::{build::now, images, preflight},
+    context::Context,
     failure::Failure,
-    output::{self, progress::Progress},
-    runtime,
+    output::progress::Progress,
 };
 
 /// Which image each step runs in.
@@ -42,12 +41,9 @@ impl Images {
 /// The images by the names that they would get, nothing built.
 pub(super) fn named(spec: &PipelineSpec, stack: &Stack) -> Result<Images, Failure> {
     let plans = spec.images();
-    let tag = now()?;
-    let images = plans.iter().map(|plan| {
-        let request = request(spec, plan, plans.len(), remote(stack), &tag, Upgrade::No)?;
-        Ok((Reference::tagged(request.repository, request.tag), plan.steps.clone()))
-    });
-    Ok(Images { built: Vec::new(), images: images.collect::<Result<_, Failure>>()? })
+    let requests = images::requests(spec, &plans, remote(stack), &now()?, Upgrade::No)?;
+    let names = requests.into_iter().map(|request| Reference::tagged(request.repository, request.tag));
+    Ok(Images { built: Vec::new(), images: names.zip(plans.into_iter().map(|plan| plan.steps)).collect() })
 }
 
 /// Prints what would be built.
@@ -57,7 +53,8 @@ pub(super) fn plan(
     spec: &PipelineSpec,
     stack: &Stack,
 ) -> Result<(), Failure> {
-    make(context, arguments, spec, stack, None).map(drop)
+    let Prepared { builder, requests, progress, .. } = prepare(context, arguments, spec, stack, None)?;
+    images::foresee(&builder, spec, requests, &progress)
 }
 
 /// Builds and pushes the images, and remembers them. `driver` is a Python package that they need besides what the settings
@@ -69,7 +66,8 @@ pub(super) fn build(
     stack: &Stack,
     driver: Option<&str>,
 ) -> Result<Images, Failure> {
-    let built = make(context, arguments, spec, stack, driver)?;
+    let Prepared { builder, plans, requests, progress } = prepare(context, arguments, spec, stack, driver)?;
+    let built = images::build(&builder, spec, &plans, requests, &progress)?;
     let state = context.state()?;
     for image in &built {
         state.add_build(&Build {
@@ -79,7 +77,7 @@ pub(super) fn build(
             inputs: image.inputs.clone(),
         })?;
     }
-    let steps = spec.images().into_iter().map(|plan| plan.steps);
+    let steps = plans.into_iter().map(|plan| plan.steps);
     let images = built.iter().map(|built| built.image.at(built.digest)).zip(steps).collect();
     Ok(Images { built, images })
 }
@@ -91,13 +89,21 @@ fn remote(stack: &Stack) -> Option<&RemoteRegistry> {
     }
 }
 
-fn make(
+/// What is wanted, checked with the registries that it needs, and what makes it.
+struct Prepared {
+    builder: Builder,
+    plans: Vec<ImagePlan>,
+    requests: Vec<Request>,
+    progress: Progress,
+}
+
+fn prepare(
     context: &Context,
     arguments: &RunArguments,
     spec: &PipelineSpec,
     stack: &Stack,
     driver: Option<&str>,
-) -> Result<Vec<Built>, Failure> {
+) -> Result<Prepared, Failure> {
     let state = context.state()?;
     let remote = remote(stack);
     let registries = context.registries(&state, remote.map(|registry| &registry.name))?;
@@ -107,67 +113,14 @@ fn make(
         .with_uv_beside(&spec.python.executable)
         .with_sbom(arguments.sbom.into());
     let upgrade = if arguments.upgrade { Upgrade::Yes } else { Upgrade::No };
-    let images = spec.images();
-    let tag = now()?;
-    let requests = images.iter().map(|image| {
-        let mut request = request(spec, image, images.len(), remote, &tag, upgrade)?;
+    let plans = spec.images();
+    let mut requests = images::requests(spec, &plans, remote, &now()?, upgrade)?;
+    for request in &mut requests {
         request.drivers.extend(driver.map(str::to_owned));
-        Ok::<_, Failure>(request)
-    });
-    let requests = requests.collect::<Result<Vec<_>, _>>()?;
+    }
     let progress = Progress::new();
     preflight::before(&registries, remote, &requests, &progress)?;
-    let mut built = Vec::new();
-    for request in requests {
-        let name = Reference::tagged(request.repository.clone(), request.tag.clone());
-        progress.heading(&format!("{} → {name}", spec.name));
-        let work = async {
-            if arguments.dry_run {
-                let plan = builder.plan(request, &|event| progress.observe(event)).await?;
-                progress.clear();
-                output::plan::print(&plan, OutputFormat::Table)?;
-                return Ok(None);
-            }
-            Ok(Some(builder.build(request, &|event| progress.observe(event)).await?))
-        };
-        let result = runtime::block_on(work);
-        progress.clear();
-        built.extend(result?);
-    }
-    Ok(built)
-}
-
-fn request(
-    spec: &PipelineSpec,
-    image: &ImagePlan,
-    images: usize,
-    remote: Option<&RemoteRegistry>,
-    tag: &Tag,
-    upgrade: Upgrade,
-) -> Result<Request, Failure> {
-    let default = remote.and_then(|registry| registry.default_repository.clone());
-    let base = default.unwrap_or_else(|| repository_component(&spec.name));
-    let name = match &image.docker.target_repository {
-        Some(repository) => repository.clone(),
-        // Where steps have settings of their own, so has the image's name.
-        None if images > 1 && image.docker != spec.docker => {
-            format!("{base}-{}", repository_component(&image.steps[0]))
-        }
-        None => base,
-    };
-    let repository: Repository = match remote {
-        Some(registry) => registry.uri.repository(&name)?,
-        None => format!("{URI}/{name}").parse()?,
-    };
-    Ok(Request {
-        repository,
-        tag: image.docker.image_tag.as_deref().map_or(Ok(tag.clone()), str::parse)?,
-        source_root: spec.source_root.clone(),
-        settings: image.docker.clone(),
-        drivers: Vec::new(),
-        host_python: Some(spec.python.executable.clone()),
-        upgrade,
-    })
+    Ok(Prepared { builder, plans, requests, progress })
 }
 
 /// Ends a command that builds only.

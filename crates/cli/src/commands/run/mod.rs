@@ -6,7 +6,7 @@ mod record;
 
 use std::{
     collections::BTreeMap,
-    fs,
+    env, fs,
     io::{self, Read, Write},
     path::Path,
     sync::Arc,
@@ -18,7 +18,7 @@ use longshore_orchestrator::{
     ArtifactView, Event, Interrupt, RunPlan, local,
     local_container::{self, Runner, StepImage},
 };
-use longshore_pipeline::PipelineSpec;
+use longshore_pipeline::{Overrides, PipelineSpec};
 use longshore_sandbox::engine::{Engine as ContainerEngine, EngineKind};
 use longshore_stack::{NewRun, Orchestrator, RunId, RunStatus, Stack};
 use longshore_store::{ArchiveFormat, RepositoryPath, StoredManifest};
@@ -32,7 +32,7 @@ use crate::{
     context::Context,
     failure::Failure,
     output::{self, steps::Steps},
-    runtime,
+    project, runtime,
 };
 
 /// A pipeline specification is a few kilobytes; what is larger is something else.
@@ -51,7 +51,11 @@ pub(crate) fn run(context: &Context, line: RunCommandLine) -> Result<(), Failure
 
 /// Runs the pipeline, or says what would be built and run.
 fn pipeline(context: &Context, arguments: &RunArguments, spec: &Path) -> Result<(), Failure> {
-    let spec = read_spec(spec)?;
+    let mut spec = read_spec(spec)?;
+    let file = project::settings(arguments.config.config.as_deref(), &spec.source_root)?;
+    let given = Overrides::parse(&arguments.set, &env::current_dir()?);
+    let given = given.map_err(|error| Failure::Usage(error.to_string()))?;
+    spec.settle(file.as_ref(), &given).map_err(|error| Failure::Usage(error.to_string()))?;
     let state = context.state()?;
     let stack = match &arguments.stack {
         Some(name) => state.stack(name)?,
