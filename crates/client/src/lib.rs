@@ -48,7 +48,7 @@ mod wire;
 pub use blob::BlobPushed;
 pub use client::{Client, Pong};
 pub use config::ClientConfig;
-pub use copy::copy;
+pub use copy::{RemoteBlobs, copy};
 pub use error::{ClientError, Result};
 pub use image::{BlobSource, BlobWriter, CommitError, ImageSink, ImageSource, Verification};
 pub use manifest::{FetchedManifest, Resolved};
