@@ -55,7 +55,7 @@ pub use manifest::{FetchedManifest, Resolved};
 pub use pace::Pace;
 pub use progress::{BlobOutcome, Event, Observer, ignore};
 pub use pull::{PullOutcome, Selection, pull};
-pub use push::{PushOutcome, Pushed, push};
+pub use push::{PushOutcome, Pushed, push, push_manifest};
 pub use quirks::{QUIRKS, Quirk};
 pub use quota::Quota;
 pub use referrers::Referrers;

@@ -8,8 +8,8 @@ use std::{
 
 mod session;
 
-pub use session::{Elsewhere, Found, UsedRow};
 use session::Session;
+pub use session::{Elsewhere, Found, UsedRow};
 
 use longshore_oci::Digest;
 use serde::{Serialize, de::DeserializeOwned};

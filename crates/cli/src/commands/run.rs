@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use longshore_build::{Built, Request, Upgrade};
+use longshore_build::{Built, Request, Reuse, Upgrade};
 use longshore_oci::{MediaType, Reference, Repository, Tag};
 use longshore_orchestrator::{
     ArtifactView, Event, Interrupt, RunPlan, local,
@@ -116,7 +116,11 @@ fn in_containers(
                 output::plan::print(&plan, OutputFormat::Table)?;
                 return Ok(None);
             }
-            Ok(Some(builder.build(request, &|event| progress.observe(event)).await?))
+            let observer = |event| progress.observe(event);
+            let built = builder.build(request, &observer).await?;
+            // It is run here, so all of it must be here.
+            builder.bring_here(&built, &observer).await?;
+            Ok(Some(built))
         };
         let result = runtime::block_on(work);
         progress.clear();
@@ -185,6 +189,7 @@ fn request(
         settings: image.docker.clone(),
         host_python: Some(spec.python.executable.clone()),
         upgrade,
+        reuse: Reuse::Allowed,
     })
 }
 
