@@ -2,7 +2,7 @@
 
 use std::{env, fs::File, io::Read as _, path::PathBuf};
 
-use longshore_build::{Built, Request, Reuse, Upgrade};
+use longshore_build::{Built, Request, Upgrade};
 use longshore_oci::{Reference, Repository, Tag};
 use longshore_pipeline::{DockerSettings, Lazy, Requirements};
 use longshore_stack::{ComponentKind, ContainerRegistry, RemoteRegistry, State};
@@ -93,7 +93,6 @@ fn request(arguments: &BuildArguments) -> Result<Request, Failure> {
         },
         host_python: python_here(),
         upgrade: if arguments.upgrade { Upgrade::Yes } else { Upgrade::No },
-        reuse: Reuse::Allowed,
     })
 }
 

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use longshore_build::{Built, Request, Reuse, Upgrade};
+use longshore_build::{Built, Request, Upgrade};
 use longshore_oci::{MediaType, Reference, Repository, Tag};
 use longshore_orchestrator::{
     ArtifactView, Event, Interrupt, RunPlan, local,
@@ -189,7 +189,6 @@ fn request(
         settings: image.docker.clone(),
         host_python: Some(spec.python.executable.clone()),
         upgrade,
-        reuse: Reuse::Allowed,
     })
 }
 
