@@ -22,7 +22,8 @@ use crate::{
     parent::{Parent, PythonFacts, TAG_SEEN},
     plan::{Content, Plan, PlannedLayer, PlannedParent},
     runtime::{self, RuntimeKey},
-    sbom, shared,
+    sbom,
+    shared::{self, Lacked},
     wheels::{self, Meter, Wheels},
 };
 
@@ -97,7 +98,8 @@ pub(crate) async fn execute(
     builder.describe(described, &plan, parent, surveyed, observer).await;
     builder.table.keep()?;
     if work.is_remote() {
-        shared::publish(&builder.client, &builder.table, repository, digest).await;
+        let lacked = if new_layers > 1 { Lacked::Layers } else { Lacked::Code };
+        shared::publish(&builder.client, &builder.table, repository, digest, lacked).await;
     }
     let image = Reference::tagged(repository.clone(), tag.clone());
     observer(Event::ImageDone(ImageReport {
