@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use crate::{BuildError, claim::Claims, event::Origin};
 
 /// The row of the table that has the layer of some inputs.
-const LAYER: &str = "layer";
+pub(crate) const LAYER: &str = "layer";
 
 /// A layer that exists: everything that an image says of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +103,16 @@ pub(crate) struct Layers {
     /// What is being fetched and made just now, for several images at once.
     pub(crate) claims: Claims,
     format: Format,
+    place: Place,
+}
+
+/// Where a layer must be to count as known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// On this machine.
+    Here,
+    /// Wherever it is: whether the registry has it is asked when the image is put together.
+    Anywhere,
 }
 
 impl Layers {
@@ -114,7 +124,23 @@ impl Layers {
             compiling: Arc::new(Semaphore::new(COMPILED_AT_ONCE)),
             claims: Claims::default(),
             format: Format::Plain,
+            place: Place::Here,
         }
+    }
+
+    /// The same layers, remembered in another table.
+    pub(crate) fn remembered_in(&self, table: Table) -> Self {
+        Self { table, ..self.clone() }
+    }
+
+    /// The same layers, for those that are nobody else's business.
+    pub(crate) fn apart(&self) -> Self {
+        self.remembered_in(self.table.apart())
+    }
+
+    /// The same layers for an image that goes to another registry, which may have those that this machine lacks.
+    pub(crate) fn anywhere(&self) -> Self {
+        Self { place: Place::Anywhere, ..self.clone() }
     }
 
     /// The same layers in another format: looked up and made apart from the others.
@@ -129,14 +155,16 @@ impl Layers {
         Ok(if known { 0 } else { bytes.len() as u64 })
     }
 
-    /// The layer of these inputs, if it was made before and is still stored.
+    /// The layer of these inputs, if it was made before; stored here still, unless it may be [anywhere](Self::anywhere).
     pub(crate) fn known(&self, key: &impl Serialize) -> Result<Option<LayerRecord>, BuildError> {
         let record = match self.format {
             Format::Plain => self.table.get::<LayerRecord>(LAYER, key),
             Format::Estargz => self.table.get(LAYER, &EstargzKey { estargz: ESTARGZ_VERSION, of: key }),
         };
         let Some(record) = record else { return Ok(None) };
-        Ok((self.blobs.size_of(&record.digest)? == Some(record.size)).then_some(record))
+        let is_known =
+            self.place == Place::Anywhere || self.blobs.size_of(&record.digest)? == Some(record.size);
+        Ok(is_known.then_some(record))
     }
 
     /// Makes the layer of these inputs with `write`, on a thread of its own, and remembers it; unless another image has just
@@ -146,7 +174,9 @@ impl Layers {
         F: FnOnce(LayerWriter<BlobWriter>) -> Result<(BlobWriter, LayerSummary), BuildError> + Send + 'static,
     {
         let _claim = self.claims.take(LAYER, &(format!("{:?}", self.format), key)).await;
-        if let Some(record) = self.known(key)? {
+        // One that was known and is made again is neither here nor where the image goes.
+        let here = Self { place: Place::Here, ..self.clone() };
+        if let Some(record) = here.known(key)? {
             return Ok(Made { record, origin: Origin::Reused, took: Duration::ZERO });
         }
         // The semaphore is never closed; if it were, one layer too many would be written at once.

@@ -19,6 +19,15 @@ use crate::{
 /// So many images are built at once: each has interpreters of its own for its bytecode.
 const AT_ONCE: usize = 4;
 
+/// Where an image's layers are needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Needed {
+    /// On this machine, where it is run.
+    Here,
+    /// In its registry only.
+    There,
+}
+
 /// What is wanted of each image of a run.
 pub(crate) fn requests(
     spec: &PipelineSpec,
@@ -92,6 +101,7 @@ pub(crate) fn build(
     spec: &PipelineSpec,
     images: &[ImagePlan],
     requests: Vec<Request>,
+    needed: Needed,
     progress: &Progress,
 ) -> Result<Vec<Built>, Failure> {
     let names: Vec<String> = images.iter().map(name).collect();
@@ -104,7 +114,11 @@ pub(crate) fn build(
     }
     let several = views.len() > 1;
     let builds = requests.into_iter().zip(&views).map(|(request, view)| async move {
-        let built = builder.build(request, &|event| view.observe(event)).await;
+        let observer = |event| view.observe(event);
+        let built = match (builder.build(request, &observer).await, needed) {
+            (Ok(built), Needed::Here) => builder.bring_here(&built, &observer).await.map(|()| built),
+            (built, _) => built,
+        };
         if built.is_err() && several {
             view.line("failed", "");
         }

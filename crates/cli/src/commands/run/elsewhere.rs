@@ -20,7 +20,7 @@ use longshore_stack::{
 };
 use serde_json::json;
 
-use super::images::{self, Images};
+use super::images::{self, Images, Needed};
 use crate::{
     args::{OutputFormat, run::RunArguments},
     context::Context,
@@ -58,7 +58,7 @@ pub(super) fn run(
     let images = if arguments.dry_run {
         images::named(spec, stack)?
     } else {
-        images::build(context, arguments, spec, stack, store.uri.scheme().driver())?
+        images::build(context, arguments, spec, stack, store.uri.scheme().driver(), Needed::There)?
     };
     if arguments.build_only {
         return images::finish(arguments, spec, &images);

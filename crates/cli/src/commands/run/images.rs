@@ -16,6 +16,8 @@ use crate::{
     output::progress::Progress,
 };
 
+pub(super) use crate::commands::images::Needed;
+
 /// Which image each step runs in.
 #[derive(Debug)]
 pub(super) struct Images {
@@ -65,9 +67,10 @@ pub(super) fn build(
     spec: &PipelineSpec,
     stack: &Stack,
     driver: Option<&str>,
+    needed: Needed,
 ) -> Result<Images, Failure> {
     let Prepared { builder, plans, requests, progress } = prepare(context, arguments, spec, stack, driver)?;
-    let built = images::build(&builder, spec, &plans, requests, &progress)?;
+    let built = images::build(&builder, spec, &plans, requests, needed, &progress)?;
     let state = context.state()?;
     for image in &built {
         state.add_build(&Build {

@@ -24,6 +24,7 @@ use longshore_stack::{NewRun, Orchestrator, RunId, RunStatus, Stack};
 use longshore_store::{ArchiveFormat, RepositoryPath, StoredManifest};
 use serde_json::json;
 
+use self::images::Needed;
 use crate::{
     args::{
         Engine,
@@ -130,7 +131,7 @@ fn in_containers(
         images::plan(context, arguments, spec, stack)?;
         return Ok(output::line(output::graph::text(&elsewhere::graph(spec)).trim_end())?);
     }
-    let images = images::build(context, arguments, spec, stack, None)?;
+    let images = images::build(context, arguments, spec, stack, None, Needed::Here)?;
     if arguments.build_only {
         return images::finish(arguments, spec, &images);
     }
