@@ -28,7 +28,8 @@ pub(crate) fn write(upper: &Path, out: fs::File) -> Result<(), Failure> {
     let out = io::BufWriter::with_capacity(256 << 10, out);
     let mut walk = Walk { upper, writer: LayerWriter::with_level(out, Level::Fast), links: HashMap::new() };
     walk.directory(None).at(Stage::Changes, "the changed files")?;
-    let (mut out, _) = walk.writer.finish().map_err(io::Error::other).at(Stage::Changes, "the changed files")?;
+    let (mut out, _) =
+        walk.writer.finish().map_err(io::Error::other).at(Stage::Changes, "the changed files")?;
     io::Write::flush(&mut out).at(Stage::Changes, "the changed files")
 }
 

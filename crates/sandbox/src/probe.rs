@@ -117,7 +117,7 @@ impl Obstacle {
 
 impl Privilege {
     /// What the caller would use; that it works is another question.
-    pub(crate) fn of_caller() -> Self {
+    pub fn of_caller() -> Self {
         let needed = CapabilitySet::SYS_ADMIN
             | CapabilitySet::CHOWN
             | CapabilitySet::DAC_OVERRIDE
