@@ -167,11 +167,13 @@ impl Builder {
         let table = self.table.clone();
         let scan = tokio::task::spawn_blocking(move || SourceTree::scan(&root, &allow, Some(&table)));
         let parent = self.plan_parent(&request, arch, observer).await?;
+        let (parent, apt) = self.plan_apt(parent, &request, arch, observer).await?;
         let python = parent.python().clone();
         let target = longshore_python::target::Target { python: python.version, arch, glibc: python.glibc };
         let lock = lock::resolve(&self.table, &self.uv, &request, target, observer).await?;
         let code = scan.await.map_err(|_| BuildError::Lost("reading the code"))??;
-        let layers = self.plan_layers(&request, &python, &lock, &code)?;
+        let mut layers = self.plan_layers(&request, &python, &lock, &code)?;
+        layers.splice(0..0, apt);
         Ok(Plan { request, parent, lock, code, layers })
     }
 
@@ -181,11 +183,7 @@ impl Builder {
         arch: Arch,
         observer: Observer<'_>,
     ) -> Result<PlannedParent, BuildError> {
-        let packages = request.settings.apt_packages.clone().unwrap_or_default();
         if let Some(name) = &request.settings.parent_image {
-            if !packages.is_empty() {
-                return Err(BuildError::AptOnParent(name.clone()));
-            }
             let image: Reference = name.parse()?;
             if !self.is_embedded(&image.repository) {
                 let parent = self.parent_elsewhere(image, arch, observer).await?;
@@ -202,9 +200,7 @@ impl Builder {
             let parent = tokio::task::spawn_blocking(find).await;
             return Ok(PlannedParent::Ready(Box::new(parent.map_err(|_| BuildError::Lost("the parent"))??)));
         }
-        let debian = self
-            .plan_debian(&packages, format_of(&request.settings), arch, request.upgrade, observer)
-            .await?;
+        let debian = self.plan_debian(format_of(&request.settings), arch, request.upgrade, observer).await?;
         Ok(match self.made_debian(&debian)? {
             Some(parent) => PlannedParent::Ready(Box::new(parent)),
             None => PlannedParent::Debian(Box::new(debian)),
@@ -279,10 +275,20 @@ impl Builder {
             let work = &work;
             async move { Ok::<_, BuildError>((position, work.layer(&work.plan.layers[position]).await?)) }
         });
-        let survey = async { self.survey(&plan.request.repository, work.parent().await?).await };
-        let (_, mut made, surveyed) = futures::try_join!(work.parent(), try_join_all(layers), survey)?;
+        // With Debian packages on the parent, dpkg's status in their layer says what is installed.
+        let with_apt = plan.apt().is_some();
+        let survey = async {
+            if with_apt {
+                return Ok(None);
+            }
+            self.survey(&plan.request.repository, work.parent().await?).await
+        };
+        let (_, mut made, mut surveyed) = futures::try_join!(work.parent(), try_join_all(layers), survey)?;
         made.sort_by_key(|(position, _)| *position);
         let parent = work.parent().await?;
+        if let Some((_, apt)) = made.first().filter(|_| with_apt) {
+            surveyed = self.survey(&plan.request.repository, &parent.with_layer(&apt.record)).await?;
+        }
         let layers: Vec<ImageLayer> = made
             .iter()
             .map(|(position, made)| ImageLayer {
@@ -410,6 +416,9 @@ impl Work<'_> {
         let layers = self.builder.layers.in_format(format_of(&self.plan.request.settings));
         let python = self.plan.parent.python().clone();
         match content {
+            Content::Apt(layer) => {
+                self.builder.make_apt(layer, &layers, self.parent().await?, self.observer).await
+            }
             Content::Wheels(layer) => {
                 let mut open = self.open(layer, &python).await?;
                 layers.make(&layer.key, Lane::Splice, move |out| Ok(open()?.write(out)?)).await
@@ -464,6 +473,7 @@ fn known(
     code: &SourceTree,
 ) -> Result<Option<crate::LayerRecord>, BuildError> {
     match content {
+        Content::Apt(layer) => layers.known(&layer.key()),
         Content::Wheels(layer) => layers.known(&layer.key),
         Content::Bytecode(layer) => layers.known(&layer.bytecode_key),
         Content::Venv => layers.known(&RuntimeKey::venv(python)),
@@ -486,6 +496,7 @@ fn title(content: &Content, lock: &Lock, code: &SourceTree) -> LayerTitle {
         }
     };
     let (title, verb) = match content {
+        Content::Apt(layer) => return layer.title(),
         Content::Wheels(layer) => (of_wheels(layer), "spliced"),
         Content::Bytecode(layer) => (format!("bytecode of {}", of_wheels(layer)), "compiled"),
         Content::Venv => ("virtual environment".to_owned(), "packed"),
