@@ -16,7 +16,7 @@ use longshore_debian::{
 };
 use longshore_fetch::Fetcher;
 use longshore_layer::{LayerSummary, LayerWriter, read::Compression};
-use longshore_oci::{Arch, Digest, ImageConfig, Manifest};
+use longshore_oci::{Arch, Digest, ImageConfig, Manifest, Repository};
 use longshore_sandbox::{Access, Container, Privilege, Process, Sandbox, Streams};
 use longshore_store::BlobWriter;
 use serde::{Deserialize, Serialize};
@@ -24,13 +24,13 @@ use serde::{Deserialize, Serialize};
 use crate::{
     BuildError, Builder, Event, LayerRecord, Observer, Request, Upgrade,
     event::{AptReport, LayerTitle},
-    layer::{Lane, Layers, Made, format_of},
+    layer::{Lane, Layers, Made},
     parent::Parent,
     plan::{Content, PlannedLayer, PlannedParent},
 };
 
 /// The row of the table that has what is added to a parent.
-const PLAN: &str = "apt-plan";
+pub(crate) const PLAN: &str = "apt-plan";
 /// For how long a suite's release file is current without asking: Debian's archive is updated every six hours.
 const FRESHNESS: Duration = Duration::from_hours(4);
 /// Where the packages are in the sandbox.
@@ -39,6 +39,9 @@ const DEBS: &str = "/run/longshore";
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// So many lines of what a program said are told if it fails.
 const LINES_TOLD: usize = 20;
+/// What an ordinary user can do about files that are to belong to somebody else.
+const OWNERS: &str = "\nSome of the packages give files to other users than root, which needs a range of user identifiers: have the \
+administrator install `uidmap` and give you one (`usermod --add-subuids 100000-165535 --add-subgids 100000-165535`), or build as root";
 
 /// Installs `/run/longshore/*.deb`, in this order, with no network and no questions.
 const APT_GET: &str = "\
@@ -155,16 +158,14 @@ impl Builder {
             PlannedParent::Ready(parent) => parent,
             PlannedParent::Debian(debian) => Box::new(self.make_debian(&debian, observer).await?),
         };
-        let planned = self.addition(&parent, packages, arch, request.upgrade, observer).await;
-        let layer = planned.map_err(|error| error.of_parent(&parent.name))?;
+        let (parent, layer) = self.addition(parent, request, arch, observer).await?;
         if layer.addition.packages.is_empty() {
             return Ok((PlannedParent::Ready(parent), None));
         }
         observer(Event::AptPlanned(layer.report()));
-        let layers = self.layers.in_format(format_of(&request.settings));
         let planned = PlannedLayer {
             title: layer.title(),
-            known: layers.known(&layer.key())?,
+            known: self.layers_of(request).known(&layer.key())?,
             content: Content::Apt(layer),
         };
         Ok((PlannedParent::Ready(parent), Some(planned)))
@@ -172,12 +173,12 @@ impl Builder {
 
     async fn addition(
         &self,
-        parent: &Parent,
-        packages: &[String],
+        parent: Box<Parent>,
+        request: &Request,
         arch: Arch,
-        upgrade: Upgrade,
         observer: Observer<'_>,
-    ) -> Result<AptLayer, BuildError> {
+    ) -> Result<(Box<Parent>, AptLayer), BuildError> {
+        let packages = request.settings.apt_packages.as_deref().unwrap_or_default();
         let machine = Sources::from_system().ok();
         let digest = Digest::of(serde_json::to_vec(&machine).map_err(|error| BuildError::Io {
             doing: "reading apt's configuration".to_owned(),
@@ -185,35 +186,51 @@ impl Builder {
         })?);
         let below = content_of(&parent.config);
         let key = PlanKey { layout: addition::LAYOUT_VERSION, arch, below, packages, machine: digest };
-        let known = self.table.get::<PlanRow>(PLAN, &key).filter(|_| upgrade == Upgrade::No);
-        let PlanRow { addition, way } = match known {
-            Some(row) => row,
-            None => {
-                observer(Event::AptStarted);
-                let system = Arc::new(self.system_of(&parent.manifest).await?);
-                let request = addition::Request {
-                    system: &system,
-                    arch,
-                    packages,
-                    machine: machine.as_ref(),
-                    now: Timestamp::now(),
-                    freshness: FRESHNESS,
-                };
-                let fetcher = fetcher(machine.as_ref());
-                let planned =
-                    addition::plan(&request, &fetcher, &self.downloads, &self.table, &|_| {}).await?;
-                // What scripts there are, only the packages themselves say.
-                self.fetch_addition(&planned, &fetcher, observer).await?;
-                let (debs, addition) = (self.downloads.clone(), planned.clone());
-                let choose = move || addition::choose_way(&system, &addition, &debs, &|_| {});
-                let way = tokio::task::spawn_blocking(choose).await;
-                let row =
-                    PlanRow { addition: planned, way: way.map_err(|_| BuildError::Lost("the packages"))?? };
-                self.table.put(PLAN, &key, &row)?;
-                row
-            }
+        let known = self.table.get::<PlanRow>(PLAN, &key).filter(|_| request.upgrade == Upgrade::No);
+        if let Some(PlanRow { addition, way }) = known {
+            return Ok((parent, AptLayer { addition: Arc::new(addition), way: Arc::new(way), below }));
+        }
+        observer(Event::AptStarted);
+        let parent = self.whole(parent, &request.repository, observer).await?;
+        let look = async {
+            let system = Arc::new(self.system_of(&parent.manifest).await?);
+            let wanted = addition::Request {
+                system: &system,
+                arch,
+                packages,
+                machine: machine.as_ref(),
+                now: Timestamp::now(),
+                freshness: FRESHNESS,
+            };
+            let fetcher = fetcher(machine.as_ref());
+            let planned = addition::plan(&wanted, &fetcher, &self.downloads, &self.table, &|_| {}).await?;
+            // What scripts there are, only the packages themselves say.
+            self.fetch_addition(&planned, &fetcher, observer).await?;
+            let (debs, addition) = (self.downloads.clone(), planned.clone());
+            let choose = move || addition::choose_way(&system, &addition, &debs, &|_| {});
+            let way =
+                tokio::task::spawn_blocking(choose).await.map_err(|_| BuildError::Lost("the packages"))??;
+            Ok::<_, BuildError>(PlanRow { addition: planned, way })
         };
-        Ok(AptLayer { addition: Arc::new(addition), way: Arc::new(way), below })
+        let row = look.await.map_err(|error| error.of_parent(&parent.name))?;
+        self.table.put(PLAN, &key, &row)?;
+        let PlanRow { addition, way } = row;
+        Ok((parent, AptLayer { addition: Arc::new(addition), way: Arc::new(way), below }))
+    }
+
+    /// A parent whose layers are on this machine: pulled, or made again if it is one of ours and they are lost.
+    async fn whole(
+        &self,
+        parent: Box<Parent>,
+        destination: &Repository,
+        observer: Observer<'_>,
+    ) -> Result<Box<Parent>, BuildError> {
+        let pulled = self.pull(&parent.manifest, &parent.sources(destination), observer).await;
+        match (pulled, &parent.debian) {
+            (Ok(()), _) => Ok(parent),
+            (Err(_), Some(debian)) => Ok(Box::new(self.make_debian(debian, observer).await?)),
+            (Err(error), None) => Err(error),
+        }
     }
 
     async fn fetch_addition(
@@ -316,6 +333,10 @@ impl Builder {
             Access::ReadOnly,
         );
         let sandbox = Sandbox { layers, scratch: scratch.to_owned(), container };
+        let owners = match Privilege::of_caller() {
+            Privilege::Root => Owners::Kept,
+            Privilege::UserNamespace | Privilege::None => Owners::Lost,
+        };
         let mut changes = tempfile::tempfile_in(scratch).map_err(io("making a file in"))?;
         // Files get the kernel's time, which may be a tick behind.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
@@ -324,13 +345,11 @@ impl Builder {
         let output = sandbox.spawn_recorded(Streams::captured(), recorded.into())?.output()?;
         if !output.exit.success() {
             let said = [output.stdout, output.stderr].concat();
-            return Err(BuildError::AptInstall { tool, exit: output.exit, said: last_lines(&said) });
+            let said = last_lines(&said);
+            let hint = if owners == Owners::Lost && said.contains("Invalid argument") { OWNERS } else { "" };
+            return Err(BuildError::AptInstall { tool, exit: output.exit, said, hint });
         }
         changes.rewind().map_err(io("reading a file in"))?;
-        let owners = match Privilege::of_caller() {
-            Privilege::Root => Owners::Kept,
-            Privilege::UserNamespace | Privilege::None => Owners::Lost,
-        };
         let placed = ["usr/sbin/policy-rc.d", "usr/bin/policy-rc.d"];
         Ok(addition::write_recorded(BufReader::new(changes), system, owners, started, &placed, out)?)
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use longshore_debian::addition::Way;
-use longshore_oci::Reference;
+use longshore_oci::{Digest, Reference};
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -11,6 +11,15 @@ use longshore_oci::Reference;
 pub enum Event {
     /// The parent's packages are being looked up.
     ParentStarted,
+    /// The tag of the parent stands for another image than in the last build.
+    ParentMoved {
+        /// The parent, by tag.
+        image: String,
+        /// What it stood for.
+        from: Digest,
+        /// What it stands for now.
+        to: Digest,
+    },
     /// The parent is in the registry.
     ParentDone(ParentReport),
     /// What `apt_packages` add to the parent is being found out.

@@ -135,7 +135,7 @@ async fn plan_from(
 ) -> Result<ParentPlan, Error> {
     let seen: Vec<(String, Digest, &[String])> =
         suites.iter().map(|it| (it.archive.title(), it.digest, it.archive.components.as_slice())).collect();
-    let key = serde_json::json!([LAYOUT_VERSION, request.arch, request.roots, request.packages, seen]);
+    let key = serde_json::json!([LAYOUT_VERSION, request.arch, request.roots, seen]);
     if let Some(plan) = table.get::<ParentPlan>(TABLE, &key) {
         return Ok(plan);
     }
@@ -212,14 +212,11 @@ fn choose(
     owners: &[usize],
 ) -> Result<ParentPlan, Error> {
     let universe = Universe::new(indexes, request.arch);
-    let own = resolve(&universe, &request.roots)?;
-    let all: Vec<String> = request.roots.iter().chain(&request.packages).cloned().collect();
-    let chosen = if request.packages.is_empty() { own.clone() } else { resolve(&universe, &all)? };
     let mut packages = Vec::new();
-    for candidate in &chosen {
-        let further = !own.iter().any(|it| it.package.name == candidate.package.name);
+    for candidate in resolve(&universe, &request.roots)? {
         let Some(index) = candidate.index else { continue };
-        packages.push(lock(candidate, owners[index], further)?);
+        let group = group(candidate.package.name, candidate.package.architecture());
+        packages.push(lock(&candidate, owners[index], group)?);
     }
     let first = &suites[0].release;
     Ok(ParentPlan {
@@ -253,7 +250,7 @@ pub(crate) fn locked_suite(suite: &Suite) -> LockedSuite {
 }
 
 /// What is written down of a package.
-pub(crate) fn lock(candidate: &Candidate<'_>, suite: usize, further: bool) -> Result<LockedPackage, Error> {
+pub(crate) fn lock(candidate: &Candidate<'_>, suite: usize, group: Group) -> Result<LockedPackage, Error> {
     let package = &candidate.package;
     let wrong = |why: &str| Error::Package { package: package.name.to_owned(), why: why.to_owned() };
     let path = package.field("Filename").ok_or_else(|| wrong("it has no Filename"))?;
@@ -273,7 +270,7 @@ pub(crate) fn lock(candidate: &Candidate<'_>, suite: usize, further: bool) -> Re
         path: path.to_owned(),
         sha256: package.sha256().ok_or_else(|| wrong("it has no SHA256"))?,
         size: package.size().ok_or_else(|| wrong("it has no Size"))?,
-        group: if further { Group::Packages } else { group(package.name, package.architecture()) },
+        group,
     })
 }
 

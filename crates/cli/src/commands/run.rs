@@ -116,7 +116,11 @@ fn in_containers(
                 output::plan::print(&plan, OutputFormat::Table)?;
                 return Ok(None);
             }
-            Ok(Some(builder.build(request, &|event| progress.observe(event)).await?))
+            let observer = |event| progress.observe(event);
+            let built = builder.build(request, &observer).await?;
+            // It is run here, so all of it must be here.
+            builder.bring_here(&built, &observer).await?;
+            Ok(Some(built))
         };
         let result = runtime::block_on(work);
         progress.clear();

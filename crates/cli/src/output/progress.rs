@@ -56,6 +56,9 @@ impl Progress {
     pub(crate) fn observe(&self, event: Event) {
         match event {
             Event::ParentStarted => self.wait("looking up Debian packages for the parent image"),
+            Event::ParentMoved { image, from, to } => {
+                self.line("parent", &format!("{image} moved from {from} to {to}"));
+            }
             Event::ParentDone(parent) => self.parent(&parent),
             Event::AptStarted => self.wait("choosing Debian packages"),
             Event::AptPlanned(apt) => self.apt(&apt),

@@ -232,7 +232,8 @@ fn does_nothing(line: &str) -> bool {
     let helper = || {
         let (kind, rest) = line.strip_prefix("dpkg-maintscript-helper ")?.split_once(' ')?;
         let known = matches!(kind, "rm_conffile" | "mv_conffile" | "symlink_to_dir" | "dir_to_symlink");
-        Some(known && plain(rest.strip_suffix("-- \"$@\"")?))
+        // Versions are written with `\~`, which is `~`.
+        Some(known && plain(&rest.strip_suffix("-- \"$@\"")?.replace("\\~", "~")))
     };
     let label = || {
         let names = line.trim_end_matches(";;").trim_end().strip_suffix(')')?;
@@ -282,7 +283,7 @@ mod tests {
     fn skeletons_and_helpers_do_nothing() {
         assert_eq!(line_that_counts(SKELETON), None);
         let helper = "#!/bin/sh\nset -e\n# Automatically added by dh_installdeb/13.11.4\n\
-            dpkg-maintscript-helper rm_conffile /etc/bash_completion.d/git 1:1.8.0-1~ -- \"$@\"\n# End automatically added section\n";
+            dpkg-maintscript-helper rm_conffile /etc/bash_completion.d/git 1:1.8.0-1\\~ -- \"$@\"\n# End automatically added section\n";
         assert_eq!(line_that_counts(helper), None);
     }
 

@@ -35,7 +35,7 @@ pub use recorded::{Owners, write_recorded};
 pub use system::System;
 
 use crate::{
-    Distribution, Error, Event, LockedPackage, LockedSuite, ParentRequest, Progress, Sources,
+    Distribution, Error, Event, Group, LockedPackage, LockedSuite, ParentRequest, Progress, Sources,
     index::{Candidate, Universe},
     planner,
     relation::groups,
@@ -166,7 +166,6 @@ pub async fn plan(
     let parent = ParentRequest {
         arch: request.arch,
         roots: Vec::new(),
-        packages: Vec::new(),
         sources: archives.sources.clone(),
         now: request.now,
         freshness: request.freshness,
@@ -191,7 +190,7 @@ pub async fn plan(
             if old.has(candidate.package.name) {
                 upgraded.push(candidate.package.name.to_owned());
             }
-            chosen.push(planner::lock(candidate, owners[index], true)?);
+            chosen.push(planner::lock(candidate, owners[index], Group::Packages)?);
         }
         Ok::<_, Error>((chosen, upgraded, rounds(&candidates, arch)))
     };
