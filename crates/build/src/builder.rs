@@ -169,7 +169,8 @@ impl Builder {
     }
 
     /// Finds out what an image consists of, and what of it exists. Nothing but manifests and configurations is moved, and
-    /// what only the layers of a parent would say is presumed.
+    /// what only the layers of a parent would say is presumed; except for `apt_packages`, which depend on what the parent has:
+    /// a parent that nobody has looked into for them is pulled or made, and they are fetched.
     pub async fn plan(&self, request: Request, observer: Observer<'_>) -> Result<Plan, BuildError> {
         self.for_request(&request).planned(request, Reading::Manifests, observer).await
     }
@@ -186,11 +187,13 @@ impl Builder {
         let table = self.table.clone();
         let scan = tokio::task::spawn_blocking(move || SourceTree::scan(&root, &allow, Some(&table)));
         let parent = self.plan_parent(&request, arch, reading, observer).await?;
+        let (parent, apt) = self.plan_apt(parent, &request, arch, observer).await?;
         let python = parent.python().clone();
         let target = longshore_python::target::Target { python: python.version, arch, glibc: python.glibc };
         let lock = lock::resolve(&self.table, &self.uv, &request, target, observer).await?;
         let code = scan.await.map_err(|_| BuildError::Lost("reading the code"))??;
-        let layers = self.plan_layers(&request, &python, &lock, &code)?;
+        let mut layers = self.plan_layers(&request, &python, &lock, &code)?;
+        layers.splice(0..0, apt);
         Ok(Plan { request, parent, lock, code, layers })
     }
 
@@ -201,11 +204,7 @@ impl Builder {
         reading: Reading,
         observer: Observer<'_>,
     ) -> Result<PlannedParent, BuildError> {
-        let packages = request.settings.apt_packages.clone().unwrap_or_default();
         if let Some(name) = &request.settings.parent_image {
-            if !packages.is_empty() {
-                return Err(BuildError::AptOnParent(name.clone()));
-            }
             let image: Reference = name.parse()?;
             if !self.is_embedded(&image.repository) {
                 let parent = self.parent_elsewhere(image, arch, reading, observer).await?;
@@ -225,9 +224,7 @@ impl Builder {
             let parent = self.examine(found, arch, reading, observer).await?;
             return Ok(PlannedParent::Ready(Box::new(parent)));
         }
-        let debian = self
-            .plan_debian(&packages, format_of(&request.settings), arch, request.upgrade, observer)
-            .await?;
+        let debian = self.plan_debian(format_of(&request.settings), arch, request.upgrade, observer).await?;
         Ok(match self.made_debian(&debian, &request.repository)? {
             Some(parent) => PlannedParent::Ready(Box::new(parent)),
             None => PlannedParent::Debian(Box::new(debian)),
@@ -291,6 +288,7 @@ fn known(
     code: &SourceTree,
 ) -> Result<Option<crate::LayerRecord>, BuildError> {
     match content {
+        Content::Apt(layer) => layers.known(&layer.key()),
         Content::Wheels(layer) => layers.known(&layer.key),
         Content::Bytecode(layer) => layers.known(&layer.bytecode_key),
         Content::Venv => layers.known(&RuntimeKey::venv(python)),
@@ -313,6 +311,7 @@ fn title(content: &Content, lock: &Lock, code: &SourceTree) -> LayerTitle {
         }
     };
     let (title, verb) = match content {
+        Content::Apt(layer) => return layer.title(),
         Content::Wheels(layer) => (of_wheels(layer), "spliced"),
         Content::Bytecode(layer) => (format!("bytecode of {}", of_wheels(layer)), "compiled"),
         Content::Venv => ("virtual environment".to_owned(), "packed"),

@@ -55,10 +55,9 @@ impl DebianParent {
 /// What the plan of a parent depends on, while nobody asks for updates. The sources are in it by digest: the URL of a
 /// mirror can have a password.
 #[derive(Serialize)]
-struct PlanKey<'a> {
+struct PlanKey {
     layout: u32,
     arch: Arch,
-    packages: &'a [String],
     sources: Digest,
 }
 
@@ -87,7 +86,6 @@ impl Builder {
     /// Plans a Debian parent: the plan that it had before, unless an upgrade is asked for.
     pub(crate) async fn plan_debian(
         &self,
-        packages: &[String],
         format: Format,
         arch: Arch,
         upgrade: Upgrade,
@@ -98,14 +96,13 @@ impl Builder {
             doing: "reading apt's configuration".to_owned(),
             source: error.into(),
         })?);
-        let key = PlanKey { layout: LAYOUT_VERSION, arch, packages, sources: digest };
+        let key = PlanKey { layout: LAYOUT_VERSION, arch, sources: digest };
         let plan = match self.table.get::<ParentPlan>(PLAN, &key) {
             Some(plan) if upgrade == Upgrade::No => plan,
             _ => {
                 observer(Event::ParentStarted);
                 let fetcher = Fetcher::new(sources.network.fetch_config());
-                let mut request = ParentRequest::python(arch, sources);
-                request.packages = packages.to_vec();
+                let request = ParentRequest::python(arch, sources);
                 let plan =
                     longshore_debian::plan(&request, &fetcher, &self.downloads, &self.table, &|_| {}).await?;
                 self.table.put(PLAN, &key, &plan)?;

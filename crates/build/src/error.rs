@@ -2,7 +2,9 @@
 
 use std::io;
 
-use longshore_oci::{ManifestError, Reference, ReferenceError};
+use longshore_debian::addition::Tool;
+use longshore_oci::{Arch, ManifestError, Reference, ReferenceError};
+use longshore_sandbox::Exit;
 
 use crate::source::SourceError;
 
@@ -76,12 +78,37 @@ pub enum BuildError {
         /// What it lacks.
         missing: String,
     },
-    /// Debian packages on a parent that was not made from Debian packages.
+    /// Debian packages cannot be added to a parent.
+    #[error("apt_packages cannot be added to parent image {image}: {source}")]
+    Apt {
+        /// The parent.
+        image: String,
+        /// Why.
+        source: longshore_debian::Error,
+    },
+    /// The parent's own program did not install them.
+    #[error("{tool} could not install the apt_packages ({exit}):\n{said}{hint}")]
+    AptInstall {
+        /// The program.
+        tool: Tool,
+        /// How it ended.
+        exit: Exit,
+        /// The end of what it said.
+        said: String,
+        /// What to do, if that is known.
+        hint: &'static str,
+    },
+    /// The packages' scripts cannot be run on this machine.
     #[error(
-        "apt_packages can be added to the parent that longshore makes from Debian packages, not to {0}; \
-         leave parent_image or apt_packages out"
+        "some of the apt_packages need {tool} to be run in the parent, which is for {arch}; this machine is not: build on one that \
+         is, or leave those packages out"
     )]
-    AptOnParent(String),
+    AptArch {
+        /// The parent's architecture.
+        arch: Arch,
+        /// The program.
+        tool: Tool,
+    },
     /// `skip_build` without an image to use.
     #[error("skip_build uses parent_image as it is, and there is none: name the image there")]
     NothingToUse,
@@ -112,5 +139,15 @@ pub enum BuildError {
 impl From<longshore_client::ClientError> for BuildError {
     fn from(error: longshore_client::ClientError) -> Self {
         Self::Client(Box::new(error))
+    }
+}
+
+impl BuildError {
+    /// Names the parent, if Debian packages cannot be added to it.
+    pub(crate) fn of_parent(self, image: &str) -> Self {
+        match self {
+            Self::Debian(source) => Self::Apt { image: image.to_owned(), source },
+            other => other,
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use longshore_debian::addition::Way;
 use longshore_oci::{Digest, Reference};
 
 /// Something that happened.
@@ -21,6 +22,10 @@ pub enum Event {
     },
     /// The parent is in the registry.
     ParentDone(ParentReport),
+    /// What `apt_packages` add to the parent is being found out.
+    AptStarted,
+    /// What they add is known, and how.
+    AptPlanned(AptReport),
     /// The requirements are being resolved.
     LockStarted,
     /// The requirements are resolved.
@@ -103,6 +108,19 @@ pub struct ParentReport {
     pub took: Duration,
     /// Debian packages that bring an installation script whose work was not done: no script is run.
     pub scripts_not_run: Vec<String>,
+}
+
+/// What `apt_packages` add to a parent.
+#[derive(Clone, Debug)]
+pub struct AptReport {
+    /// The packages that it lacks: name and version.
+    pub packages: Vec<String>,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Those of them, by name, that it has in an older version.
+    pub upgraded: Vec<String>,
+    /// How they are installed, and if not natively, why.
+    pub way: Way,
 }
 
 /// What became of a layer.

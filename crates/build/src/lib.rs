@@ -9,6 +9,7 @@
 //! at once: downloads, splicing, bytecode and the parent overlap.
 #![forbid(unsafe_code)]
 
+mod apt;
 mod builder;
 mod bytecode;
 mod claim;
@@ -37,8 +38,9 @@ mod work;
 pub use builder::{Builder, BuilderParts, Built, Request, Upgrade};
 pub use container::Images;
 pub use error::BuildError;
-pub use event::{Event, ImageReport, LayerReport, LayerTitle, Observer, Origin, ParentReport};
+pub use event::{AptReport, Event, ImageReport, LayerReport, LayerTitle, Observer, Origin, ParentReport};
 pub use layer::LayerRecord;
+pub use longshore_debian::addition::Way as AptWay;
 pub use parent::read as read_image;
 pub use plan::{Plan, PlannedLayer, PlannedParent};
 pub use sbom::Sbom;

@@ -4,7 +4,8 @@ use longshore_oci::Digest;
 use longshore_python::{lock::Lock, plan::WheelLayer};
 
 use crate::{
-    Request,
+    AptReport, Request,
+    apt::AptLayer,
     debian::DebianParent,
     event::LayerTitle,
     layer::LayerRecord,
@@ -24,6 +25,16 @@ pub struct Plan {
     pub code: SourceTree,
     /// The layers above the parent, lowest first.
     pub layers: Vec<PlannedLayer>,
+}
+
+impl Plan {
+    /// What `apt_packages` add to the parent, and how.
+    pub fn apt(&self) -> Option<AptReport> {
+        self.layers.iter().find_map(|layer| match &layer.content {
+            Content::Apt(layer) => Some(layer.report()),
+            _ => None,
+        })
+    }
 }
 
 /// The parent of an image before it is made.
@@ -73,6 +84,8 @@ pub struct PlannedLayer {
 /// What a layer holds, and so what it is made from.
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
+    /// Debian packages.
+    Apt(AptLayer),
     /// Wheels, installed.
     Wheels(WheelLayer),
     /// The bytecode of the same wheels.
@@ -103,6 +116,7 @@ impl PlannedLayer {
             // Compiling costs some fifty times what splicing does, but it needs the wheels too, and its order among
             // its own kind is all that counts.
             Content::Bytecode(layer) => layer.weight() / 2,
+            Content::Apt(layer) => layer.weight(),
             _ => 0,
         }
     }

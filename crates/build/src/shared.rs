@@ -46,12 +46,13 @@ const MOST_BUILDS: usize = 64;
 const VERSION: u32 = 1;
 
 /// The kinds of rows that are shared: none of them depends on the machine.
-const SHARED: [&str; 9] = [
+const SHARED: [&str; 10] = [
     LAYER,
     crate::lock::LOCK,
     crate::lock::LAST_LOCK,
     crate::debian::PLAN,
     crate::debian::IMAGE,
+    crate::apt::PLAN,
     crate::parent::PYTHON,
     crate::parent::DOCUMENT,
     crate::parent::TAG_SEEN,

@@ -60,10 +60,22 @@ pub(crate) async fn execute(
         let work = &work;
         async move { Ok::<_, BuildError>((position, work.layer(&work.plan.layers[position]).await?)) }
     });
-    let survey = async { builder.survey(&plan.request.repository, work.parent().await?, observer).await };
-    let ((), mut made, surveyed) = futures::try_join!(work.deliver_parent(), try_join_all(layers), survey)?;
+    // With Debian packages on the parent, dpkg's status in their layer says what is installed.
+    let with_apt = plan.apt().is_some();
+    let survey = async {
+        if with_apt {
+            return Ok(None);
+        }
+        builder.survey(&plan.request.repository, work.parent().await?, observer).await
+    };
+    let ((), mut made, mut surveyed) =
+        futures::try_join!(work.deliver_parent(), try_join_all(layers), survey)?;
     made.sort_by_key(|(position, _)| *position);
     let parent = work.parent().await?;
+    if let Some((_, apt)) = made.first().filter(|_| with_apt) {
+        let with_apt = parent.with_layer(&apt.record);
+        surveyed = builder.survey(&plan.request.repository, &with_apt, observer).await?;
+    }
     let layers: Vec<ImageLayer> = made
         .iter()
         .map(|(position, made)| ImageLayer {
@@ -272,6 +284,9 @@ impl Work<'_> {
         let layers = self.builder.layers_of(&self.plan.request);
         let python = self.plan.parent.python().clone();
         match content {
+            Content::Apt(layer) => {
+                self.builder.make_apt(layer, &layers, self.parent_here().await?, self.observer).await
+            }
             Content::Wheels(layer) => {
                 let mut open = self.open(layer, &python).await?;
                 layers.make(&layer.key, Lane::Splice, move |out| Ok(open()?.write(out)?)).await

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io};
 
-use longshore_build::{Plan, PlannedLayer, PlannedParent};
+use longshore_build::{AptReport, AptWay, Plan, PlannedLayer, PlannedParent};
 use serde_json::json;
 
 use super::{
@@ -24,6 +24,7 @@ pub(crate) fn print(plan: &Plan, format: OutputFormat) -> io::Result<()> {
             format,
             &json!({
                 "parent": {"title": plan.parent.title(), "digest": plan.parent.digest()},
+                "apt": plan.apt().map(|apt| json!({"packages": apt.packages, "upgraded": apt.upgraded, "way": apt.way})),
                 "lock": plan.lock, "layers": layers, "fetch": to_fetch,
             }),
         );
@@ -44,7 +45,35 @@ pub(crate) fn print(plan: &Plan, format: OutputFormat) -> io::Result<()> {
         }
     }
     table.print()?;
+    for line in plan.apt().iter().flat_map(apt_lines) {
+        super::line(&format!("apt: {}", line.trim_start()))?;
+    }
     super::line(&format!("\nto fetch: {}", size(to_fetch)))
+}
+
+/// What `apt_packages` add to the parent, and how; of what forces the parent's own program, the first few reasons.
+pub(crate) fn apt_lines(apt: &AptReport) -> Vec<String> {
+    const REASONS: usize = 3;
+    let packages = match apt.packages.len() {
+        1 => "1 package".to_owned(),
+        several => format!("{several} packages"),
+    };
+    let mut lines = vec![match &apt.way {
+        AptWay::Native => format!("{packages}, {}: none needs a script to be run", size(apt.bytes)),
+        AptWay::Sandbox { tool, .. } => {
+            format!("{packages}, {}: by the parent's {tool} in a sandbox", size(apt.bytes))
+        }
+    }];
+    if let AptWay::Sandbox { reasons, .. } = &apt.way {
+        lines.extend(reasons.iter().take(REASONS).map(|reason| format!("  {reason}")));
+        if let Some(more) = reasons.len().checked_sub(REASONS).filter(|more| *more > 0) {
+            lines.push(format!("  and {more} more"));
+        }
+    }
+    if !apt.upgraded.is_empty() {
+        lines.push(format!("  upgraded, for others depend on it: {}", apt.upgraded.join(", ")));
+    }
+    lines
 }
 
 /// The bytes of the wheels that new layers need. Some may have been fetched for other layers.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use longshore_build::{Event, ImageReport, LayerReport, Origin, ParentReport};
+use longshore_build::{AptReport, Event, ImageReport, LayerReport, Origin, ParentReport};
 use longshore_preflight::Finding;
 
 use super::{
@@ -83,6 +83,8 @@ impl Progress {
                 self.line("parent", &format!("{image} moved from {from} to {to}"));
             }
             Event::ParentDone(parent) => self.parent(&parent),
+            Event::AptStarted => self.wait("choosing Debian packages"),
+            Event::AptPlanned(apt) => self.apt(&apt),
             Event::LockStarted => self.wait("resolving requirements"),
             Event::LockDone { packages, took, origin } => self.lock(packages, took, origin),
             Event::FetchStarted { bytes } => {
@@ -133,6 +135,12 @@ impl Progress {
         if !parent.scripts_not_run.is_empty() {
             let packages = parent.scripts_not_run.join(", ");
             self.line("parent", &format!("installation scripts were not run: {packages}"));
+        }
+    }
+
+    fn apt(&self, apt: &AptReport) {
+        for line in super::plan::apt_lines(apt) {
+            self.line("apt", &line);
         }
     }
 
