@@ -31,11 +31,12 @@ use crate::{
     event::{Event, ImageReport, LayerReport, LayerTitle, Observer, Origin, ParentReport},
     image::{ImageLayer, assemble},
     layer::{Lane, Layers, Made, format_of, processors},
-    lock,
+    inputs, lock,
     parent::{self, FoundParent, Parent, PythonFacts},
     plan::{Content, Plan, PlannedLayer, PlannedParent},
     runtime::{self, RuntimeKey},
     sbom::{self, Sbom},
+    sdist::Workshop,
     source::SourceTree,
     wheels::{self, Wheels},
 };
@@ -159,6 +160,11 @@ impl Builder {
         self
     }
 
+    /// Where to look for uv.
+    pub(crate) fn uv(&self) -> &Search {
+        &self.uv
+    }
+
     /// Finds out what an image consists of, and what of it exists.
     pub async fn plan(&self, request: Request, observer: Observer<'_>) -> Result<Plan, BuildError> {
         let arch = Arch::host().ok_or(BuildError::Machine)?;
@@ -166,13 +172,25 @@ impl Builder {
         let allow = request.settings.allow_secrets.clone().unwrap_or_default();
         let table = self.table.clone();
         let scan = tokio::task::spawn_blocking(move || SourceTree::scan(&root, &allow, Some(&table)));
-        let parent = self.plan_parent(&request, arch, observer).await?;
+        let mut parent = self.plan_parent(&request, arch, observer).await?;
         let python = parent.python().clone();
         let target = longshore_python::target::Target { python: python.version, arch, glibc: python.glibc };
-        let lock = lock::resolve(&self.table, &self.uv, &request, target, observer).await?;
+        let indexes = inputs::indexes(&request.settings, &request.source_root)?;
+        let selection =
+            lock::resolve(&self.table, &self.uv, &request, target, &indexes, observer).await?;
+        let fetcher = self.fetcher.with_logins(inputs::logins(&indexes, &request)?);
+        let workshop = Workshop {
+            builder: self,
+            request: &request,
+            target,
+            indexes: &indexes,
+            fetcher: &fetcher,
+            observer,
+        };
+        let lock = workshop.lock(&selection, &mut parent).await?;
         let code = scan.await.map_err(|_| BuildError::Lost("reading the code"))??;
         let layers = self.plan_layers(&request, &python, &lock, &code)?;
-        Ok(Plan { request, parent, lock, code, layers })
+        Ok(Plan { request, parent, lock, code, layers, fetcher })
     }
 
     async fn plan_parent(
@@ -260,7 +278,7 @@ impl Builder {
             builder: self,
             plan: &plan,
             observer,
-            wheels: Wheels::new(&self.fetcher, &self.downloads, observer, &plan.lock),
+            wheels: Wheels::new(&plan.fetcher, &self.downloads, observer, &plan.lock),
             parent: OnceCell::new(),
             compiler: OnceCell::new(),
             sent: Mutex::default(),
@@ -281,6 +299,7 @@ impl Builder {
         });
         let survey = async { self.survey(&plan.request.repository, work.parent().await?).await };
         let (_, mut made, surveyed) = futures::try_join!(work.parent(), try_join_all(layers), survey)?;
+        self.tell_clashes(&plan, observer).await?;
         made.sort_by_key(|(position, _)| *position);
         let parent = work.parent().await?;
         let layers: Vec<ImageLayer> = made

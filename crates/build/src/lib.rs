@@ -11,6 +11,7 @@
 
 mod builder;
 mod bytecode;
+mod clash;
 mod code;
 mod container;
 mod debian;
@@ -18,12 +19,14 @@ mod elsewhere;
 mod error;
 mod event;
 mod image;
+mod inputs;
 mod layer;
 mod lock;
 mod parent;
 mod plan;
 mod runtime;
 mod sbom;
+mod sdist;
 pub mod source;
 mod stored;
 mod wheels;

@@ -10,10 +10,7 @@ use std::{
 
 use longshore_fetch::{Download, Fetcher, Origin as From};
 use longshore_oci::Digest;
-use longshore_python::{
-    lock::{Lock, LockedPackage, PinnedWheel},
-    uv::{Environment, Indexes},
-};
+use longshore_python::lock::{Lock, LockedPackage, PinnedWheel};
 use longshore_store::BlobStore;
 use tokio::sync::OnceCell;
 
@@ -45,7 +42,6 @@ pub(crate) struct Wheels<'a> {
     observer: Observer<'a>,
     meter: Meter<'a>,
     packages: HashMap<Digest, (&'a LockedPackage, OnceCell<()>)>,
-    environment: Environment,
 }
 
 impl<'a> Wheels<'a> {
@@ -62,7 +58,6 @@ impl<'a> Wheels<'a> {
             observer,
             meter: Meter::new(observer),
             packages: packages.collect(),
-            environment: Environment::of_process(),
         }
     }
 
@@ -81,7 +76,7 @@ impl<'a> Wheels<'a> {
         let started = Instant::now();
         (self.observer)(Event::FetchStarted { bytes: wheel.size.unwrap_or(0) });
         let download = Download {
-            url: Indexes::default().authorize(&wheel.url, &[], &self.environment),
+            url: wheel.url.clone(),
             digest: Some(wheel.digest),
             size: wheel.size,
             what: wheel.filename.as_str().to_owned(),

@@ -88,6 +88,9 @@ pub(crate) struct RunArguments {
     /// What runs the containers
     #[arg(long, env = "LONGSHORE_ENGINE", value_enum, default_value_t)]
     pub(crate) engine: Engine,
+    /// A lock to install exactly, without resolving: pylock.toml as `longshore image lock` prints it, or any lock file
+    #[arg(long, env = "LONGSHORE_LOCKED", value_name = "LOCKFILE")]
+    pub(crate) locked: Option<PathBuf>,
     /// Write the run's id, image and outputs as JSON to FILE
     #[arg(long, value_name = "FILE")]
     pub(crate) result: Option<PathBuf>,
@@ -138,6 +141,9 @@ pub(crate) struct BuildArguments {
     /// A file of requirements, below the folder of code or absolute
     #[arg(long, value_name = "FILE")]
     pub(crate) requirements: Option<String>,
+    /// A lock to install exactly, without resolving: pylock.toml as `longshore image lock` prints it, or any lock file
+    #[arg(long, value_name = "LOCKFILE")]
+    pub(crate) locked: Option<PathBuf>,
     /// The image to build on, instead of one made from Debian packages
     #[arg(long, value_name = "IMAGE")]
     pub(crate) parent: Option<String>,
@@ -189,6 +195,11 @@ pub(crate) enum ImageCommand {
         /// How to print it
         #[arg(short, long, value_enum, default_value_t)]
         output: OutputFormat,
+    },
+    /// Print the lock of an image that was built here, as pylock.toml (PEP 751)
+    Lock {
+        /// The image; a name without a host is in the embedded registry
+        image: String,
     },
     /// Copy an image from one registry to another; names without a host are in the embedded registry
     Copy(CopyArguments),

@@ -22,7 +22,7 @@ use serde_json::json;
 
 use crate::{
     args::{Engine, OutputFormat, RunArguments},
-    commands::{build::now, preflight},
+    commands::{build::now, lock::with_lock, preflight},
     context::{Context, URI},
     failure::Failure,
     output::{self, progress::Progress, steps::Steps},
@@ -102,7 +102,7 @@ fn in_containers(
     let images = spec.images();
     let tag = now()?;
     let requests = images.iter().map(|image| request(spec, image, images.len(), remote, &tag, upgrade));
-    let requests = requests.collect::<Result<Vec<_>, _>>()?;
+    let requests = with_lock(requests.collect::<Result<Vec<_>, _>>()?, arguments.locked.as_deref())?;
     let progress = Progress::new();
     preflight::before(&registries, remote, &requests, &progress)?;
     let mut built = Vec::new();

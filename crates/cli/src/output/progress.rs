@@ -76,6 +76,12 @@ impl Progress {
                 self.line("fetched", &row(&what, Some(bytes), "", Some(took)));
             }
             Event::LayerDone(layer) => self.layer(&layer),
+            Event::WheelBuilt { what, bytes, took } => {
+                self.line("wheel", &row(&what, Some(bytes), "built", Some(took)));
+            }
+            Event::FilesClash { path, hidden, shown } => {
+                self.line("clash", &format!("{path} is in {shown} and, different, in {hidden}: the former is taken"));
+            }
             Event::SbomNotAttached { reason } => {
                 self.line("sbom", &format!("not attached: {reason}"));
             }
