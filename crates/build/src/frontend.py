@@ -5,6 +5,7 @@ One argument: a JSON object with `source` (a folder or a tar archive), `subdirec
 than was installed, the folder gets a list of that instead.
 """
 
+import ctypes
 import importlib
 import json
 import os
@@ -14,6 +15,18 @@ import tarfile
 import tempfile
 
 given = json.loads(sys.argv[1])
+
+
+def leave_the_network() -> None:
+    """Goes on without the network, where the kernel lets a process leave it: what a build needs was fetched before."""
+    new_user, new_network = 0x10000000, 0x40000000
+    if ctypes.CDLL(None).unshare(new_user | new_network) == 0:
+        for name, text in (("setgroups", "deny"), ("uid_map", "0 0 1"), ("gid_map", "0 0 1")):
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
+
+
+leave_the_network()
 top = os.path.join(tempfile.mkdtemp(), "project")
 if os.path.isdir(given["source"]):
     shutil.copytree(given["source"], top, symlinks=True)

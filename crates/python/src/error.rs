@@ -380,11 +380,7 @@ impl Resolution {
     pub(crate) const fn may_have_sources(&self) -> bool {
         matches!(
             self,
-            Self::OnlySource { .. }
-                | Self::NoWheel { .. }
-                | Self::UnknownVersion { .. }
-                | Self::Conflict { .. }
-                | Self::Other { .. }
+            Self::OnlySource { .. } | Self::NoWheel { .. } | Self::Other { .. }
         )
     }
 }

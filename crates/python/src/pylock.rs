@@ -1,6 +1,10 @@
 //! The form of locks on disk: `pylock.toml` (PEP 751), read and written.
 
-use std::{collections::BTreeMap, fmt::Write as _, path::Path};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    path::{Component, Path, PathBuf},
+};
 
 use longshore_oci::Digest;
 use pep508_rs::{
@@ -224,7 +228,7 @@ impl Chooser<'_> {
             return Ok(Selected { name, version, artifact });
         }
         if let Some(Directory { path, subdirectory }) = directory {
-            let path = self.choice.folder.join(path);
+            let path = normalized(&self.choice.folder.join(path));
             return Ok(Selected { name, version, artifact: source(SourceForm::Folder { path }, subdirectory) });
         }
         let (files, origin) = match archive {
@@ -293,7 +297,7 @@ impl Chooser<'_> {
         let wrong = |what: &str| self.wrong(format!("a file of {package} has {what}"));
         let mut url = match (&file.url, &file.path) {
             (Some(url), _) => url.clone(),
-            (None, Some(path)) => Url::from_file_path(self.choice.folder.join(path))
+            (None, Some(path)) => Url::from_file_path(normalized(&self.choice.folder.join(path)))
                 .map_err(|()| wrong("a path that is not absolute"))?,
             (None, None) => return Err(wrong("neither a URL nor a path")),
         };
@@ -305,6 +309,21 @@ impl Chooser<'_> {
         let name = file_name(file).ok_or_else(|| wrong("no name"))?;
         Ok((url, name, digest))
     }
+}
+
+/// A path without `.` and `..`, by its text alone: uv writes paths relative to a folder that is gone by now.
+fn normalized(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                plain.pop();
+            }
+            part => plain.push(part),
+        }
+    }
+    plain
 }
 
 fn without_credentials(text: &str) -> String {

@@ -7,9 +7,11 @@ use std::path::Path;
 use longshore_oci::{Arch, Digest};
 use longshore_python::{
     Error, Resolution,
+    lock::{Artifact, PinnedWheel, Selected, Selection, SourceForm},
+    project::Project,
     requirements::Requirements,
     target::{Glibc, PythonVersion, Target},
-    uv::{Environment, Freshness, Indexes, LockRequest, Search, Uv},
+    uv::{Dependencies, Environment, Freshness, Indexes, LockRequest, Search, Uv},
 };
 
 const TARGET: Target =
@@ -25,6 +27,8 @@ fn uv() -> Uv {
 fn request(lines: &[&str]) -> LockRequest {
     LockRequest {
         requirements: Requirements::List(lines.iter().map(ToString::to_string).collect()),
+        project: None,
+        dependencies: Dependencies::Followed,
         folder: std::env::temp_dir(),
         target: TARGET,
         indexes: Indexes::default(),
@@ -33,8 +37,17 @@ fn request(lines: &[&str]) -> LockRequest {
     }
 }
 
-fn lock(request: &LockRequest) -> Result<longshore_python::lock::Lock, Error> {
+fn lock(request: &LockRequest) -> Result<Selection, Error> {
     uv().lock(request, Freshness::Keep(None), &Environment::of_process())
+}
+
+/// A package's wheel.
+#[expect(clippy::panic, reason = "a test's")]
+fn wheel(package: &Selected) -> &PinnedWheel {
+    match &package.artifact {
+        Artifact::Wheel(wheel) => wheel,
+        Artifact::Source(source) => panic!("{source:?}"),
+    }
 }
 
 fn refusal(lines: &[&str]) -> Resolution {
@@ -50,13 +63,13 @@ fn requirements_become_one_wheel_each() {
         lock(&request(&["requests==2.32.3", "charset-normalizer==3.4.0", "markupsafe==3.0.2"])).unwrap();
     let names: Vec<&str> = lock.packages.iter().map(|package| package.name.as_ref()).collect();
     assert_eq!(names, ["certifi", "charset-normalizer", "idna", "markupsafe", "requests", "urllib3"]);
-    let wheel = &lock.get(&"markupsafe".parse().unwrap()).unwrap().wheel;
+    let wheel = wheel(lock.get(&"markupsafe".parse().unwrap()).unwrap());
     assert_eq!(
         wheel.filename.as_str(),
         "MarkupSafe-3.0.2-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl"
     );
     // uv lists the pure wheel of charset-normalizer too; the compiled one suits better.
-    let wheel = &lock.get(&"charset-normalizer".parse().unwrap()).unwrap().wheel;
+    let wheel = wheel(lock.get(&"charset-normalizer".parse().unwrap()).unwrap());
     assert_eq!(wheel.filename.python_tags().collect::<Vec<_>>(), ["cp311"]);
     let again = serde_json::from_str(&serde_json::to_string(&lock).unwrap()).unwrap();
     assert_eq!(lock, again);
@@ -67,7 +80,7 @@ fn a_target_of_another_processor_gets_its_wheels() {
     let mut request = request(&["markupsafe==3.0.2"]);
     request.target = Target { arch: Arch::Arm64, python: PythonVersion::new(3, 13, 0), ..TARGET };
     let lock = lock(&request).unwrap();
-    assert!(lock.packages[0].wheel.filename.as_str().contains("cp313-cp313-manylinux_2_17_aarch64"));
+    assert!(wheel(&lock.packages[0]).filename.as_str().contains("cp313-cp313-manylinux_2_17_aarch64"));
 }
 
 #[test]
@@ -77,8 +90,8 @@ fn one_changed_pin_moves_nothing_else() {
     let after = uv()
         .lock(&request(&["jinja2==3.1.5", "markupsafe"]), Freshness::Keep(Some(&before)), &environment)
         .unwrap();
-    let version = |lock: &longshore_python::lock::Lock, name: &str| {
-        lock.get(&name.parse().unwrap()).unwrap().version.to_string()
+    let version = |lock: &Selection, name: &str| {
+        lock.get(&name.parse().unwrap()).unwrap().version.clone().unwrap().to_string()
     };
     assert_eq!(version(&after, "jinja2"), "3.1.5");
     assert_eq!(version(&after, "markupsafe"), "2.1.5", "what the last lock had stays");
@@ -115,7 +128,7 @@ fn hashes_in_the_requirements_bind() {
     }
     let right = "8abb2f1d86890a2dfb989f9a77cfcfd3e47c2a354b01111771326f8aa26e0254";
     let lock = lock(&request(&[&format!("six==1.16.0 --hash=sha256:{right}")])).unwrap();
-    assert_eq!(lock.packages[0].wheel.digest, Digest::from_hex(right).unwrap());
+    assert_eq!(wheel(&lock.packages[0]).digest, Digest::from_hex(right).unwrap());
 }
 
 #[test]
@@ -132,7 +145,7 @@ fn a_requirements_file_with_includes_is_read_by_uv() {
     };
     let lock = lock(&request).unwrap();
     let versions: Vec<String> =
-        lock.packages.iter().map(|package| format!("{}=={}", package.name, package.version)).collect();
+        lock.packages.iter().map(|package| format!("{}=={}", package.name, package.version.clone().unwrap())).collect();
     assert_eq!(versions, ["idna==3.9", "six==1.15.0"]);
 }
 
@@ -141,7 +154,7 @@ fn exclude_newer_is_obeyed_and_part_of_the_key() {
     let environment = Environment::of_process();
     let mut old = request(&["idna"]);
     old.exclude_newer = Some("2024-06-01".into());
-    assert_eq!(lock(&old).unwrap().packages[0].version.to_string(), "3.7");
+    assert_eq!(lock(&old).unwrap().packages[0].version.clone().unwrap().to_string(), "3.7");
     assert_ne!(old.key(&environment).unwrap(), request(&["idna"]).key(&environment).unwrap());
     assert_eq!(old.key(&environment).unwrap(), old.clone().key(&environment).unwrap());
 }
