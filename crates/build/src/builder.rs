@@ -30,8 +30,9 @@ use crate::{
     elsewhere::Delivered,
     event::{Event, ImageReport, LayerReport, LayerTitle, Observer, Origin, ParentReport},
     image::{ImageLayer, assemble},
+    inputs,
     layer::{Lane, Layers, Made, format_of, processors},
-    inputs, lock,
+    lock,
     parent::{self, FoundParent, Parent, PythonFacts},
     plan::{Content, Plan, PlannedLayer, PlannedParent},
     runtime::{self, RuntimeKey},
@@ -176,8 +177,7 @@ impl Builder {
         let python = parent.python().clone();
         let target = longshore_python::target::Target { python: python.version, arch, glibc: python.glibc };
         let indexes = inputs::indexes(&request.settings, &request.source_root)?;
-        let selection =
-            lock::resolve(&self.table, &self.uv, &request, target, &indexes, observer).await?;
+        let selection = lock::resolve(&self.table, &self.uv, &request, target, &indexes, observer).await?;
         let fetcher = self.fetcher.with_logins(inputs::logins(&indexes, &request)?);
         let workshop = Workshop {
             builder: self,

@@ -87,7 +87,9 @@ pub enum BuildError {
     #[error("images can be made for amd64 and arm64; this machine is neither")]
     Machine,
     /// Extras or groups of no project.
-    #[error("extras and groups are those of a project: name its pyproject.toml as pyproject, or its lock as lock")]
+    #[error(
+        "extras and groups are those of a project: name its pyproject.toml as pyproject, or its lock as lock"
+    )]
     NoProject,
     /// A lock, and the packages of this Python, which are one too.
     #[error(
@@ -95,7 +97,9 @@ pub enum BuildError {
     )]
     TwoLocks,
     /// The packages of this Python, and there is none.
-    #[error("replicate_local_python_environment needs a Python on this machine: install one, or put it on PATH")]
+    #[error(
+        "replicate_local_python_environment needs a Python on this machine: install one, or put it on PATH"
+    )]
     NoLocalPython,
     /// An index whose name uv does not take.
     #[error("`{0}` is not the name of an index: letters, digits, `-`, `_` and `.` make one")]

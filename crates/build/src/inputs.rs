@@ -120,11 +120,11 @@ pub(crate) fn indexes(settings: &DockerSettings, folder: &Path) -> Result<Indexe
 }
 
 fn login(index: &str, source: &SecretSource, folder: &Path) -> Result<IndexLogin, BuildError> {
-    let missing = |place: String, reason: String| BuildError::Secret { index: index.to_owned(), place, reason };
+    let missing =
+        |place: String, reason: String| BuildError::Secret { index: index.to_owned(), place, reason };
     let text = match source {
-        SecretSource::Environment(name) => env::var(name).map_err(|error| {
-            missing(format!("the environment variable {name}"), error.to_string())
-        })?,
+        SecretSource::Environment(name) => env::var(name)
+            .map_err(|error| missing(format!("the environment variable {name}"), error.to_string()))?,
         SecretSource::File(path) => {
             let path = folder.join(path);
             fs::read_to_string(&path)

@@ -179,11 +179,10 @@ impl Workshop<'_> {
         {
             return Ok(known);
         }
-        let started = Instant::now();
         if let PlannedParent::Debian(debian) = parent {
-            *parent =
-                PlannedParent::Ready(Box::new(self.builder.make_debian(debian, self.observer).await?));
+            *parent = PlannedParent::Ready(Box::new(self.builder.make_debian(debian, self.observer).await?));
         }
+        let started = Instant::now();
         let PlannedParent::Ready(image) = parent else { return Err(BuildError::Lost("making the parent")) };
         let built = self.build(&selected.name, source, image).await?;
         if let Some(expected) = &source.built
@@ -310,9 +309,11 @@ impl Workshop<'_> {
         process.set_env("SOURCE_DATE_EPOCH", EPOCH);
         process.set_env("PYTHONHASHSEED", "0");
         process.set_env("PYTHONDONTWRITEBYTECODE", "1");
-        let container = Container::new(process)
-            .mount(&fetched.place, &place, Access::ReadOnly)
-            .mount(out, "/build/out", Access::ReadWrite);
+        let container = Container::new(process).mount(&fetched.place, &place, Access::ReadOnly).mount(
+            out,
+            "/build/out",
+            Access::ReadWrite,
+        );
         Sandbox { layers, scratch: self.builder.images.scratch().to_owned(), container }
     }
 
@@ -327,9 +328,10 @@ impl Workshop<'_> {
             return Err(failure(name, source, "its build backend made no wheel"));
         };
         let text = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let filename: WheelFilename = text
-            .parse()
-            .map_err(|error: longshore_python::filename::FilenameError| failure(name, source, &error.to_string()))?;
+        let filename: WheelFilename =
+            text.parse().map_err(|error: longshore_python::filename::FilenameError| {
+                failure(name, source, &error.to_string())
+            })?;
         if filename.name() != name {
             return Err(failure(name, source, &format!("it is a wheel of {}", filename.name())));
         }
@@ -438,9 +440,8 @@ fn files(folder: &Path) -> Result<Vec<(PathBuf, PathBuf)>, BuildError> {
     });
     let mut found = Vec::new();
     for entry in walk.build() {
-        let entry = entry.map_err(|error| {
-            io_error(&format!("reading {}", folder.display()), io::Error::other(error))
-        })?;
+        let entry = entry
+            .map_err(|error| io_error(&format!("reading {}", folder.display()), io::Error::other(error)))?;
         if entry.path().is_file() {
             let relative = entry.path().strip_prefix(folder).unwrap_or(entry.path());
             found.push((relative.to_owned(), entry.path().to_owned()));
@@ -573,7 +574,10 @@ mod tests {
             assert!(error.contains("apt_packages=[\"gcc\""), "{error}");
         }
         let error = failure(&name, &source(), "Traceback\n\nValueError: no version\n").to_string();
-        assert!(error.contains("https://h/x.git at 0123456789ab") && error.ends_with("ValueError: no version"), "{error}");
+        assert!(
+            error.contains("https://h/x.git at 0123456789ab") && error.ends_with("ValueError: no version"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -586,13 +590,16 @@ mod tests {
         };
         let digest = || {
             let form = SourceForm::Folder { path: folder.path().to_owned() };
-            serde_json::to_string(&content(&Source { form, subdirectory: None, built: None }).unwrap()).unwrap()
+            serde_json::to_string(&content(&Source { form, subdirectory: None, built: None }).unwrap())
+                .unwrap()
         };
         write("pyproject.toml", "");
         write("x/__init__.py", "A = 1");
         write(".gitignore", "dist\n");
         let before = digest();
-        for path in ["x/__pycache__/x.pyc", "x.egg-info/PKG-INFO", ".git/HEAD", "dist/x.whl", ".venv/pyvenv.cfg"] {
+        for path in
+            ["x/__pycache__/x.pyc", "x.egg-info/PKG-INFO", ".git/HEAD", "dist/x.whl", ".venv/pyvenv.cfg"]
+        {
             write(path, "left");
         }
         assert_eq!(digest(), before);

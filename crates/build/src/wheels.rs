@@ -52,13 +52,7 @@ impl<'a> Wheels<'a> {
         lock: &'a Lock,
     ) -> Self {
         let packages = lock.packages.iter().map(|package| (package.wheel.digest, (package, OnceCell::new())));
-        Self {
-            fetcher,
-            downloads,
-            observer,
-            meter: Meter::new(observer),
-            packages: packages.collect(),
-        }
+        Self { fetcher, downloads, observer, meter: Meter::new(observer), packages: packages.collect() }
     }
 
     /// Sees to it that a wheel is in the store.

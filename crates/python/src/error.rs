@@ -118,7 +118,9 @@ pub enum Error {
         said: String,
     },
     /// Something that no extra or dependency group can be called.
-    #[error("`{name}` is not the name of an extra or a dependency group: letters, digits, `-`, `_` and `.` make one")]
+    #[error(
+        "`{name}` is not the name of an extra or a dependency group: letters, digits, `-`, `_` and `.` make one"
+    )]
     ExtraName {
         /// The name.
         name: String,
@@ -282,7 +284,9 @@ pub enum Resolution {
         explanation: String,
     },
     /// git is needed and missing.
-    #[error("git, which fetches requirements from repositories, was not found: install it (apt-get install git)")]
+    #[error(
+        "git, which fetches requirements from repositories, was not found: install it (apt-get install git)"
+    )]
     NoGit,
     /// A repository could not be fetched.
     #[error("a repository cannot be fetched: {explanation}")]
@@ -378,10 +382,7 @@ pub enum WheelProblem {
 impl Resolution {
     /// Whether sources, where wheels were asked for, may be a solution.
     pub(crate) const fn may_have_sources(&self) -> bool {
-        matches!(
-            self,
-            Self::OnlySource { .. } | Self::NoWheel { .. } | Self::Other { .. }
-        )
+        matches!(self, Self::OnlySource { .. } | Self::NoWheel { .. } | Self::Other { .. })
     }
 }
 

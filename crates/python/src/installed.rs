@@ -64,7 +64,8 @@ pub fn requirements(python: &Path, environment: &Environment) -> Result<Vec<Stri
 fn requirement(distribution: &Distribution) -> Result<String, Error> {
     let Distribution { name, version, direct } = distribution;
     let Some(direct) = direct else { return Ok(format!("{name}=={version}")) };
-    let within = direct.subdirectory.as_ref().map(|folder| format!("#subdirectory={folder}")).unwrap_or_default();
+    let within =
+        direct.subdirectory.as_ref().map(|folder| format!("#subdirectory={folder}")).unwrap_or_default();
     if let Some(VcsInfo { vcs, commit_id }) = &direct.vcs_info {
         return Ok(format!("{name} @ {vcs}+{}@{commit_id}{within}", direct.url));
     }

@@ -20,7 +20,9 @@ use crate::{
     pylock::{Author, Choice},
     requirements::{RequirementSet, Requirements},
     target::Target,
-    uv::{Dependencies, Environment, Freshness, Indexes, LockRequest, Search, environment::without_credentials},
+    uv::{
+        Dependencies, Environment, Freshness, Indexes, LockRequest, Search, environment::without_credentials,
+    },
 };
 
 /// Whose format a lock file has.
@@ -75,8 +77,9 @@ impl LockKind {
             _ if name.ends_with(".toml") => Ok(Self::Pylock),
             _ => Err(Error::LockFile {
                 path: path.to_owned(),
-                reason: "it must be called uv.lock, poetry.lock, Pipfile.lock, pylock.toml or pylock.NAME.toml"
-                    .to_owned(),
+                reason:
+                    "it must be called uv.lock, poetry.lock, Pipfile.lock, pylock.toml or pylock.NAME.toml"
+                        .to_owned(),
             }),
         }
     }
@@ -125,11 +128,12 @@ impl LockFile {
                     path: self.path.clone(),
                     reason: "it is not text in UTF-8".to_owned(),
                 })?;
-                self.choose(&text, &none)?
+                self.choose(&text, &none, &self.extras, &self.groups)?
             }
             LockKind::Uv => {
                 let text = search.find(environment)?.export(self, environment)?;
-                self.choose(&text, &none)?
+                // The export has the extras and groups that were asked for, and no others.
+                self.choose(&text, &none, &[], &[])?
             }
             LockKind::Poetry => self.resolve(self.poetry(search)?, search, environment)?,
             LockKind::Pipenv => self.resolve(self.pipenv(search)?, search, environment)?,
@@ -150,17 +154,27 @@ impl LockFile {
     fn read(&self, path: &Path) -> Result<Vec<u8>, Error> {
         fs::read(path).map_err(|error| Error::LockFile {
             path: self.path.clone(),
-            reason: if path == self.path { error.to_string() } else { format!("{}: {error}", path.display()) },
+            reason: if path == self.path {
+                error.to_string()
+            } else {
+                format!("{}: {error}", path.display())
+            },
         })
     }
 
-    fn choose(&self, text: &str, requirements: &RequirementSet) -> Result<Selection, Error> {
+    fn choose(
+        &self,
+        text: &str,
+        requirements: &RequirementSet,
+        extras: &[String],
+        groups: &[String],
+    ) -> Result<Selection, Error> {
         Selection::parse(
             text,
             &Choice {
                 target: &self.target,
-                extras: &self.extras,
-                groups: &self.groups,
+                extras,
+                groups,
                 requirements,
                 folder: self.folder(),
                 author: Author::User(&self.path),

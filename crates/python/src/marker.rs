@@ -43,8 +43,9 @@ impl Markers {
 
     /// Whether a marker holds.
     pub fn hold(&self, marker: &str) -> Result<bool, Error> {
-        let wrong =
-            |reason: String| Error::Lock { reason: format!("its marker `{marker}` cannot be read: {reason}") };
+        let wrong = |reason: String| Error::Lock {
+            reason: format!("its marker `{marker}` cannot be read: {reason}"),
+        };
         let tree: MarkerTree = as_extras(marker)
             .parse()
             .map_err(|error: pep508_rs::Pep508Error| wrong(error.message.to_string()))?;

@@ -75,10 +75,8 @@ impl Project {
     pub fn lines(&self, folder: &Path) -> Result<Vec<String>, Error> {
         let text = self.read(folder)?;
         let path = self.path(folder);
-        let document: Document = toml::from_str(&text).map_err(|error| Error::Project {
-            path: path.clone(),
-            reason: error.message().to_owned(),
-        })?;
+        let document: Document = toml::from_str(&text)
+            .map_err(|error| Error::Project { path: path.clone(), reason: error.message().to_owned() })?;
         let missing = |kind: &str, name: &String| Error::Project {
             path: path.clone(),
             reason: format!("it has no {kind} `{name}`"),
@@ -132,10 +130,7 @@ mod tests {
         assert_eq!(all.lines(folder.path()).unwrap(), ["six", "flask>2", "pytest", "idna"]);
         let error = project(&["wev"], &[]).lines(folder.path()).unwrap_err().to_string();
         assert!(error.ends_with("pyproject.toml cannot be used: it has no extra `wev`"), "{error}");
-        assert_ne!(
-            all.digest(folder.path()).unwrap(),
-            project(&["web"], &[]).digest(folder.path()).unwrap()
-        );
+        assert_ne!(all.digest(folder.path()).unwrap(), project(&["web"], &[]).digest(folder.path()).unwrap());
         let error = project(&[], &[]).lines(Path::new("/nowhere")).unwrap_err().to_string();
         assert!(error.contains("/nowhere/pyproject.toml"), "{error}");
     }

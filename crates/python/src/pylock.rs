@@ -203,7 +203,8 @@ impl Chooser<'_> {
             .parse()
             .map_err(|_| self.wrong(format!("{what} has the invalid requires-python `{requires}`")))?;
         let python = self.choice.target.python;
-        let version = Version::new([u64::from(python.major), u64::from(python.minor), u64::from(python.patch)]);
+        let version =
+            Version::new([u64::from(python.major), u64::from(python.minor), u64::from(python.patch)]);
         if specifiers.contains(&version) {
             return Ok(());
         }
@@ -222,14 +223,19 @@ impl Chooser<'_> {
             if kind != "git" {
                 return Err(Error::NotGit { package: name, kind });
             }
-            let url = url.or(path).ok_or_else(|| self.wrong(format!("the repository of {name} has no URL")))?;
+            let url =
+                url.or(path).ok_or_else(|| self.wrong(format!("the repository of {name} has no URL")))?;
             let url = without_credentials(&url);
             let artifact = source(SourceForm::Git { url, commit: commit_id }, subdirectory);
             return Ok(Selected { name, version, artifact });
         }
         if let Some(Directory { path, subdirectory }) = directory {
             let path = normalized(&self.choice.folder.join(path));
-            return Ok(Selected { name, version, artifact: source(SourceForm::Folder { path }, subdirectory) });
+            return Ok(Selected {
+                name,
+                version,
+                artifact: source(SourceForm::Folder { path }, subdirectory),
+            });
         }
         let (files, origin) = match archive {
             Some(archive) if !is_wheel(&archive) => {
@@ -245,8 +251,10 @@ impl Chooser<'_> {
         let listed = wheels.iter().map(|wheel| wheel.filename.tags()).collect::<Vec<_>>();
         let allowed = self.choice.requirements.hashes(&name);
         let suitable = wheels.into_iter().filter_map(|wheel| Some((self.tags.rank(&wheel.filename)?, wheel)));
-        let (mut suitable, refused): (Vec<_>, Vec<_>) = suitable
-            .partition(|(_, wheel): &(usize, PinnedWheel)| allowed.is_none_or(|allowed| allowed.contains(&wheel.digest)));
+        let (mut suitable, refused): (Vec<_>, Vec<_>) =
+            suitable.partition(|(_, wheel): &(usize, PinnedWheel)| {
+                allowed.is_none_or(|allowed| allowed.contains(&wheel.digest))
+            });
         // Ties are broken by the file name, so that the order of the lock's lines decides nothing.
         suitable.sort_by(|(a_rank, a), (b_rank, b)| {
             (a_rank, b.filename.build(), a.filename.as_str()).cmp(&(
@@ -357,7 +365,8 @@ fn file_name(file: &File) -> Option<String> {
 }
 
 fn is_wheel(file: &File) -> bool {
-    file_name(file).is_some_and(|name| Path::new(&name).extension().is_some_and(|extension| extension == "whl"))
+    file_name(file)
+        .is_some_and(|name| Path::new(&name).extension().is_some_and(|extension| extension == "whl"))
 }
 
 /// A URL's path segment as text: file names of wheels with a local version have a `+`, which is often escaped.
@@ -429,8 +438,11 @@ fn source_lines(source: &Source, wheel: &PinnedWheel) -> String {
     let lines = match &source.form {
         SourceForm::Archive { url, digest, size, filename, origin } => {
             let key = if *origin == Origin::Index { "sdist" } else { "archive" };
-            let name =
-                if *origin == Origin::Index { format!("name = {}, ", quoted(filename)) } else { String::new() };
+            let name = if *origin == Origin::Index {
+                format!("name = {}, ", quoted(filename))
+            } else {
+                String::new()
+            };
             format!("{key} = {{ {name}{}{within} }}\n", file_line(url, *size, *digest))
         }
         SourceForm::Git { url, commit } => format!(

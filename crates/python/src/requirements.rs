@@ -107,9 +107,8 @@ impl RequirementSet {
                 return Some(format!("`{}` is required, and the lock has no {}", stated.line, stated.name));
             };
             let (versions, version) = (stated.versions.as_ref()?, package.version.as_ref()?);
-            (!versions.contains(version)).then(|| {
-                format!("`{}` is required, and the lock has {} {version}", stated.line, stated.name)
-            })
+            (!versions.contains(version))
+                .then(|| format!("`{}` is required, and the lock has {} {version}", stated.line, stated.name))
         };
         self.stated.iter().filter(differs).filter_map(difference).collect()
     }

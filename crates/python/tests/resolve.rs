@@ -144,8 +144,11 @@ fn a_requirements_file_with_includes_is_read_by_uv() {
         ..request(&[])
     };
     let lock = lock(&request).unwrap();
-    let versions: Vec<String> =
-        lock.packages.iter().map(|package| format!("{}=={}", package.name, package.version.clone().unwrap())).collect();
+    let versions: Vec<String> = lock
+        .packages
+        .iter()
+        .map(|package| format!("{}=={}", package.name, package.version.clone().unwrap()))
+        .collect();
     assert_eq!(versions, ["idna==3.9", "six==1.15.0"]);
 }
 
@@ -201,6 +204,7 @@ fn a_line_that_is_no_requirement() {
     assert!(matches!(refusal(&["foo bar baz"]), Resolution::Syntax { .. }));
 }
 
+/// Sources that cannot be used either: what was said of the wheels is what is told.
 #[test]
 fn wheels_for_other_pythons_or_platforms_only() {
     for (line, package) in [("tensorflow==2.3.0", "tensorflow"), ("pywin32==306", "pywin32")] {
@@ -212,25 +216,61 @@ fn wheels_for_other_pythons_or_platforms_only() {
 }
 
 #[test]
-fn a_source_distribution_only() {
-    for line in ["docopt==0.6.2", "apache-airflow==2.9.0"] {
-        match refusal(&[line]) {
-            Resolution::OnlySource { package, .. } => {
-                assert_eq!(package, if line.starts_with("docopt") { "docopt" } else { "python-nvd3" });
-            }
+fn a_source_distribution_is_taken_where_there_is_no_wheel() {
+    let lock = lock(&request(&["docopt==0.6.2", "six==1.16.0"])).unwrap();
+    let source = |name: &str| lock.get(&name.parse().unwrap()).unwrap().artifact.clone();
+    match source("docopt") {
+        Artifact::Source(source) => match source.form {
+            SourceForm::Archive { filename, .. } => assert_eq!(filename, "docopt-0.6.2.tar.gz"),
             other => panic!("{other:?}"),
-        }
+        },
+        other => panic!("{other:?}"),
     }
+    assert!(matches!(source("six"), Artifact::Wheel(_)));
+    assert!(lock.of_wheels().is_none());
 }
 
 #[test]
-fn a_folder_and_a_repository_are_no_wheels() {
+fn a_folder_is_a_source() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("pyproject.toml"), "[project]\nname = \"thing\"\nversion = \"1\"\n")
         .unwrap();
-    let request = LockRequest { folder: folder.path().to_owned(), ..request(&["."]) };
-    let said = lock(&request).unwrap_err();
-    assert!(said.to_string().contains("thing"), "{said}");
+    let request = LockRequest { folder: folder.path().to_owned(), ..request(&["-e ."]) };
+    let lock = lock(&request).unwrap();
+    match &lock.packages[0].artifact {
+        Artifact::Source(source) => {
+            assert_eq!(source.form, SourceForm::Folder { path: folder.path().into() })
+        }
+        other => panic!("{other:?}"),
+    }
+    let before = request.key(&Environment::of_process()).unwrap();
+    std::fs::write(folder.path().join("pyproject.toml"), "[project]\nname = \"thing\"\nversion = \"2\"\n")
+        .unwrap();
+    assert_ne!(request.key(&Environment::of_process()).unwrap(), before, "what it depends on counts");
+}
+
+#[test]
+fn a_project_is_resolved_with_its_extras_and_groups() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "[project]\nname = 'x'\nversion = '1'\ndependencies = ['six==1.16.0']\n[project.optional-dependencies]\n\
+                web = ['idna==3.10']\n[dependency-groups]\ndev = ['toml==0.10.2']\n";
+    std::fs::write(folder.path().join("pyproject.toml"), text).unwrap();
+    let names = |extras: &[&str], groups: &[&str]| {
+        let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+        let project = Project { file: "pyproject.toml".into(), extras: owned(extras), groups: owned(groups) };
+        let request =
+            LockRequest { project: Some(project), folder: folder.path().to_owned(), ..request(&[]) };
+        let lock = lock(&request).unwrap();
+        lock.packages.iter().map(|package| package.name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&[], &[]), ["six"]);
+    assert_eq!(names(&["web"], &["dev"]), ["idna", "six", "toml"]);
+}
+
+#[test]
+fn what_is_stated_brings_nothing() {
+    let request = LockRequest { dependencies: Dependencies::Stated, ..request(&["requests==2.32.3"]) };
+    assert_eq!(lock(&request).unwrap().packages.len(), 1);
 }
 
 #[test]

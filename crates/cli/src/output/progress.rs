@@ -80,7 +80,10 @@ impl Progress {
                 self.line("wheel", &row(&what, Some(bytes), "built", Some(took)));
             }
             Event::FilesClash { path, hidden, shown } => {
-                self.line("clash", &format!("{path} is in {shown} and, different, in {hidden}: the former is taken"));
+                self.line(
+                    "clash",
+                    &format!("{path} is in {shown} and, different, in {hidden}: the former is taken"),
+                );
             }
             Event::SbomNotAttached { reason } => {
                 self.line("sbom", &format!("not attached: {reason}"));

@@ -247,9 +247,10 @@ impl Indexes {
     fn urls(&self) -> impl Iterator<Item = (&'static str, &Url)> {
         let default = self.default.iter().map(|url| ("default", url));
         let extra = self.extra.iter().map(|url| ("extra", url));
-        let named = self.named.iter().map(|index| {
-            (if index.name == NamedIndex::DEFAULT { "default" } else { "extra" }, &index.url)
-        });
+        let named = self
+            .named
+            .iter()
+            .map(|index| (if index.name == NamedIndex::DEFAULT { "default" } else { "extra" }, &index.url));
         named.chain(default).chain(extra).chain(self.find_links.iter().map(|url| ("links", url)))
     }
 
@@ -409,8 +410,10 @@ mod tests {
             ("UV_INDEX_CORP_PASSWORD", "theirs"),
         ]);
         let logins = indexes.logins(&[url("https://none.invalid/")], &known);
-        let shown: Vec<_> =
-            logins.iter().map(|(url, login)| (url.as_str(), login.user.as_str(), login.password.as_str())).collect();
+        let shown: Vec<_> = logins
+            .iter()
+            .map(|(url, login)| (url.as_str(), login.user.as_str(), login.password.as_str()))
+            .collect();
         assert_eq!(
             shown,
             [
@@ -420,7 +423,10 @@ mod tests {
             ]
         );
         let printed = format!("{indexes:?} {logins:?}");
-        assert!(!printed.contains("sekrit") && !printed.contains("p@w") && !printed.contains("p%40w"), "{printed}");
+        assert!(
+            !printed.contains("sekrit") && !printed.contains("p@w") && !printed.contains("p%40w"),
+            "{printed}"
+        );
         assert_eq!(IndexLogin::parse("tok"), IndexLogin { user: "__token__".into(), password: "tok".into() });
         assert_eq!(IndexLogin::parse("a:b:c"), IndexLogin { user: "a".into(), password: "b:c".into() });
     }
@@ -428,7 +434,8 @@ mod tests {
     #[test]
     fn named_indexes_go_into_the_environment_of_uv_with_their_logins() {
         let login = Some(IndexLogin { user: "me".into(), password: "sekrit".into() });
-        let index = |name: &str, login| NamedIndex { name: name.into(), url: url("https://h.invalid/s"), login };
+        let index =
+            |name: &str, login| NamedIndex { name: name.into(), url: url("https://h.invalid/s"), login };
         let named = vec![index("my.index", login), index("default", None)];
         let mut command = Command::new("uv");
         command.env("UV_INDEX", "https://other.invalid/s");

@@ -152,7 +152,8 @@ impl Search {
                 return Ok(uv);
             }
         }
-        let mut looked: Vec<String> = self.every_folder().iter().map(|folder| folder.display().to_string()).collect();
+        let mut looked: Vec<String> =
+            self.every_folder().iter().map(|folder| folder.display().to_string()).collect();
         looked.extend(self.python.iter().map(|python| format!("the modules of {}", python.display())));
         Err(Error::UvMissing { looked: looked.join(", ") })
     }
