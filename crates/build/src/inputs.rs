@@ -41,7 +41,8 @@ impl Inputs {
         let groups = settings.groups.clone().unwrap_or_default();
         let replicates = settings.replicate_local_python_environment == Some(true);
         let is_project_named = settings.pyproject.is_some() || settings.lock.is_some();
-        if !(extras.is_empty() && groups.is_empty()) && !is_project_named {
+        let is_part_named = !extras.is_empty() || !groups.is_empty();
+        if is_part_named && !is_project_named {
             return Err(BuildError::NoProject);
         }
         if settings.lock.is_some() && replicates {

@@ -303,7 +303,7 @@ impl Workshop<'_> {
         let mut process = Process::of_image(&parent.config.config, &[]);
         process.argv = vec![python, "-c".to_owned(), FRONTEND.to_owned(), question.to_string()];
         process.user = String::new();
-        process.cwd = "/tmp".to_owned();
+        "/tmp".clone_into(&mut process.cwd);
         let path = parent.config.config.env("PATH").unwrap_or("/usr/local/bin:/usr/bin:/bin");
         process.set_env("PATH", format!("{VENV}/bin:{path}"));
         process.set_env("SOURCE_DATE_EPOCH", EPOCH);
@@ -515,7 +515,16 @@ fn io_error(doing: &str, source: io::Error) -> BuildError {
 
 /// What a failed build means.
 fn failure(package: &PackageName, source: &Source, said: &str) -> BuildError {
-    let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+    // A traceback is about the build backend, not about what is wrong; its last line says that.
+    let mut in_traceback = false;
+    let lines: Vec<&str> = said
+        .lines()
+        .filter(|line| {
+            let is_head = line.starts_with("Traceback (most recent call last)");
+            in_traceback = is_head || (in_traceback && line.starts_with(char::is_whitespace));
+            !in_traceback && !line.trim().is_empty()
+        })
+        .collect();
     let compiler = lines.iter().rev().find(|line| lacks_compiler(line));
     if let Some(line) = compiler {
         return BuildError::NoCompiler {
@@ -573,9 +582,15 @@ mod tests {
             let error = failure(&name, &source(), &said).to_string();
             assert!(error.contains("apt_packages=[\"gcc\""), "{error}");
         }
-        let error = failure(&name, &source(), "Traceback\n\nValueError: no version\n").to_string();
+        let error = failure(
+            &name,
+            &source(),
+            "Traceback (most recent call last):\n  File x\n    y\nValueError: no version\n",
+        )
+        .to_string();
         assert!(
-            error.contains("https://h/x.git at 0123456789ab") && error.ends_with("ValueError: no version"),
+            error.contains("https://h/x.git at 0123456789ab")
+                && error.ends_with(":\n  ValueError: no version"),
             "{error}"
         );
     }

@@ -74,7 +74,7 @@ impl LockKind {
             "uv.lock" => Ok(Self::Uv),
             "poetry.lock" => Ok(Self::Poetry),
             "Pipfile.lock" => Ok(Self::Pipenv),
-            _ if name.ends_with(".toml") => Ok(Self::Pylock),
+            _ if path.extension().is_some_and(|extension| extension == "toml") => Ok(Self::Pylock),
             _ => Err(Error::LockFile {
                 path: path.to_owned(),
                 reason:

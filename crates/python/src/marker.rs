@@ -1,6 +1,8 @@
 //! Which of a lock's packages are for a target: environment markers (PEP 508), and the extras and dependency groups
 //! that were chosen (PEP 751).
 
+use std::fmt::Write as _;
+
 use pep508_rs::{ExtraName, MarkerEnvironment, MarkerEnvironmentBuilder, MarkerTree};
 
 use crate::{error::Error, target::Target};
@@ -49,11 +51,7 @@ impl Markers {
         let tree: MarkerTree = as_extras(marker)
             .parse()
             .map_err(|error: pep508_rs::Pep508Error| wrong(error.message.to_string()))?;
-        Ok(self.holds(tree))
-    }
-
-    pub(crate) fn holds(&self, tree: MarkerTree) -> bool {
-        tree.evaluate(&self.environment, &self.chosen)
+        Ok(tree.evaluate(&self.environment, &self.chosen))
     }
 }
 
@@ -66,16 +64,14 @@ fn as_extras(marker: &str) -> String {
         let Some(length) = rest[start + 1..].find(quote) else { break };
         let (value, after) = (&rest[start + 1..start + 1 + length], &rest[start + 2 + length..]);
         text.push_str(&rest[..start]);
-        rest = match membership(after) {
-            Some((operator, prefix, after)) => {
-                text.push_str(&format!("extra {operator} {quote}{prefix}{value}{quote}"));
-                after
-            }
-            None => {
-                text.push_str(&rest[start..start + 2 + length]);
-                after
-            }
-        };
+        if let Some((operator, prefix, after)) = membership(after) {
+            // Writing to a text cannot fail.
+            let _ = write!(text, "extra {operator} {quote}{prefix}{value}{quote}");
+            rest = after;
+        } else {
+            text.push_str(&rest[start..start + 2 + length]);
+            rest = after;
+        }
     }
     text + rest
 }

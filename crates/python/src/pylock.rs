@@ -240,14 +240,14 @@ impl Chooser<'_> {
         let (files, origin) = match archive {
             Some(archive) if !is_wheel(&archive) => {
                 let subdirectory = archive.subdirectory.clone();
-                let form = self.archive(&name, archive, Origin::Direct)?;
+                let form = self.archive(&name, &archive, Origin::Direct)?;
                 return Ok(Selected { name, version, artifact: source(form, subdirectory) });
             }
             Some(archive) => (vec![archive], Origin::Direct),
             None => (wheels, Origin::Index),
         };
         let wheels: Vec<PinnedWheel> =
-            files.into_iter().map(|file| self.pin(&name, file, origin)).collect::<Result<_, _>>()?;
+            files.iter().map(|file| self.pin(&name, file, origin)).collect::<Result<_, _>>()?;
         let listed = wheels.iter().map(|wheel| wheel.filename.tags()).collect::<Vec<_>>();
         let allowed = self.choice.requirements.hashes(&name);
         let suitable = wheels.into_iter().filter_map(|wheel| Some((self.tags.rank(&wheel.filename)?, wheel)));
@@ -268,7 +268,7 @@ impl Chooser<'_> {
             return Ok(Selected { name, version, artifact: Artifact::Wheel(wheel) });
         }
         if let Some(file) = sdist {
-            let form = self.archive(&name, file, Origin::Index)?;
+            let form = self.archive(&name, &file, Origin::Index)?;
             let is_allowed = match &form {
                 SourceForm::Archive { digest, .. } => allowed.is_none_or(|allowed| allowed.contains(digest)),
                 _ => true,
@@ -288,13 +288,13 @@ impl Chooser<'_> {
         Err(Error::NoWheelListed { package: name, version, target, listed: summary(&listed) })
     }
 
-    fn archive(&self, package: &PackageName, file: File, origin: Origin) -> Result<SourceForm, Error> {
-        let (url, filename, digest) = self.place(package, &file)?;
+    fn archive(&self, package: &PackageName, file: &File, origin: Origin) -> Result<SourceForm, Error> {
+        let (url, filename, digest) = self.place(package, file)?;
         Ok(SourceForm::Archive { url, filename, digest, size: file.size, origin })
     }
 
-    fn pin(&self, package: &PackageName, file: File, origin: Origin) -> Result<PinnedWheel, Error> {
-        let (url, name, digest) = self.place(package, &file)?;
+    fn pin(&self, package: &PackageName, file: &File, origin: Origin) -> Result<PinnedWheel, Error> {
+        let (url, name, digest) = self.place(package, file)?;
         let filename = name
             .parse::<WheelFilename>()
             .map_err(|error: crate::filename::FilenameError| self.wrong(error.to_string()))?;
@@ -399,22 +399,19 @@ impl Lock {
             let version = &package.version;
             // Normalised names and versions have no character that TOML would escape.
             let _ = write!(text, "\n[[packages]]\nname = \"{}\"\nversion = \"{version}\"\n", package.name);
-            match &package.source {
-                Some(source) => text.push_str(&source_lines(source, wheel)),
-                None => {
-                    let (key, start, end) = match wheel.origin {
-                        Origin::Index => ("wheels", "[", "]"),
-                        Origin::Direct => ("archive", "", ""),
-                    };
-                    // PEP 751 lets an archive have no name; its URL has it.
-                    let name = match wheel.origin {
-                        Origin::Index => format!("name = {}, ", quoted(wheel.filename.as_str())),
-                        Origin::Direct => String::new(),
-                    };
-                    let file = file_line(&wheel.url, wheel.size, wheel.digest);
-                    let _ = writeln!(text, "{key} = {start}{{ {name}{file} }}{end}");
-                }
+            if let Some(source) = &package.source {
+                text.push_str(&source_lines(source, wheel));
+                continue;
             }
+            let file = file_line(&wheel.url, wheel.size, wheel.digest);
+            let _ = match wheel.origin {
+                Origin::Index => {
+                    let name = quoted(wheel.filename.as_str());
+                    writeln!(text, "wheels = [{{ name = {name}, {file} }}]")
+                }
+                // PEP 751 lets an archive have no name; its URL has it.
+                Origin::Direct => writeln!(text, "archive = {{ {file} }}"),
+            };
         }
         text
     }

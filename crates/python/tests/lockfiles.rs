@@ -82,23 +82,13 @@ fn a_uv_lock_gives_the_extras_and_groups_that_are_asked_for() {
 }
 
 #[test]
-fn a_stale_lock_and_one_that_does_not_satisfy_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    for name in ["pyproject.toml", "uv.lock"] {
-        fs::copy(data().join("project").join(name), folder.path().join(name)).unwrap();
-    }
-    let plain = file(&folder.path().join("uv.lock"), TARGET);
+fn a_lock_that_does_not_satisfy_what_is_required_is_refused() {
+    let plain = file(&data().join("project/uv.lock"), TARGET);
     let required = vec!["idna>=3".into(), "colorama; sys_platform == 'win32'".into(), "MarkupSafe".into()];
     select(&LockFile { required, ..plain.clone() }).unwrap();
     let required = vec!["idna<3".into(), "flask".into()];
-    let said = select(&LockFile { required, ..plain.clone() }).unwrap_err().to_string();
+    let said = select(&LockFile { required, ..plain }).unwrap_err().to_string();
     assert!(said.contains("`idna<3` is required, and the lock has idna 3.20; `flask` is required"), "{said}");
-    let text = fs::read_to_string(folder.path().join("pyproject.toml")).unwrap();
-    fs::write(folder.path().join("pyproject.toml"), text.replace("idna>=3", "idna>=3,<3.9")).unwrap();
-    match select(&plain) {
-        Err(Error::LockStale { remedy, .. }) => assert_eq!(remedy, "uv lock"),
-        other => panic!("{other:?}"),
-    }
 }
 
 #[test]
@@ -138,7 +128,7 @@ fn what_is_written_is_read_back_as_the_same() {
     let sources = [
         ("a", "https://h.invalid/a-1.0%2Blocal-py3-none-any.whl", Origin::Index, None),
         ("b", "https://h.invalid/b-1.0%2Blocal-py3-none-any.whl", Origin::Direct, None),
-        ("c", "file:///w/c-1.0%2Blocal-py3-none-any.whl", Origin::Direct, None),
+        ("c", "file:///w/c-1.0+local-py3-none-any.whl", Origin::Direct, None),
         ("d", "https://h.invalid/d-1.0.tar.gz", Origin::Index, Some((archive, None))),
         ("e", "git+https://h.invalid/e.git@abc", Origin::Direct, Some((git, Some("py \"x\"".to_owned())))),
         ("f", "file:///w/f", Origin::Direct, Some((SourceForm::Folder { path: "/w/f".into() }, None))),

@@ -9,11 +9,11 @@ import io
 import tarfile
 import zipfile
 from contextlib import contextmanager
-from typing import Dict, Iterator, List, Optional
+from typing import Dict, Iterator, List
 
 from .web import serving
 
-BACKEND = '''
+BACKEND = """
 import os, socket, zipfile
 def get_requires_for_build_wheel(config_settings=None):
     return []
@@ -27,7 +27,8 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
     name, version = "{name}", "{version}"
     info = f"{{name}}-{{version}}.dist-info"
     files = {{
-        f"{{name}}.py": f"NETWORK = {{reaches({port})}}\\nHOME = {{os.path.exists({home!r})}}\\n" + open("code.py").read(),
+        f"{{name}}.py": f"NETWORK = {{reaches({port})}}\\nHOME = {{os.path.exists({home!r})}}\\n"
+        + open("code.py").read(),
         f"{{info}}/METADATA": f"Metadata-Version: 2.1\\nName: {{name}}\\nVersion: {{version}}\\n",
         f"{{info}}/WHEEL": "Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
     }}
@@ -37,7 +38,7 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
         for path, text in files.items():
             archive.writestr(zipfile.ZipInfo(path), text)
     return wheel
-'''
+"""
 
 PROJECT = """
 [project]
@@ -100,11 +101,11 @@ class Index:
 
     def __init__(self) -> None:
         self.files: Dict[str, bytes] = {}
-        self.login: Optional[str] = None
+        self.login: str | None = None
         """`user:password`, if it wants one."""
-        self.elsewhere: Optional[str] = None
+        self.elsewhere: str | None = None
         """Where the files are, if not here."""
-        self.asked: List[tuple[str, Optional[str]]] = []
+        self.asked: List[tuple[str, str | None]] = []
         self.address = ""
 
     @property
@@ -150,7 +151,8 @@ def index_of(index: Index) -> Iterator[Index]:
             page = index.page(rest.strip("/")) if kind == "simple" else ""
             return self.answer(200 if page else 404, page.encode(), "text/html")
 
-        do_HEAD = do_GET
+        def do_HEAD(self) -> None:
+            self.do_GET()
 
         def answer(self, status: int, body: bytes, kind: str) -> None:
             self.send_response(status)

@@ -1,6 +1,9 @@
-"""Where packages come from: lock files, projects, this Python, private indexes, sources; and locks that are replayed."""
+"""Where packages come from: lock files, projects, this Python, private indexes, sources; and replayed locks."""
+
+from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -37,7 +40,7 @@ if __name__ == "__main__":
 
 
 def run(machine: Machine, python: str = sys.executable, env: Dict[str, str] | None = None, **settings: Any) -> Outcome:
-    machine.write("look.py", SCRIPT.format(settings=settings))
+    machine.write("look.py", SCRIPT.format(settings={"image_tag": "1", **settings}))
     return machine.run(python, "look.py", **(env or {}))
 
 
@@ -59,8 +62,12 @@ def index() -> Iterator[Index]:
     packages.add_wheel("inhouse_base", "1.5")
     packages.add_wheel("inhouse_web", "2.0")
     packages.add_wheel("inhouse_dev", "3.0")
-    packages.add("inhouse_native", "1.0", wheel("inhouse_native", "1.0", {}, tag="cp311-cp311-win_amd64"),
-                 tag="cp311-cp311-win_amd64")
+    packages.add(
+        "inhouse_native",
+        "1.0",
+        wheel("inhouse_native", "1.0", {}, tag="cp311-cp311-win_amd64"),
+        tag="cp311-cp311-win_amd64",
+    )
     with index_of(packages) as served:
         yield served
 
@@ -99,7 +106,10 @@ def test_a_uv_lock_is_installed_as_it_is_and_refused_when_it_is_stale(machine: M
     assert found(plain) == {"inhouse": "1.0", "inhouse_base": "1.0"}
     everything = run(machine, lock="uv.lock", extras=["web"], groups=["dev"])
     assert found(everything) == {
-        "inhouse": "1.0", "inhouse_base": "1.0", "inhouse_web": "2.0", "inhouse_dev": "3.0",
+        "inhouse": "1.0",
+        "inhouse_base": "1.0",
+        "inhouse_web": "2.0",
+        "inhouse_dev": "3.0",
     }
     assert "unchanged" in run(machine, lock="uv.lock").done().stderr
     assert "nope" in run(machine, lock="uv.lock", extras=["nope"]).refused()
@@ -128,7 +138,11 @@ def tool(machine: Machine, path: str, *command: str) -> None:
     environment = {**os.environ, "PATH": path, "PIPENV_IGNORE_VIRTUALENVS": "1"}
     done = subprocess.run(
         [str(ROOT / "target/exporters/bin" / command[0]), *command[1:]],
-        cwd=machine.project, env=environment, capture_output=True, text=True, timeout=300,
+        cwd=machine.project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, (done.stdout, done.stderr)
 
@@ -162,7 +176,8 @@ def test_a_poetry_lock_is_read_by_poetry(machine: Machine, index: Index, exporte
     # The hashes of the lock bind: another file of the same name and version is not taken.
     index.add_wheel("inhouse_web", "2.0", inhouse_web="CHANGED = 1")
     said = run(machine, env=with_poetry, lock="poetry.lock", extras=["web"], groups=[]).refused()
-    assert "inhouse-web" in said and "hash" in said
+    assert "inhouse-web" in said
+    assert "hash" in said
     pyproject.write_text(POETRY.format(url=index.url).replace("inhouse (==1.0)", "inhouse (>=1.0)"))
     said = run(machine, env=with_poetry, lock="poetry.lock").refused()
     assert "poetry.lock does not match pyproject.toml any more: run `poetry lock`" in said
@@ -197,8 +212,6 @@ def test_a_pipfile_lock_is_read_by_pipenv(machine: Machine, index: Index, export
 
 def test_a_pylock_is_refused_where_it_does_not_fit(machine: Machine, index: Index) -> None:
     content = index.files["inhouse_native-1.0-cp311-cp311-win_amd64.whl"]
-    import hashlib
-
     url = f"http://{index.address}/files/inhouse_native-1.0-cp311-cp311-win_amd64.whl"
     digest = hashlib.sha256(content).hexdigest()
     lock = 'lock-version = "1.0"\ncreated-by = "hand"\n[[packages]]\nname = "inhouse-native"\nversion = "1.0"\n'
@@ -206,7 +219,9 @@ def test_a_pylock_is_refused_where_it_does_not_fit(machine: Machine, index: Inde
     said = run(machine, lock="pylock.win.toml").refused()
     assert "inhouse-native 1.0 has no wheel for Python 3." in said
     assert "there are wheels for cp311-cp311-win_amd64" in said
-    machine.write("pylock.toml", lock.replace("[[packages]]", 'environments = ["sys_platform == \'win32\'"]\n[[packages]]'))
+    machine.write(
+        "pylock.toml", lock.replace("[[packages]]", "environments = [\"sys_platform == 'win32'\"]\n[[packages]]")
+    )
     assert "it is for sys_platform == 'win32', not for Python 3." in run(machine, lock="pylock.toml").refused()
     machine.write("pylock.toml", "x = ")
     assert "pylock.toml cannot be used" in run(machine, lock="pylock.toml").refused()
@@ -232,13 +247,15 @@ def test_a_private_index_gets_its_secret_and_nobody_else_does(tmp_path: Path, in
     machine = Machine(tmp_path / "home", tmp_path / "project")
     index.login = f"robot:{SECRET}"
     private: Dict[str, Any] = {
-        "requirements": ["inhouse==1.0"], "indexes": {"house": index.url}, "secrets": {"house": "env:HOUSE_LOGIN"},
+        "requirements": ["inhouse==1.0"],
+        "indexes": {"house": index.url},
+        "secrets": {"house": "env:HOUSE_LOGIN"},
     }
     secret = {"HOUSE_LOGIN": index.login, "LONGSHORE_LOG": "trace"}
     outcome = run(machine, env=secret, **private)
     assert found(outcome) == {"inhouse": "1.0", "inhouse_base": "1.5"}
     said = outcome.stdout + outcome.stderr
-    said += machine.longshore("image", "inspect", "looking", "-o", "json").stdout
+    said += machine.longshore("image", "inspect", "looking:1", "-o", "json").done().stdout
     forms = [SECRET, base64.b64encode(index.login.encode()).decode(), SECRET.replace("&", "%26")]
     kept = list(everything_kept(machine.home))
     assert any(b"inhouse" in content for content in kept)
@@ -264,16 +281,20 @@ def test_a_private_index_gets_its_secret_and_nobody_else_does(tmp_path: Path, in
 def test_a_private_index_that_refuses_or_is_not_there_is_a_sentence(machine: Machine, index: Index) -> None:
     index.login = f"robot:{SECRET}"
     private: Dict[str, Any] = {
-        "requirements": ["inhouse==1.0"], "indexes": {"house": index.url}, "secrets": {"house": "env:HOUSE_LOGIN"},
+        "requirements": ["inhouse==1.0"],
+        "indexes": {"house": index.url},
+        "secrets": {"house": "env:HOUSE_LOGIN"},
     }
     said = run(machine, env={"HOUSE_LOGIN": f"robot:{SECRET}-wrong"}, **private).refused()
-    assert "refuses access" in said and index.address in said
+    assert "refuses access" in said
+    assert index.address in said
     assert SECRET not in said
     said = run(machine, **private).refused()
     assert "the secret of the index `house` cannot be read from the environment variable HOUSE_LOGIN" in said
     private["indexes"] = {"house": "http://127.0.0.1:9/simple"}
     said = run(machine, env={"HOUSE_LOGIN": f"robot:{SECRET}"}, **private).refused()
-    assert "cannot be reached" in said and "127.0.0.1:9" in said
+    assert "cannot be reached" in said
+    assert "127.0.0.1:9" in said
     assert SECRET not in said
 
 
@@ -298,10 +319,10 @@ def test_sources_are_built_in_the_image_and_once(machine: Machine, index: Index)
     assert [line for line in first.stderr.splitlines() if " built " in line]
     program = "import srconly, nearby, versioned as v; print(srconly.VALUE, nearby.VALUE, v.VALUE, srconly.NETWORK, "
     program += "srconly.HOME, nearby.NETWORK, nearby.__file__)"
-    ran = machine.longshore("image", "run", "looking", "--", "python", "-c", program).done()
+    ran = machine.longshore("image", "run", "looking:1", "--", "python", "-c", program).done()
     assert ran.stdout.split()[:6] == ["1", "2", "3", "False", "False", "False"]
     assert ran.stdout.split()[6].startswith("/opt/venv/")
-    locked = machine.longshore("image", "lock", "looking").done().stdout
+    locked = machine.longshore("image", "lock", "looking:1").done().stdout
     assert f'commit-id = "{commit.stdout.strip()}"' in locked
     # The second time nothing is built; when the folder changes, only its wheel is.
     again = run(machine, requirements=lines, indexes={"house": index.url}).done()
@@ -316,7 +337,8 @@ def test_a_source_that_needs_a_compiler_or_fails_is_a_sentence(machine: Machine,
     broken["backend.py"] = "def build_wheel(*_):\n    raise RuntimeError('the moon is not full')\n"
     index.files["broken-1.0.tar.gz"] = sdist("broken", "1.0", broken)
     said = run(machine, requirements=["broken"], indexes={"house": index.url}).refused()
-    assert "cannot build a wheel of broken from broken-1.0.tar.gz" in said and "the moon is not full" in said
+    assert "cannot build a wheel of broken from broken-1.0.tar.gz" in said
+    assert "the moon is not full" in said
     needs = project("needs_c", "1.0", "")
     needs["backend.py"] = (
         "import subprocess\ndef build_wheel(*_):\n    try:\n        subprocess.run(['gcc'], check=True)\n"
@@ -324,7 +346,8 @@ def test_a_source_that_needs_a_compiler_or_fails_is_a_sentence(machine: Machine,
     )
     index.files["needs_c-1.0.tar.gz"] = sdist("needs_c", "1.0", needs)
     said = run(machine, requirements=["needs_c"], indexes={"house": index.url}).refused()
-    assert "which has code in C" in said and 'apt_packages=["gcc"' in said
+    assert "which has code in C" in said
+    assert 'apt_packages=["gcc"' in said
     said = run(machine, requirements=["gone @ git+file:///no/such/repository"]).refused()
     assert "/no/such/repository" in said
 
@@ -344,10 +367,12 @@ def test_this_python_is_replicated(machine: Machine, index: Index) -> None:
     local.write_bytes(index.files[local.name])
     uv(machine, *install, str(local), str(machine.project / "nearby"))
     outcome = run(machine, python, replicate_local_python_environment=True, indexes={"house": index.url})
-    assert found(outcome)["nearby"] == "0.1" and found(outcome)["inhouse_dev"] == "3.0"
+    assert found(outcome)["nearby"] == "0.1"
+    assert found(outcome)["inhouse_dev"] == "3.0"
     shutil.rmtree(machine.project / "nearby")
     said = run(machine, python, replicate_local_python_environment=True, indexes={"house": index.url}).refused()
-    assert "nearby was installed from" in said and "is not there any more" in said
+    assert "nearby was installed from" in said
+    assert "is not there any more" in said
 
 
 def test_packages_with_the_same_file_are_told(machine: Machine, index: Index) -> None:
@@ -356,8 +381,10 @@ def test_packages_with_the_same_file_are_told(machine: Machine, index: Index) ->
     settings: Dict[str, Any] = {"requirements": ["one", "two"], "indexes": {"house": index.url}}
     for _ in range(2):
         told: List[str] = [line for line in run(machine, **settings).done().stderr.splitlines() if "shared/" in line]
-        assert len(told) == 1 and "shared/it.py is in" in told[0]
-        assert "one-1.0-py3-none-any.whl" in told[0] and "two-1.0-py3-none-any.whl" in told[0]
+        assert len(told) == 1
+        assert "shared/it.py is in" in told[0]
+        assert "one-1.0-py3-none-any.whl" in told[0]
+        assert "two-1.0-py3-none-any.whl" in told[0]
 
 
 def layers(machine: Machine, image: str) -> List[str]:
@@ -371,7 +398,8 @@ def test_a_lock_is_kept_and_replayed(machine: Machine, index: Index, tmp_path: P
     machine.write("requirements.txt", f"--index-url {index.url}\ninhouse\nsrconly\n")
     machine.longshore("build", ".", "--tag", "locked:1", "--requirements", "requirements.txt").done()
     lock = machine.longshore("image", "lock", "locked:1").done().stdout
-    assert 'created-by = "longshore"' in lock and 'name = "inhouse-base"\nversion = "1.5"' in lock
+    assert 'created-by = "longshore"' in lock
+    assert 'name = "inhouse-base"\nversion = "1.5"' in lock
     # Newer packages change nothing, and the index is asked for the files alone.
     index.add_wheel("inhouse", "2.0")
     index.asked.clear()
@@ -382,7 +410,8 @@ def test_a_lock_is_kept_and_replayed(machine: Machine, index: Index, tmp_path: P
     other.longshore("build", ".", "--tag", "locked:2", "--locked", "pylock.toml").done()
     other.longshore("build", ".", "--tag", "locked:3", "--locked", "pylock.toml", "-r", "inhouse<2").done()
     assert layers(other, "locked:2")[:-2] == layers(machine, "locked:1")[:-2]
-    assert index.asked and all(path.startswith("/files/") for path, _ in index.asked)
+    assert index.asked
+    assert all(path.startswith("/files/") for path, _ in index.asked)
     lines = ["--locked", "pylock.toml", "-r", "inhouse>=2", "-r", "missing"]
     said = other.longshore("build", ".", "--tag", "locked:4", *lines).refused()
     assert "`inhouse>=2` is required, and the lock has inhouse 1.0" in said
