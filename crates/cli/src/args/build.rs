@@ -242,6 +242,26 @@ mod tests {
     }
 
     #[test]
+    fn the_help_lists_the_options_by_what_they_are_about_in_80_columns() {
+        use clap::CommandFactory;
+        let mut command = Arguments::command();
+        let mut build = command.find_subcommand_mut("build").unwrap().clone().term_width(80);
+        let help = build.render_help().to_string();
+        let mut rest = help.as_str();
+        for section in Section::ALL {
+            let heading = format!("\n{}:\n", section.title());
+            rest = rest
+                .split_once(heading.as_str())
+                .unwrap_or_else(|| panic!("no {heading} in order: {help}"))
+                .1;
+        }
+        assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+        for field in DockerSettings::FIELDS {
+            assert!(help.contains(&format!("--{}", field.name.replace('_', "-"))), "{help}");
+        }
+    }
+
+    #[test]
     fn nothing_given_sets_nothing() {
         assert_eq!(parse("").unwrap(), json!({}));
         assert_eq!(parse("--compile-bytecode").unwrap(), json!({"compile_bytecode": true}));

@@ -98,11 +98,9 @@ pub(crate) fn build(
         [_] => vec![progress.clone()],
         several => progress.of_images(several),
     };
-    for (request, view) in requests.iter().zip(&views) {
-        view.heading(&heading(spec, request));
-    }
     let several = views.len() > 1;
     let builds = requests.into_iter().zip(&views).map(|(request, view)| async move {
+        view.heading(&heading(spec, &request));
         let built = builder.build(request, &|event| view.observe(event)).await;
         if built.is_err() && several {
             view.line("failed", "");
