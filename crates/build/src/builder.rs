@@ -193,7 +193,7 @@ impl Builder {
         Ok(Plan { request, parent, lock, code, layers, fetcher })
     }
 
-    async fn plan_parent(
+    pub(crate) async fn plan_parent(
         &self,
         request: &Request,
         arch: Arch,
@@ -263,6 +263,9 @@ impl Builder {
 
     /// Makes an image.
     pub async fn build(&self, request: Request, observer: Observer<'_>) -> Result<Built, BuildError> {
+        if request.settings.skip_build == Some(true) {
+            return self.used(&request, observer).await;
+        }
         let started = Instant::now();
         let plan = self.plan(request, observer).await?;
         self.execute(plan, started, observer).await
@@ -372,7 +375,14 @@ impl Work<'_> {
                         }));
                         Ok((**parent).clone())
                     }
-                    PlannedParent::Debian(debian) => self.builder.make_debian(debian, self.observer).await,
+                    PlannedParent::Debian(debian) => {
+                        // Parents of one distribution have most packages in common, so that they are made in turn.
+                        let _claim = self.builder.layers.claims.take("parent", &debian.title).await;
+                        match self.builder.made_debian(debian)? {
+                            Some(parent) => Ok(parent),
+                            None => self.builder.make_debian(debian, self.observer).await,
+                        }
+                    }
                 }
             })
             .await
@@ -469,7 +479,11 @@ impl Work<'_> {
         python: &PythonFacts,
     ) -> Result<impl FnMut() -> Result<OpenLayer<std::fs::File>, BuildError> + Send + 'static, BuildError>
     {
-        try_join_all(layer.wheels.iter().map(|wheel| self.wheels.get(wheel))).await?;
+        let fetches = layer.wheels.iter().map(|wheel| async {
+            let _claim = self.builder.layers.claims.take("wheel", &wheel.digest).await;
+            self.wheels.get(wheel).await
+        });
+        try_join_all(fetches).await?;
         let (layer, downloads) = (layer.clone(), self.builder.downloads.clone());
         let venv = Venv::in_image(python.version);
         Ok(move || Ok(OpenLayer::open(&layer, &venv, |wheel| wheels::open(&downloads, wheel))?))

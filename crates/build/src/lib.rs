@@ -11,6 +11,7 @@
 
 mod builder;
 mod bytecode;
+mod claim;
 mod clash;
 mod code;
 mod container;
@@ -29,6 +30,7 @@ mod sbom;
 mod sdist;
 pub mod source;
 mod stored;
+mod used;
 mod wheels;
 
 pub use builder::{Builder, BuilderParts, Built, Request, Upgrade};

@@ -37,7 +37,9 @@ pub(crate) fn print(state: &State, image: &Reference) -> Result<(), Failure> {
             "there is no record of a build of {image} on this machine; `longshore image list` has the images' names"
         ))
     })?;
-    let inputs: Inputs = serde_json::from_value(build.inputs)?;
+    let inputs: Inputs = serde_json::from_value(build.inputs).map_err(|_| {
+        Failure::Usage(format!("the record of {image} has no lock: longshore installed no packages in it"))
+    })?;
     let minor = inputs.python.version.rsplit_once('.').map_or("3", |(minor, _)| minor);
     io::stdout().lock().write_all(inputs.lock.to_pylock(&format!("=={minor}.*")).as_bytes())?;
     Ok(())
