@@ -101,7 +101,7 @@ impl Progress {
             }
             Event::LayerDone(layer) => self.layer(&layer),
             Event::WheelBuilt { what, bytes, took } => {
-                self.line("wheel", &row(&what, Some(bytes), "built", Some(took)));
+                self.line("wheel", &self.row(&what, Some(bytes), "built", Some(took)));
             }
             Event::FilesClash { path, hidden, shown } => {
                 self.line(
