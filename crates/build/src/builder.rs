@@ -23,12 +23,14 @@ use crate::{
     BuildError, Images,
     code::CodeKey,
     event::{LayerTitle, Observer},
+    inputs,
     layer::{Layers, format_of},
     lock,
     parent::{self, FoundParent, PythonFacts, Reading},
     plan::{Content, Plan, PlannedLayer, PlannedParent},
     runtime::RuntimeKey,
     sbom::Sbom,
+    sdist::Workshop,
     shared::Shared,
     source::SourceTree,
     work,
@@ -155,6 +157,11 @@ impl Builder {
         self
     }
 
+    /// Where to look for uv.
+    pub(crate) fn uv(&self) -> &Search {
+        &self.uv
+    }
+
     /// The same builder for one image, which also knows what the registry that it goes to knows; or, if nothing is to be
     /// reused, knows nothing.
     fn for_request(&self, request: &Request) -> Self {
@@ -187,14 +194,25 @@ impl Builder {
         let table = self.table.clone();
         let scan = tokio::task::spawn_blocking(move || SourceTree::scan(&root, &allow, Some(&table)));
         let parent = self.plan_parent(&request, arch, reading, observer).await?;
-        let (parent, apt) = self.plan_apt(parent, &request, arch, observer).await?;
+        let (mut parent, apt) = self.plan_apt(parent, &request, arch, observer).await?;
         let python = parent.python().clone();
         let target = longshore_python::target::Target { python: python.version, arch, glibc: python.glibc };
-        let lock = lock::resolve(&self.table, &self.uv, &request, target, observer).await?;
+        let indexes = inputs::indexes(&request.settings, &request.source_root)?;
+        let selection = lock::resolve(&self.table, &self.uv, &request, target, &indexes, observer).await?;
+        let fetcher = self.fetcher.with_logins(inputs::logins(&indexes, &request)?);
+        let workshop = Workshop {
+            builder: self,
+            request: &request,
+            target,
+            indexes: &indexes,
+            fetcher: &fetcher,
+            observer,
+        };
+        let lock = workshop.lock(&selection, &mut parent).await?;
         let code = scan.await.map_err(|_| BuildError::Lost("reading the code"))??;
         let mut layers = self.plan_layers(&request, &python, &lock, &code)?;
         layers.splice(0..0, apt);
-        Ok(Plan { request, parent, lock, code, layers })
+        Ok(Plan { request, parent, lock, code, layers, fetcher })
     }
 
     pub(crate) async fn plan_parent(

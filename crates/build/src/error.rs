@@ -3,7 +3,8 @@
 use std::io;
 
 use longshore_debian::addition::Tool;
-use longshore_oci::{Arch, ManifestError, Reference, ReferenceError};
+use longshore_oci::{Arch, Digest, ManifestError, Reference, ReferenceError};
+use longshore_python::PackageName;
 use longshore_sandbox::Exit;
 
 use crate::source::SourceError;
@@ -115,6 +116,92 @@ pub enum BuildError {
     /// A machine that no image can be made for.
     #[error("images can be made for amd64 and arm64; this machine is neither")]
     Machine,
+    /// Extras or groups of no project.
+    #[error(
+        "extras and groups are those of a project: name its pyproject.toml as pyproject, or its lock as lock"
+    )]
+    NoProject,
+    /// A lock, and the packages of this Python, which are one too.
+    #[error(
+        "lock and replicate_local_python_environment both say which versions are installed; leave one of them out"
+    )]
+    TwoLocks,
+    /// The packages of this Python, and there is none.
+    #[error(
+        "replicate_local_python_environment needs a Python on this machine: install one, or put it on PATH"
+    )]
+    NoLocalPython,
+    /// An index whose name uv does not take.
+    #[error("`{0}` is not the name of an index: letters, digits, `-`, `_` and `.` make one")]
+    IndexName(String),
+    /// The credentials of an index are not where they should be.
+    #[error("the secret of the index `{index}` cannot be read from {place}: {reason}")]
+    Secret {
+        /// The index.
+        index: String,
+        /// Where they should be.
+        place: String,
+        /// Why they cannot be read.
+        reason: String,
+    },
+    /// A wheel could not be built.
+    #[error("cannot build a wheel of {package} from {of}:\n  {said}")]
+    WheelBuild {
+        /// The package.
+        package: PackageName,
+        /// What it was to be built of.
+        of: String,
+        /// The last that the build said.
+        said: String,
+    },
+    /// A wheel could not be built for want of a compiler.
+    #[error(
+        "cannot build a wheel of {package} from {of}, which has code in C: {said}; add a compiler and Python's \
+         headers to the parent, as in apt_packages=[\"gcc\", \"libc6-dev\", \"python3-dev\"], or require a version \
+         that has a wheel"
+    )]
+    NoCompiler {
+        /// The package.
+        package: PackageName,
+        /// What it was to be built of.
+        of: String,
+        /// What the build said.
+        said: String,
+    },
+    /// What builds a wheel is itself without a wheel.
+    #[error(
+        "cannot build a wheel of {0}: what it needs to be built has no wheels itself; build that first, and name an index \
+         that has it"
+    )]
+    SourceNeedsSource(PackageName),
+    /// A wheel was built again, and became another.
+    #[error(
+        "the wheel of {package} that was built from {of} is {found}, and the lock has {expected}: the project does not \
+         build reproducibly; lock again, or keep the wheel on an index"
+    )]
+    NotTheLocked {
+        /// The package.
+        package: PackageName,
+        /// What it was built of.
+        of: String,
+        /// The lock's.
+        expected: Digest,
+        /// What it became.
+        found: Digest,
+    },
+    /// git is missing.
+    #[error("{0} is required from a git repository, and git was not found: install it (apt-get install git)")]
+    NoGit(PackageName),
+    /// git failed.
+    #[error("cannot fetch {package} from {url}: {said}")]
+    Git {
+        /// The package.
+        package: PackageName,
+        /// The repository.
+        url: String,
+        /// What git said.
+        said: String,
+    },
     /// `SOURCE_DATE_EPOCH` is not a time.
     #[error("SOURCE_DATE_EPOCH is `{0}`; it must be a number of seconds since 1970")]
     Epoch(String),
@@ -122,7 +209,7 @@ pub enum BuildError {
     #[error(
         "layer {0} is neither on this machine nor in a registry that it could be pulled from; build its image again"
     )]
-    Nowhere(longshore_oci::Digest),
+    Nowhere(Digest),
     /// Part of the build ended without an answer: a defect of this program.
     #[error("{0} ended without an answer; this is a defect in longshore")]
     Lost(&'static str),

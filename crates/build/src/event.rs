@@ -56,6 +56,24 @@ pub enum Event {
         /// How long it took.
         took: Duration,
     },
+    /// A wheel was built of a source.
+    WheelBuilt {
+        /// What it is of, e.g. `docopt 0.6.2`.
+        what: String,
+        /// Its length in bytes.
+        bytes: u64,
+        /// How long it took, with what it needed.
+        took: Duration,
+    },
+    /// Two packages have different files at a path; the image has the one's.
+    FilesClash {
+        /// The path below the virtual environment.
+        path: String,
+        /// The wheel whose file is hidden.
+        hidden: String,
+        /// The wheel whose file is in the image.
+        shown: String,
+    },
     /// A push of at most that many bytes begins; [`Event::FetchProgress`] tells how far it is.
     PushStarted {
         /// The bytes of all blobs.

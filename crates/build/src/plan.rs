@@ -1,5 +1,6 @@
 //! What a build is going to do: a value, made before anything is downloaded or written.
 
+use longshore_fetch::Fetcher;
 use longshore_oci::Digest;
 use longshore_python::{lock::Lock, plan::WheelLayer};
 
@@ -25,6 +26,8 @@ pub struct Plan {
     pub code: SourceTree,
     /// The layers above the parent, lowest first.
     pub layers: Vec<PlannedLayer>,
+    /// What fetches the wheels: it has the credentials of their indexes.
+    pub(crate) fetcher: Fetcher,
 }
 
 impl Plan {

@@ -39,7 +39,7 @@ pub(crate) async fn execute(
         builder,
         plan: &plan,
         observer,
-        wheels: Wheels::new(&builder.fetcher, &builder.downloads, observer, &plan.lock),
+        wheels: Wheels::new(&plan.fetcher, &builder.downloads, observer, &plan.lock),
         parent: OnceCell::new(),
         here: OnceCell::new(),
         compiler: OnceCell::new(),
@@ -70,6 +70,7 @@ pub(crate) async fn execute(
     };
     let ((), mut made, mut surveyed) =
         futures::try_join!(work.deliver_parent(), try_join_all(layers), survey)?;
+    builder.tell_clashes(&plan, observer).await?;
     made.sort_by_key(|(position, _)| *position);
     let parent = work.parent().await?;
     if let Some((_, apt)) = made.first().filter(|_| with_apt) {

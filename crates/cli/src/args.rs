@@ -128,6 +128,11 @@ pub(crate) enum ImageCommand {
         #[arg(short, long, value_enum, default_value_t)]
         output: OutputFormat,
     },
+    /// Print the lock of an image that was built here, as pylock.toml (PEP 751)
+    Lock {
+        /// The image; a name without a host is in the embedded registry
+        image: String,
+    },
     /// Copy an image from one registry to another; names without a host are in the embedded registry
     Copy(CopyArguments),
     /// Write an image to a file that other tools read

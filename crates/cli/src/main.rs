@@ -63,6 +63,9 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             };
             commands::image::inspect(&found, &image, output)
         }
+        Command::Image(ImageCommand::Lock { image }) => {
+            commands::lock::print(&context.state()?, &commands::build::image_name(&image)?)
+        }
         Command::Image(ImageCommand::Copy(arguments)) => commands::copy::copy(&context, &arguments),
         Command::Image(ImageCommand::Export { image, format, file }) => {
             let registry = context.registry()?;

@@ -28,7 +28,9 @@ pub(crate) fn settings(named: Option<&Path>, source_root: &Path) -> Result<Optio
 /// whoever could put a file there could choose what is built here.
 fn find(source_root: &Path) -> Result<Option<SettingsFile>, Failure> {
     let home = env::var_os("HOME").map(PathBuf::from);
-    let root = source_root.canonicalize()?;
+    let root = source_root
+        .canonicalize()
+        .map_err(|error| Failure::Usage(format!("the folder of code {}: {error}", source_root.display())))?;
     let owner = fs::metadata(&root)?.uid();
     for folder in root.ancestors() {
         let there = fs::metadata(folder)?;

@@ -22,6 +22,9 @@ pub(crate) struct BuildArguments {
     /// Where settings come from beside the command line
     #[command(flatten)]
     pub(crate) config: ConfigChoice,
+    /// A lock to install exactly, without resolving: pylock.toml as `longshore image lock` prints it, or any lock file
+    #[arg(long, value_name = "LOCKFILE")]
+    pub(crate) locked: Option<PathBuf>,
     /// Ask again for the newest packages that the requirements allow, and for Debian's updates
     #[arg(long, env = "LONGSHORE_UPGRADE", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0, default_missing_value = "true", default_value_t)]
     pub(crate) upgrade: bool,
@@ -239,6 +242,26 @@ mod tests {
         assert_eq!(named, json!({"target_repository": "r", "image_tag": "t"}));
         let fields = expected.as_object().unwrap().len() + named.as_object().unwrap().len();
         assert_eq!(fields, DockerSettings::FIELDS.len());
+    }
+
+    #[test]
+    fn the_help_lists_the_options_by_what_they_are_about_in_80_columns() {
+        use clap::CommandFactory;
+        let mut command = Arguments::command();
+        let mut build = command.find_subcommand_mut("build").unwrap().clone().term_width(80);
+        let help = build.render_help().to_string();
+        let mut rest = help.as_str();
+        for section in Section::ALL {
+            let heading = format!("\n{}:\n", section.title());
+            rest = rest
+                .split_once(heading.as_str())
+                .unwrap_or_else(|| panic!("no {heading} in order: {help}"))
+                .1;
+        }
+        assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+        for field in DockerSettings::FIELDS {
+            assert!(help.contains(&format!("--{}", field.name.replace('_', "-"))), "{help}");
+        }
     }
 
     #[test]

@@ -35,6 +35,9 @@ pub(crate) struct RunArguments {
     /// What runs the containers
     #[arg(long, env = "LONGSHORE_ENGINE", value_enum, default_value_t)]
     pub(crate) engine: Engine,
+    /// A lock to install exactly, without resolving: pylock.toml as `longshore image lock` prints it, or any lock file
+    #[arg(long, env = "LONGSHORE_LOCKED", value_name = "LOCKFILE")]
+    pub(crate) locked: Option<PathBuf>,
     /// Write the run's id, image and outputs as JSON to FILE
     #[arg(long, value_name = "FILE")]
     pub(crate) result: Option<PathBuf>,

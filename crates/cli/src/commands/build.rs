@@ -5,12 +5,12 @@ use std::{env, fs::File, io::Read as _, path::PathBuf};
 use longshore_build::{Built, Request, Upgrade};
 use longshore_oci::{Reference, Repository, Tag};
 use longshore_pipeline::SettingsFile;
-use longshore_stack::{ComponentKind, ContainerRegistry, RemoteRegistry, State};
+use longshore_stack::{Build, ComponentKind, ContainerRegistry, RemoteRegistry, State};
 use serde_json::json;
 
 use crate::{
     args::build::BuildArguments,
-    commands::preflight,
+    commands::{lock::with_lock, preflight},
     context::{Context, URI},
     failure::Failure,
     output::{self, progress::Progress},
@@ -21,7 +21,8 @@ use crate::{
 pub(crate) fn build(context: &Context, arguments: &BuildArguments) -> Result<(), Failure> {
     let progress = Progress::new();
     let state = context.state()?;
-    let request = request(arguments)?;
+    let mut requests = with_lock(vec![request(arguments)?], arguments.locked.as_deref())?;
+    let Some(request) = requests.pop() else { return Ok(()) };
     let remote = registered(&state, &request.repository)?;
     let registries = context.registries(&state, remote.as_deref().map(|registry| &registry.name))?;
     let builder = context.builder(registries.client.clone())?.with_sbom(arguments.sbom.into());
@@ -37,7 +38,13 @@ pub(crate) fn build(context: &Context, arguments: &BuildArguments) -> Result<(),
         Ok(Some(builder.build(request, &|event| progress.observe(event)).await?))
     });
     progress.clear();
-    let Some(Built { image, digest, .. }) = built? else { return Ok(()) };
+    let Some(Built { image, digest, inputs, .. }) = built? else { return Ok(()) };
+    state.add_build(&Build {
+        created: jiff::Timestamp::now(),
+        pipeline: image.repository.path().to_owned(),
+        image: Reference { digest: Some(digest), ..image.clone() },
+        inputs,
+    })?;
     let reference = json!({"image": image, "digest": digest, "reference": image.at(digest)});
     match arguments.output.data() {
         Some(format) => Ok(output::data(format, &reference)?),

@@ -109,11 +109,9 @@ pub(crate) fn build(
         [_] => vec![progress.clone()],
         several => progress.of_images(several),
     };
-    for (request, view) in requests.iter().zip(&views) {
-        view.heading(&heading(spec, request));
-    }
     let several = views.len() > 1;
     let builds = requests.into_iter().zip(&views).map(|(request, view)| async move {
+        view.heading(&heading(spec, &request));
         let observer = |event| view.observe(event);
         let built = match (builder.build(request, &observer).await, needed) {
             (Ok(built), Needed::Here) => builder.bring_here(&built, &observer).await.map(|()| built),

@@ -105,6 +105,15 @@ impl Progress {
                 self.line("fetched", &self.row(&what, Some(bytes), "", Some(took)));
             }
             Event::LayerDone(layer) => self.layer(&layer),
+            Event::WheelBuilt { what, bytes, took } => {
+                self.line("wheel", &self.row(&what, Some(bytes), "built", Some(took)));
+            }
+            Event::FilesClash { path, hidden, shown } => {
+                self.line(
+                    "clash",
+                    &format!("{path} is in {shown} and, different, in {hidden}: the former is taken"),
+                );
+            }
             Event::SbomNotAttached { reason } => {
                 self.line("sbom", &format!("not attached: {reason}"));
             }

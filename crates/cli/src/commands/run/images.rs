@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     args::run::RunArguments,
-    commands::{build::now, images, preflight},
+    commands::{build::now, images, lock::with_lock, preflight},
     context::Context,
     failure::Failure,
     output::progress::Progress,
@@ -117,7 +117,8 @@ fn prepare(
         .with_sbom(arguments.sbom.into());
     let upgrade = if arguments.upgrade { Upgrade::Yes } else { Upgrade::No };
     let plans = spec.images();
-    let mut requests = images::requests(spec, &plans, remote, &now()?, upgrade)?;
+    let requests = images::requests(spec, &plans, remote, &now()?, upgrade)?;
+    let mut requests = with_lock(requests, arguments.locked.as_deref())?;
     for request in &mut requests {
         request.drivers.extend(driver.map(str::to_owned));
     }
