@@ -10,6 +10,7 @@ use futures::future::try_join_all;
 use jiff::Timestamp;
 use longshore_client::Client;
 use longshore_fetch::Fetcher;
+use longshore_layer::Format;
 use longshore_oci::{Arch, Digest, ImageConfig, Manifest, MediaType, Platform, Reference, Repository, Tag};
 use longshore_pipeline::DockerSettings;
 use longshore_python::{
@@ -17,23 +18,25 @@ use longshore_python::{
     install::Venv,
     layers::OpenLayer,
     lock::Lock,
-    plan::{WheelLayer, wheel_layers},
+    plan::{Budget, LAYERS, WheelLayer, wheel_layers},
     uv::Search,
 };
 use longshore_store::{BlobStore, Durability, Registry, RepositoryPath, Table};
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::{
-    BuildError, Images,
+    BuildError, Images, LayerRecord,
     bytecode::ImageInterpreter,
     code::{self, CodeKey},
     elsewhere::Delivered,
     event::{Event, ImageReport, LayerReport, LayerTitle, Observer, Origin, ParentReport},
+    history,
     image::{ImageLayer, assemble},
     layer::{Lane, Layers, Made, format_of, processors},
     lock,
     parent::{self, FoundParent, Parent, PythonFacts},
     plan::{Content, Plan, PlannedLayer, PlannedParent},
+    platforms::PlatformImage,
     runtime::{self, RuntimeKey},
     sbom::{self, Sbom},
     source::SourceTree,
@@ -77,6 +80,9 @@ pub struct Built {
     pub manifest: Manifest,
     /// Its configuration.
     pub config: ImageConfig,
+    /// The images, if it is for several platforms: `digest` is then that of their index, and `manifest` and `config` are of
+    /// the image for this machine, or of the first.
+    pub platforms: Vec<PlatformImage>,
     /// What went into it: parent, lock, code.
     pub inputs: serde_json::Value,
 }
@@ -159,9 +165,14 @@ impl Builder {
         self
     }
 
-    /// Finds out what an image consists of, and what of it exists.
-    pub async fn plan(&self, request: Request, observer: Observer<'_>) -> Result<Plan, BuildError> {
-        let arch = Arch::host().ok_or(BuildError::Machine)?;
+    /// Finds out what an image consists of, and what of it exists, for one processor.
+    pub(crate) async fn plan_for(
+        &self,
+        request: Request,
+        arch: Arch,
+        observer: Observer<'_>,
+    ) -> Result<Plan, BuildError> {
+        let format = format_of(&request.settings)?;
         let root = request.source_root.clone();
         let allow = request.settings.allow_secrets.clone().unwrap_or_default();
         let table = self.table.clone();
@@ -171,11 +182,12 @@ impl Builder {
         let target = longshore_python::target::Target { python: python.version, arch, glibc: python.glibc };
         let lock = lock::resolve(&self.table, &self.uv, &request, target, observer).await?;
         let code = scan.await.map_err(|_| BuildError::Lost("reading the code"))??;
-        let layers = self.plan_layers(&request, &python, &lock, &code)?;
-        Ok(Plan { request, parent, lock, code, layers })
+        let layers = self.plan_layers(&request, format, &parent, &lock, &code)?;
+        let interpreter = self.plan_interpreter(&request, arch, &parent, &layers, observer).await?;
+        Ok(Plan { request, arch, format, parent, interpreter, lock, code, layers })
     }
 
-    async fn plan_parent(
+    pub(crate) async fn plan_parent(
         &self,
         request: &Request,
         arch: Arch,
@@ -203,7 +215,7 @@ impl Builder {
             return Ok(PlannedParent::Ready(Box::new(parent.map_err(|_| BuildError::Lost("the parent"))??)));
         }
         let debian = self
-            .plan_debian(&packages, format_of(&request.settings), arch, request.upgrade, observer)
+            .plan_debian(&packages, format_of(&request.settings)?, arch, request.upgrade, observer)
             .await?;
         Ok(match self.made_debian(&debian)? {
             Some(parent) => PlannedParent::Ready(Box::new(parent)),
@@ -214,11 +226,17 @@ impl Builder {
     fn plan_layers(
         &self,
         request: &Request,
-        python: &PythonFacts,
+        format: Format,
+        parent: &PlannedParent,
         lock: &Lock,
         code: &SourceTree,
     ) -> Result<Vec<PlannedLayer>, BuildError> {
-        let wheels = wheel_layers(lock, &Venv::in_image(python.version));
+        let python = parent.python();
+        let budget = Budget::new(
+            request.settings.layers.map_or(LAYERS, |layers| layers.get().into()),
+            parent.layers(),
+        )?;
+        let wheels = wheel_layers(lock, &Venv::in_image(python.version), budget);
         let compile = request.settings.compile_bytecode.unwrap_or(true);
         let mut contents: Vec<Content> = vec![Content::Venv];
         contents.extend(wheels.iter().cloned().map(Content::Wheels));
@@ -230,7 +248,7 @@ impl Builder {
             contents.push(Content::SdkBytecode);
         }
         contents.push(Content::Code);
-        let layers = self.layers.in_format(format_of(&request.settings));
+        let layers = self.layers.in_format(format);
         contents
             .into_iter()
             .map(|content| {
@@ -243,16 +261,20 @@ impl Builder {
             .collect()
     }
 
-    /// Makes an image.
-    pub async fn build(&self, request: Request, observer: Observer<'_>) -> Result<Built, BuildError> {
-        let started = Instant::now();
-        let plan = self.plan(request, observer).await?;
-        self.execute(plan, started, observer).await
+    /// Looks again for the layers of a plan that were not there when it was made.
+    pub(crate) fn look_again(&self, plan: &mut Plan) -> Result<(), BuildError> {
+        let layers = self.layers.in_format(plan.format);
+        for layer in plan.layers.iter_mut().filter(|layer| layer.known.is_none()) {
+            layer.known = known(&layers, &layer.content, plan.parent.python(), &plan.code)?;
+        }
+        Ok(())
     }
 
-    async fn execute(
+    /// Makes the image of a plan, and gives it that tag.
+    pub(crate) async fn execute(
         &self,
         plan: Plan,
+        tag: Option<&Tag>,
         started: Instant,
         observer: Observer<'_>,
     ) -> Result<Built, BuildError> {
@@ -262,6 +284,7 @@ impl Builder {
             observer,
             wheels: Wheels::new(&self.fetcher, &self.downloads, observer, &plan.lock),
             parent: OnceCell::new(),
+            interpreter: OnceCell::new(),
             compiler: OnceCell::new(),
             sent: Mutex::default(),
             lanes: Semaphore::new(self.client.config().parallel.clamp(1, Semaphore::MAX_PERMITS)),
@@ -293,13 +316,13 @@ impl Builder {
         let (config, manifest) = assemble(parent, &layers, &plan.request.settings, &self.created);
         let config_bytes = config.to_bytes();
         let manifest_bytes = manifest.to_bytes();
-        let Request { repository, tag, .. } = &plan.request;
+        let repository = &plan.request.repository;
         let written = self.layers.put(&config_bytes)?;
         let new = |(_, made): &&(usize, Made)| made.origin == Origin::New;
         let digest = Digest::of(&manifest_bytes);
         let (pushed, new_layers, mounted) = if self.is_embedded(repository) {
             let path = RepositoryPath::from(repository);
-            self.registry.put_manifest(&path, &manifest_bytes, &MediaType::Manifest, Some(tag))?;
+            self.registry.put_manifest(&path, &manifest_bytes, &MediaType::Manifest, tag)?;
             let bytes = made.iter().filter(new).map(|(_, made)| made.record.size).sum::<u64>();
             (written + bytes, made.iter().filter(new).count(), 0)
         } else {
@@ -309,7 +332,9 @@ impl Builder {
         };
         let described = sbom::Delivered { repository, manifest: &manifest, config: &config };
         self.describe(described, &plan, parent, surveyed, observer).await;
-        let image = Reference::tagged(repository.clone(), tag.clone());
+        let made: Vec<LayerRecord> = made.iter().map(|(_, made)| made.record).collect();
+        history::remember(&self.table, &plan, &made)?;
+        let image = Reference::tagged(repository.clone(), plan.request.tag.clone());
         observer(Event::ImageDone(ImageReport {
             image: Reference { digest: Some(digest), ..image.clone() },
             size: manifest.total_size(),
@@ -320,7 +345,7 @@ impl Builder {
             took: started.elapsed(),
         }));
         let inputs = self.inputs(&plan, parent);
-        Ok(Built { image, digest, manifest, config, inputs })
+        Ok(Built { image, digest, manifest, config, platforms: Vec::new(), inputs })
     }
 }
 
@@ -331,6 +356,7 @@ struct Work<'a> {
     observer: Observer<'a>,
     wheels: Wheels<'a>,
     parent: OnceCell<Parent>,
+    interpreter: OnceCell<Parent>,
     compiler: OnceCell<Arc<Compiler>>,
     /// What went to another registry while layers were being made, and how many at a time may go.
     sent: Mutex<Delivered>,
@@ -353,16 +379,29 @@ impl Work<'_> {
                         }));
                         Ok((**parent).clone())
                     }
-                    PlannedParent::Debian(debian) => self.builder.make_debian(debian, self.observer).await,
+                    PlannedParent::Debian(debian) => {
+                        let interpreter = self.interpreter().await?;
+                        self.builder.make_debian(debian, interpreter, self.observer).await
+                    }
                 }
             })
             .await
     }
 
+    /// The image whose Python compiles, if that is not the parent: made by whoever asks first.
+    async fn interpreter(&self) -> Result<Option<&Parent>, BuildError> {
+        let Some(planned) = &self.plan.interpreter else { return Ok(None) };
+        let image = self.interpreter.get_or_try_init(|| self.builder.made(planned, self.observer)).await;
+        image.map(Some)
+    }
+
     /// The interpreters of the parent, started by whoever has something to compile first.
     async fn compiler(&self) -> Result<Arc<Compiler>, BuildError> {
         let compiler = self.compiler.get_or_try_init(|| async {
-            let parent = self.parent().await?.clone();
+            let parent = match self.interpreter().await? {
+                Some(interpreter) => interpreter.clone(),
+                None => self.parent().await?.clone(),
+            };
             let images = self.builder.images.clone();
             let start = move || {
                 let interpreter = ImageInterpreter {
@@ -395,7 +434,7 @@ impl Work<'_> {
         if made.origin == Origin::New && !self.builder.is_embedded(repository) {
             // The semaphore is never closed; if it were, one layer too many would be sent at once.
             let _lane = self.lanes.acquire().await.ok();
-            let sent = self.builder.send(repository, made.record.digest, made.record.size).await?;
+            let sent = self.builder.send(repository, &made.record.descriptor()).await?;
             *self.sent.lock().unwrap_or_else(PoisonError::into_inner) += sent;
         }
         Ok(made)
@@ -407,7 +446,7 @@ impl Work<'_> {
     }
 
     async fn make(&self, content: &Content) -> Result<Made, BuildError> {
-        let layers = self.builder.layers.in_format(format_of(&self.plan.request.settings));
+        let layers = self.builder.layers.in_format(self.plan.format);
         let python = self.plan.parent.python().clone();
         match content {
             Content::Wheels(layer) => {
@@ -462,7 +501,7 @@ fn known(
     content: &Content,
     python: &PythonFacts,
     code: &SourceTree,
-) -> Result<Option<crate::LayerRecord>, BuildError> {
+) -> Result<Option<LayerRecord>, BuildError> {
     match content {
         Content::Wheels(layer) => layers.known(&layer.key),
         Content::Bytecode(layer) => layers.known(&layer.bytecode_key),

@@ -141,17 +141,15 @@ impl Builder {
     pub(crate) async fn send(
         &self,
         repository: &Repository,
-        layer: Digest,
-        size: u64,
+        descriptor: &Descriptor,
     ) -> Result<Delivered, BuildError> {
-        let descriptor = Descriptor::new(MediaType::LayerGzip, layer, size);
         let source = StoredImage::new(self.registry.blobs().clone(), descriptor.clone());
         let observer: Arc<longshore_client::Observer> = Arc::new(longshore_client::ignore);
-        let pushed = self.client.push_blob(repository, &descriptor, Arc::new(source), &[], &observer).await?;
+        let pushed = self.client.push_blob(repository, descriptor, Arc::new(source), &[], &observer).await?;
         Ok(match pushed {
             BlobPushed::Existed => Delivered::default(),
             BlobPushed::Mounted => Delivered { mounted: 1, ..Delivered::default() },
-            BlobPushed::Uploaded => Delivered { layers: 1, bytes: size, mounted: 0 },
+            BlobPushed::Uploaded => Delivered { layers: 1, bytes: descriptor.size, mounted: 0 },
         })
     }
 
@@ -159,7 +157,7 @@ impl Builder {
     pub(crate) async fn deliver(
         &self,
         repository: &Repository,
-        tag: &Tag,
+        tag: Option<&Tag>,
         manifest: &Manifest,
         parent: &Parent,
         observer: Observer<'_>,
@@ -168,7 +166,8 @@ impl Builder {
         let root = Descriptor::of(MediaType::Manifest, &bytes);
         self.registry.blobs().put(&bytes)?;
         let image = Arc::new(StoredImage::new(self.registry.blobs().clone(), root));
-        let destination = [Reference::tagged(repository.clone(), tag.clone())];
+        let digest = Some(Digest::of(&bytes));
+        let destination = [Reference { repository: repository.clone(), tag: tag.cloned(), digest }];
         let mount_from = self.neighbours(repository, manifest, parent);
         let meter = Meter::new(observer);
         let work = |observer| async move {
@@ -199,7 +198,12 @@ impl Builder {
     }
 
     /// The repositories of the same registry that have layers of the image.
-    fn neighbours(&self, repository: &Repository, manifest: &Manifest, parent: &Parent) -> Vec<Repository> {
+    pub(crate) fn neighbours(
+        &self,
+        repository: &Repository,
+        manifest: &Manifest,
+        parent: &Parent,
+    ) -> Vec<Repository> {
         let host = repository.host();
         let of_parent = parent.source.iter().filter(|source| source.host() == host).cloned();
         let of_layers = manifest.layers.iter().filter_map(|layer| {

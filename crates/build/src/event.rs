@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use longshore_oci::Reference;
+use longshore_oci::{Platform, Reference};
 
 /// Something that happened.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
+    /// What follows is of the image for this platform, one of several.
+    Platform(Platform),
     /// The parent's packages are being looked up.
     ParentStarted,
     /// The parent is in the registry.
@@ -56,6 +58,15 @@ pub enum Event {
     },
     /// The image is in the registry.
     ImageDone(ImageReport),
+    /// The index of the images for several platforms is in the registry.
+    IndexDone {
+        /// Its name, by tag and digest.
+        image: Reference,
+        /// The platforms.
+        platforms: Vec<Platform>,
+        /// How long the whole build took.
+        took: Duration,
+    },
 }
 
 /// Where something that the build needs comes from.

@@ -34,7 +34,9 @@ const BINS: usize = 12;
 pub const LARGE: u64 = 1_000_000;
 /// The layers of every image besides the parent's and the wheels': the environment, the SDK, its bytecode, the code.
 const OURS: usize = 4;
-/// Layers of the parent are counted in full groups of so many, so that one more or less does not divide the wheels anew.
+/// As many layers every parent is taken to have: one made of Debian packages has 5, with further packages 6.
+pub const PARENT: usize = 6;
+/// More of them are counted in full groups, so that one more or less does not divide the wheels anew.
 const PARENT_GROUP: usize = 4;
 
 /// How many layers the wheels get. As many are left for their bytecode, with and without it, so that both images have the
@@ -72,7 +74,7 @@ impl Budget {
         if layers > MOST_LAYERS {
             return Err(BudgetError::TooMany(layers));
         }
-        let taken = OURS + parent.max(1).next_multiple_of(PARENT_GROUP);
+        let taken = OURS + PARENT + parent.saturating_sub(PARENT).next_multiple_of(PARENT_GROUP);
         let wheels = layers.saturating_sub(taken) / 2;
         if wheels == 0 {
             return Err(BudgetError::TooFew { layers, parent, least: taken + 2 });
@@ -87,10 +89,10 @@ impl Budget {
     }
 }
 
-/// The budget of an image of at most [`LAYERS`] layers on a parent of up to four.
+/// The budget of an image of at most [`LAYERS`] layers on a parent of up to [`PARENT`].
 impl Default for Budget {
     fn default() -> Self {
-        Self { alone: 14, bins: BINS }
+        Self { alone: 13, bins: BINS }
     }
 }
 
@@ -321,30 +323,30 @@ mod tests {
 
     #[test]
     fn the_budget_counts_everything() {
-        for (layers, parent) in [(60, 1), (60, 4), (60, 5), (60, 47), (20, 3), (10, 4), (11, 4), (127, 20)] {
+        for (layers, parent) in [(60, 1), (60, 6), (60, 7), (60, 46), (20, 3), (12, 4), (13, 6), (127, 20)] {
             let budget = Budget::new(layers, parent).unwrap();
             let all = parent + OURS + 2 * budget.wheels();
             assert!(all <= layers && budget.bins > 0, "{all} of {layers} layers");
         }
         let parts = |layers, parent| Budget::new(layers, parent).map(|budget| (budget.alone, budget.bins));
         assert_eq!(Budget::new(LAYERS, 1), Ok(Budget::default()));
-        assert_eq!(parts(60, 4), parts(60, 1), "parents of up to four layers divide the wheels alike");
-        assert_eq!(parts(60, 7), Ok((12, 12)));
-        assert_eq!(parts(10, 4), Ok((0, 1)));
-        let error = Budget::new(60, 53).unwrap_err();
-        assert_eq!(error, BudgetError::TooFew { layers: 60, parent: 53, least: 62 });
-        assert!(Budget::new(62, 53).is_ok());
+        assert_eq!(parts(60, 6), parts(60, 1), "most parents divide the wheels alike");
+        assert_eq!(parts(60, 7), Ok((11, 12)));
+        assert_eq!(parts(12, 4), Ok((0, 1)));
+        let error = Budget::new(60, 55).unwrap_err();
+        assert_eq!(error, BudgetError::TooFew { layers: 60, parent: 55, least: 64 });
+        assert!(Budget::new(64, 55).is_ok());
         assert_eq!(Budget::new(128, 3), Err(BudgetError::TooMany(128)));
     }
 
     #[test]
     fn up_to_the_budget_every_large_wheel_is_alone() {
-        let mut packages: Vec<_> = (0..14).map(|i| package(&format!("large-{i:02}"), LARGE + i)).collect();
+        let mut packages: Vec<_> = (0..13).map(|i| package(&format!("large-{i:02}"), LARGE + i)).collect();
         packages.push(package("small", LARGE - 1));
         let layers = layers(&Lock { packages });
-        assert_eq!(layers.iter().map(|layer| layer.wheels.len()).collect::<Vec<_>>(), [1; 15]);
+        assert_eq!(layers.iter().map(|layer| layer.wheels.len()).collect::<Vec<_>>(), [1; 14]);
         assert_eq!(layers[0].slot, Slot::Alone("large-00".to_owned()));
-        assert!(matches!(layers[14].slot, Slot::Bin(_)));
+        assert!(matches!(layers[13].slot, Slot::Bin(_)));
     }
 
     #[test]
@@ -354,7 +356,7 @@ mod tests {
         let layers = layers(&lock);
         let alone = layers.iter().filter(|layer| matches!(layer.slot, Slot::Alone(_)));
         assert!(alone.clone().all(|layer| layer.weight() >= LARGE << 4));
-        assert_eq!(alone.count(), 14);
+        assert_eq!(alone.count(), 13);
     }
 
     #[test]
@@ -405,7 +407,7 @@ mod tests {
         #[test]
         fn one_package_more_or_less_changes_one_layer(sizes in sizes(4), size in 1000..LARGE << 4, salt: u32, at in 0..150_usize) {
             let lock = named(&sizes, salt);
-            prop_assume!(large(&lock) < 14);
+            prop_assume!(large(&lock) < 13);
             let old = layers(&lock);
             let mut more = lock.clone();
             more.packages.insert(at, package("one-more", size));

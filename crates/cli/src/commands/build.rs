@@ -1,19 +1,19 @@
 //! `longshore build`: an image from a folder of code and requirements.
 
-use std::{env, fs::File, io::Read as _, path::PathBuf};
+use std::{env, fs::File, io::Read as _, path::PathBuf, time::Instant};
 
-use longshore_build::{Built, Request, Upgrade};
+use longshore_build::{Builder, Built, BytePlan, Plan, Request, Upgrade};
 use longshore_oci::{Reference, Repository, Tag};
 use longshore_pipeline::{DockerSettings, Lazy, Requirements};
 use longshore_stack::{ComponentKind, ContainerRegistry, RemoteRegistry, State};
 use serde_json::json;
 
 use crate::{
-    args::{BuildArguments, LazyFormat},
+    args::{BuildArguments, LazyFormat, bytes::ByteCount},
     commands::preflight,
     context::{Context, URI},
     failure::Failure,
-    output::{self, progress::Progress},
+    output::{self, plan::Planned, progress::Progress},
     runtime,
 };
 
@@ -25,22 +25,70 @@ pub(crate) fn build(context: &Context, arguments: &BuildArguments) -> Result<(),
     let remote = registered(&state, &request.repository)?;
     let registries = context.registries(&state, remote.as_deref().map(|registry| &registry.name))?;
     let builder = context.builder(registries.client.clone())?.with_sbom(arguments.sbom.into());
-    preflight::before(&registries, remote.as_deref(), std::slice::from_ref(&request), &progress)?;
-    let built = runtime::block_on(async {
-        if arguments.dry_run {
-            let plan = builder.plan(request, &|event| progress.observe(event)).await?;
-            progress.clear();
-            output::plan::print(&plan, arguments.output)?;
-            return Ok(None);
-        }
-        Ok(Some(builder.build(request, &|event| progress.observe(event)).await?))
-    });
+    let asks = arguments.dry_run || arguments.explain;
+    let observer = |event| progress.observe(event);
+    // Who only asks changes nothing, so nothing is tried and no repository is made.
+    if !asks && arguments.fail_if_moved.is_none() {
+        preflight::before(&registries, remote.as_deref(), std::slice::from_ref(&request), &progress)?;
+    }
+    let started = Instant::now();
+    let plans = runtime::block_on(async { Ok(builder.plan(request.clone(), &observer).await?) });
+    let planned = planned(&builder, plans?);
+    let limit = arguments.fail_if_moved;
+    let moves = match limit {
+        None if !arguments.dry_run => None,
+        _ => Some(byte_plan(&builder, &planned)?),
+    };
+    if asks {
+        progress.clear();
+        let shown = moves.as_ref().filter(|_| arguments.dry_run);
+        output::plan::print(&planned, shown, arguments.output)?;
+    }
+    within(&planned, moves.as_ref(), limit)?;
+    if asks {
+        return Ok(());
+    }
+    if limit.is_some() {
+        preflight::before(&registries, remote.as_deref(), std::slice::from_ref(&request), &progress)?;
+    }
+    let plans = planned.into_iter().map(|planned| planned.plan).collect();
+    let built = runtime::block_on(async { Ok(builder.make(plans, started, &observer).await?) });
     progress.clear();
-    let Some(Built { image, digest, .. }) = built? else { return Ok(()) };
+    let Built { image, digest, .. } = built?;
     let reference = json!({"image": image, "digest": digest, "reference": image.at(digest)});
     match arguments.output.data() {
         Some(format) => Ok(output::data(format, &reference)?),
         None => Ok(()),
+    }
+}
+
+/// Plans, each with why its layers are what they are.
+pub(crate) fn planned(builder: &Builder, plans: Vec<Plan>) -> Vec<Planned> {
+    plans.into_iter().map(|plan| Planned { why: builder.explain(&plan), plan }).collect()
+}
+
+/// What making the images would move.
+pub(crate) fn byte_plan(builder: &Builder, planned: &[Planned]) -> Result<BytePlan, Failure> {
+    runtime::block_on(async {
+        let mut moves = BytePlan::default();
+        for Planned { plan, .. } in planned {
+            moves = moves.and(builder.byte_plan(plan).await?);
+        }
+        Ok(moves)
+    })
+}
+
+/// Refuses to go on if more would be moved than may be.
+pub(crate) fn within(
+    planned: &[Planned],
+    moves: Option<&BytePlan>,
+    limit: Option<ByteCount>,
+) -> Result<(), Failure> {
+    match (moves, limit) {
+        (Some(moves), Some(ByteCount(limit))) if moves.moved() > limit => {
+            Err(Failure::Failed(output::plan::too_much(planned, moves, limit).into()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,0 +1,177 @@
+//! Images for several platforms: one for each, and an index that lists them.
+//!
+//! Nothing is emulated. Wheels are resolved for each platform, parents fetched or made for each. What runs is the Python of
+//! this machine's own parent: bytecode does not depend on the processor, only on CPython's version, so the
+//! two parents have to have the same.
+
+use std::time::Instant;
+
+use longshore_oci::{
+    Arch, Descriptor, Digest, ImageConfig, Index, Manifest, MediaType, Platform, Reference, annotation,
+};
+use longshore_store::RepositoryPath;
+use serde_json::{Map, Value};
+
+use crate::{
+    BuildError, Builder, Built, Event, Observer, Request,
+    parent::Parent,
+    plan::{Plan, PlannedLayer, PlannedParent},
+};
+
+/// An image of an index, for one platform.
+#[derive(Clone, Debug)]
+pub struct PlatformImage {
+    /// The platform.
+    pub platform: Platform,
+    /// The image's manifest.
+    pub manifest: Manifest,
+    /// The image's configuration.
+    pub config: ImageConfig,
+}
+
+impl Builder {
+    /// Finds out what an image consists of on each platform that it is for, and what of that exists.
+    pub async fn plan(&self, request: Request, observer: Observer<'_>) -> Result<Vec<Plan>, BuildError> {
+        let archs = match &request.settings.platform {
+            Some(platforms) => platforms.archs().to_vec(),
+            None => vec![here()?],
+        };
+        let mut plans = Vec::with_capacity(archs.len());
+        for &arch in &archs {
+            if archs.len() > 1 {
+                observer(Event::Platform(Platform::linux(arch)));
+            }
+            plans.push(self.plan_for(request.clone(), arch, observer).await?);
+        }
+        Ok(plans)
+    }
+
+    /// Makes an image.
+    pub async fn build(&self, request: Request, observer: Observer<'_>) -> Result<Built, BuildError> {
+        let started = Instant::now();
+        let plans = self.plan(request, observer).await?;
+        self.make(plans, started, observer).await
+    }
+
+    /// Makes the image of one request's plans. `started` is when the planning began.
+    pub async fn make(
+        &self,
+        mut plans: Vec<Plan>,
+        started: Instant,
+        observer: Observer<'_>,
+    ) -> Result<Built, BuildError> {
+        if plans.len() == 1
+            && let Some(plan) = plans.pop()
+        {
+            let tag = plan.request.tag.clone();
+            return self.execute(plan, Some(&tag), started, observer).await;
+        }
+        let mut images = Vec::with_capacity(plans.len());
+        for mut plan in plans {
+            observer(Event::Platform(Platform::linux(plan.arch)));
+            // What the platforms share was made for the first.
+            self.look_again(&mut plan)?;
+            let (request, arch) = (plan.request.clone(), plan.arch);
+            images.push((arch, request, self.execute(plan, None, Instant::now(), observer).await?));
+        }
+        self.list(images, started, observer).await
+    }
+
+    /// Puts the index of images into their repository: last, for what it lists must be there.
+    async fn list(
+        &self,
+        images: Vec<(Arch, Request, Built)>,
+        started: Instant,
+        observer: Observer<'_>,
+    ) -> Result<Built, BuildError> {
+        let listed = images.iter().map(|(_, _, built)| Descriptor {
+            platform: Some(built.config.platform.clone()),
+            ..Descriptor::of(MediaType::Manifest, &built.manifest.to_bytes())
+        });
+        let mut index = Index::new(listed.collect());
+        index.annotations.insert(annotation::CREATED.to_owned(), self.created.clone());
+        let bytes = index.to_bytes();
+        let inputs: Map<String, Value> = images
+            .iter()
+            .map(|(_, _, built)| (built.config.platform.to_string(), built.inputs.clone()))
+            .collect();
+        let platforms = images.iter().map(|(_, _, built)| PlatformImage {
+            platform: built.config.platform.clone(),
+            manifest: built.manifest.clone(),
+            config: built.config.clone(),
+        });
+        let platforms: Vec<PlatformImage> = platforms.collect();
+        // What runs here is this machine's; elsewhere the first is as good as any.
+        let own = Arch::host();
+        let chosen = images.iter().position(|(arch, ..)| Some(*arch) == own).unwrap_or(0);
+        let Some((_, request, built)) = images.into_iter().nth(chosen) else {
+            return Err(BuildError::Lost("building for several platforms"));
+        };
+        let Request { repository, tag, .. } = request;
+        if self.is_embedded(&repository) {
+            let path = RepositoryPath::from(&repository);
+            self.registry.put_manifest(&path, &bytes, &MediaType::Index, Some(&tag))?;
+        } else {
+            self.client
+                .put_manifest(&repository, &bytes, &MediaType::Index, std::slice::from_ref(&tag))
+                .await?;
+        }
+        let digest = Digest::of(&bytes);
+        let image = Reference { digest: Some(digest), ..Reference::tagged(repository, tag) };
+        observer(Event::IndexDone {
+            image,
+            platforms: platforms.iter().map(|image| image.platform.clone()).collect(),
+            took: started.elapsed(),
+        });
+        let mut all = built.inputs.clone();
+        if let Value::Object(all) = &mut all {
+            all.insert("platforms".to_owned(), Value::Object(inputs));
+        }
+        Ok(Built { digest, platforms, inputs: all, ..built })
+    }
+
+    /// Plans the image whose Python compiles for a processor that this machine does not have, if anything is to be compiled.
+    pub(crate) async fn plan_interpreter(
+        &self,
+        request: &Request,
+        arch: Arch,
+        parent: &PlannedParent,
+        layers: &[PlannedLayer],
+        observer: Observer<'_>,
+    ) -> Result<Option<PlannedParent>, BuildError> {
+        let host = here()?;
+        // The standard library of a parent made of Debian packages is compiled when it is made.
+        let compiles =
+            layers.iter().any(PlannedLayer::compiles) || matches!(parent, PlannedParent::Debian(_));
+        if arch == host || !compiles {
+            return Ok(None);
+        }
+        let interpreter = self.plan_parent(request, host, observer).await?;
+        let (python, here) = (parent.python().version, interpreter.python().version);
+        if python == here {
+            Ok(Some(interpreter))
+        } else {
+            Err(BuildError::Interpreter { arch, python, here })
+        }
+    }
+
+    /// The image of a plan, made unless it was made since.
+    pub(crate) async fn made(
+        &self,
+        planned: &PlannedParent,
+        observer: Observer<'_>,
+    ) -> Result<Parent, BuildError> {
+        match planned {
+            PlannedParent::Ready(parent) => Ok((**parent).clone()),
+            PlannedParent::Debian(debian) => match self.made_debian(debian)? {
+                Some(parent) => Ok(parent),
+                None => self.make_debian(debian, None, observer).await,
+            },
+        }
+    }
+}
+
+/// The processor of this machine.
+fn here() -> Result<Arch, BuildError> {
+    Arch::host().ok_or(BuildError::Machine)
+}
