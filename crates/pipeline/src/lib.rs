@@ -9,5 +9,8 @@ mod settings;
 mod spec;
 
 pub use name::repository_component;
-pub use settings::{BuildStrategy, DockerSettings, Lazy, Requirements, SettingsError};
+pub use settings::{
+    BuildStrategy, Compression, DockerSettings, Field, IndexUrl, IndexUrlError, Kind, Lazy, Platforms,
+    PlatformsError, Requirements, SecretSource, SecretSourceError, Section, SettingsError,
+};
 pub use spec::{ClientPython, ImagePlan, OutputRef, PipelineSpec, Settings, SourceRef, SpecError, StepSpec};
