@@ -24,17 +24,17 @@ use longshore_store::RepositoryPath;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BuildError, Builder, Event, Observer, Origin, ParentReport, Upgrade,
+    BuildError, Builder, Event, Observer, Origin, ParentReport, Upgrade, elsewhere,
     layer::Packing,
-    parent::{self, Parent, PythonFacts, glibc_version},
+    parent::{self, Facts, Parent, PythonFacts, glibc_version},
 };
 
 /// The repository in which parents are kept.
 const REPOSITORY: &str = "longshore/debian";
 /// The row of the table that has the plan of a parent.
-const PLAN: &str = "parent-plan";
+pub(crate) const PLAN: &str = "parent-plan";
 /// The row of the table that has the image of a plan.
-const IMAGE: &str = "parent-image";
+pub(crate) const IMAGE: &str = "parent-image";
 
 /// A parent that is known package by package.
 #[derive(Clone, Debug)]
@@ -87,8 +87,8 @@ impl ImageKey {
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
-struct ImageRow {
-    digest: Digest,
+pub(crate) struct ImageRow {
+    pub(crate) digest: Digest,
 }
 
 impl Builder {
@@ -125,22 +125,41 @@ impl Builder {
         Ok(DebianParent { plan, format, python, title })
     }
 
-    /// The image of a plan, if it was made before and is still in the registry.
-    pub(crate) fn made_debian(&self, debian: &DebianParent) -> Result<Option<Parent>, BuildError> {
+    /// The image of a plan, if it was made before: still whole in the embedded registry; or, for an image that goes to
+    /// another registry, with layers that may be there.
+    pub(crate) fn made_debian(
+        &self,
+        debian: &DebianParent,
+        repository: &Repository,
+    ) -> Result<Option<Parent>, BuildError> {
         let key = ImageKey::of(debian);
         let Some(ImageRow { digest }) = self.table.get::<ImageRow>(IMAGE, &key) else { return Ok(None) };
         let image = self.parent_name(debian)?.at(digest);
         let path = RepositoryPath::from(&image.repository);
-        let (digest, manifest, config) =
-            match parent::read(&self.registry, &path, &image, &Platform::linux(debian.plan.arch)) {
-                Err(error) if parent::is_missing(&error) => return Ok(None),
-                other => other?,
-            };
-        for layer in &manifest.layers {
-            if self.registry.blobs().size_of(&layer.digest)? != Some(layer.size) {
-                return Ok(None);
+        let read = parent::read(&self.registry, &path, &image, &Platform::linux(debian.plan.arch));
+        let here = match read {
+            Err(error) if parent::is_missing(&error) => None,
+            other => Some(other?),
+        };
+        if let Some((digest, manifest, config)) = here {
+            let is_whole = manifest
+                .layers
+                .iter()
+                .try_fold(true, |whole, layer| Ok::<_, BuildError>(whole && self.has(layer)?))?;
+            if is_whole || !self.is_embedded(repository) {
+                elsewhere::remember(&self.table, &digest, &manifest.to_bytes())?;
+                elsewhere::remember(&self.table, &manifest.config.digest, &config.to_bytes())?;
+                return Ok(Some(self.parent(debian, digest, manifest, config)?));
             }
+            return Ok(None);
         }
+        if self.is_embedded(repository) {
+            return Ok(None);
+        }
+        let Some(text) = elsewhere::document(&self.table, &digest) else { return Ok(None) };
+        let Ok(manifest) = Manifest::parse(text.as_bytes()) else { return Ok(None) };
+        let Some(text) = elsewhere::document(&self.table, &manifest.config.digest) else { return Ok(None) };
+        let Ok(config) = ImageConfig::parse(text.as_bytes()) else { return Ok(None) };
         Ok(Some(self.parent(debian, digest, manifest, config)?))
     }
 
@@ -159,7 +178,10 @@ impl Builder {
             manifest,
             config,
             python: debian.python.clone(),
+            facts: Facts::Known,
             source: None,
+            tag: None,
+            debian: Some(Box::new(debian.clone())),
         })
     }
 
@@ -222,6 +244,8 @@ impl Builder {
         )?;
         let key = ImageKey::of(debian);
         self.table.put(IMAGE, &key, &ImageRow { digest })?;
+        elsewhere::remember(&self.table, &digest, &manifest.to_bytes())?;
+        elsewhere::remember(&self.table, &manifest.config.digest, &config_bytes)?;
         let parent = self.parent(debian, digest, manifest, config)?;
         observer(Event::ParentDone(ParentReport {
             title: parent.title.clone(),

@@ -111,6 +111,11 @@ pub enum BuildError {
     /// `SOURCE_DATE_EPOCH` is not a time.
     #[error("SOURCE_DATE_EPOCH is `{0}`; it must be a number of seconds since 1970")]
     Epoch(String),
+    /// A layer that neither this machine nor a registry has.
+    #[error(
+        "layer {0} is neither on this machine nor in a registry that it could be pulled from; build its image again"
+    )]
+    Nowhere(longshore_oci::Digest),
     /// Part of the build ended without an answer: a defect of this program.
     #[error("{0} ended without an answer; this is a defect in longshore")]
     Lost(&'static str),

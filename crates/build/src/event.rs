@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use longshore_oci::{Platform, Reference};
+use longshore_oci::{Digest, Platform, Reference};
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -12,6 +12,15 @@ pub enum Event {
     Platform(Platform),
     /// The parent's packages are being looked up.
     ParentStarted,
+    /// The tag of the parent stands for another image than in the last build.
+    ParentMoved {
+        /// The parent, by tag.
+        image: String,
+        /// What it stood for.
+        from: Digest,
+        /// What it stands for now.
+        to: Digest,
+    },
     /// The parent is in the registry.
     ParentDone(ParentReport),
     /// The requirements are being resolved.

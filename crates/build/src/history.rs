@@ -210,11 +210,11 @@ pub(crate) fn remember(table: &Table, plan: &Plan, layers: &[LayerRecord]) -> Re
 impl Builder {
     /// Why each layer of a plan is reused or made.
     pub fn explain(&self, plan: &Plan) -> Vec<Why> {
-        explain(&self.table, plan)
+        explain(&self.table, plan, |record| self.has(&record.descriptor()).unwrap_or(false))
     }
 }
 
-fn explain(table: &Table, plan: &Plan) -> Vec<Why> {
+fn explain(table: &Table, plan: &Plan, is_here: impl Fn(&LayerRecord) -> bool) -> Vec<Why> {
     let now = LastBuild::of(plan, |_| None);
     let last = table.get::<LastBuild>(LAST_BUILD, &key(&plan.request.repository, plan.arch));
     let before = |last: &LastBuild| {
@@ -225,6 +225,7 @@ fn explain(table: &Table, plan: &Plan) -> Vec<Why> {
         (Some(last), Some(record)) if last.layers.iter().any(|last| last.digest == Some(record.digest)) => {
             Why::LastBuild
         }
+        (_, Some(record)) if !is_here(&record) => Why::InRegistry,
         (_, Some(_)) => Why::MadeBefore,
         (None, None) => Why::First,
         (Some(last), None) => {

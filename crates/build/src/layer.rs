@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use crate::{BuildError, event::Origin};
 
 /// The row of the table that has the layer of some inputs.
-const LAYER: &str = "layer";
+pub(crate) const LAYER: &str = "layer";
 
 /// A layer that exists: everything that an image says of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,6 +154,16 @@ pub(crate) struct Layers {
     splicing: Arc<Semaphore>,
     compiling: Arc<Semaphore>,
     format: Format,
+    place: Place,
+}
+
+/// Where a layer must be to count as known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// On this machine.
+    Here,
+    /// Wherever it is: whether the registry has it is asked when the image is put together.
+    Anywhere,
 }
 
 impl Layers {
@@ -164,7 +174,23 @@ impl Layers {
             splicing: Arc::new(Semaphore::new(processors().get())),
             compiling: Arc::new(Semaphore::new(COMPILED_AT_ONCE)),
             format: Format::Plain,
+            place: Place::Here,
         }
+    }
+
+    /// The same layers, remembered in another table.
+    pub(crate) fn remembered_in(&self, table: Table) -> Self {
+        Self { table, ..self.clone() }
+    }
+
+    /// The same layers, for those that are nobody else's business.
+    pub(crate) fn apart(&self) -> Self {
+        self.remembered_in(self.table.apart())
+    }
+
+    /// The same layers for an image that goes to another registry, which may have those that this machine lacks.
+    pub(crate) fn anywhere(&self) -> Self {
+        Self { place: Place::Anywhere, ..self.clone() }
     }
 
     /// The same layers in another format: looked up and made apart from the others.
@@ -179,7 +205,7 @@ impl Layers {
         Ok(if known { 0 } else { bytes.len() as u64 })
     }
 
-    /// The layer of these inputs, if it was made before and is still stored.
+    /// The layer of these inputs, if it was made before; stored here still, unless it may be [anywhere](Self::anywhere).
     pub(crate) fn known(&self, key: &impl Serialize) -> Result<Option<LayerRecord>, BuildError> {
         let record = match self.format {
             Format::Plain => self.table.get::<LayerRecord>(LAYER, key),
@@ -187,7 +213,9 @@ impl Layers {
             Format::Zstd => self.table.get(LAYER, &ZstdKey::of(key)),
         };
         let Some(record) = record else { return Ok(None) };
-        Ok((self.blobs.size_of(&record.digest)? == Some(record.size)).then_some(record))
+        let is_known =
+            self.place == Place::Anywhere || self.blobs.size_of(&record.digest)? == Some(record.size);
+        Ok(is_known.then_some(record))
     }
 
     /// Makes the layer of these inputs with `write`, on a thread of its own, and remembers it.

@@ -6,13 +6,14 @@
 use std::{collections::BTreeSet, fmt};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use longshore_oci::{Descriptor, Digest, Manifest, Repository};
+use longshore_oci::{Descriptor, Digest, Repository};
 use serde::Serialize;
 
 use crate::{
     BuildError, Builder,
     debian::DebianParent,
-    parent::Parent,
+    deliver::Whence,
+    parent::{Facts, Parent},
     plan::{Content, Plan, PlannedLayer, PlannedParent},
 };
 
@@ -98,6 +99,18 @@ impl BytePlan {
 }
 
 impl Movement {
+    fn fetched(what: String, from: &Repository, layer: &Descriptor) -> Self {
+        Self {
+            way: Way::Fetch,
+            what,
+            from: from.to_string(),
+            to: HERE.to_owned(),
+            bytes: layer.size,
+            estimated: false,
+            id: layer.digest.to_string(),
+        }
+    }
+
     fn identity(&self) -> (Way, String, String) {
         (self.way, self.id.clone(), self.to.clone())
     }
@@ -179,28 +192,24 @@ impl Builder {
         Ok(movements)
     }
 
-    /// The layers of a parent that have to come here: to be in the embedded registry, to run its Python, or to be sent on to
-    /// a registry other than its own.
+    /// The layers of a parent that have to come here: to be in the embedded registry, to be read, or to run its Python.
     fn layers_to_fetch(&self, plan: &Plan, parent: &Parent) -> Result<Vec<Movement>, BuildError> {
-        let Some(source) = &parent.source else { return Ok(Vec::new()) };
         let destination = plan.repository();
-        let runs = plan.layers.iter().any(PlannedLayer::compiles);
-        let stays = !self.is_embedded(destination) && destination.host() == source.host();
-        if stays && !runs {
+        let runs = plan.interpreter.is_none() && plan.layers.iter().any(PlannedLayer::compiles);
+        let is_interpreter =
+            matches!(&plan.interpreter, Some(PlannedParent::Ready(it)) if it.digest == parent.digest);
+        let is_read = parent.facts == Facts::Presumed;
+        if !(runs || is_interpreter || is_read || self.is_embedded(destination)) {
             return Ok(Vec::new());
         }
+        let Some(source) = parent.sources(destination).into_iter().find(|source| !self.is_embedded(source))
+        else {
+            return Ok(Vec::new());
+        };
         let mut movements = Vec::new();
         for layer in &parent.manifest.layers {
-            if self.registry.blobs().size_of(&layer.digest)?.is_none() {
-                movements.push(Movement {
-                    way: Way::Fetch,
-                    what: format!("layer of {}", parent.name),
-                    from: source.to_string(),
-                    to: HERE.to_owned(),
-                    bytes: layer.size,
-                    estimated: false,
-                    id: layer.digest.to_string(),
-                });
+            if !self.has(layer)? {
+                movements.push(Movement::fetched(format!("layer of {}", parent.name), &source, layer));
             }
         }
         Ok(movements)
@@ -236,25 +245,12 @@ impl Builder {
                 None => Layer::ToMake { id: layer.id(plan), estimate: estimate(layer, plan) },
             },
         }));
-        let known = layers.iter().filter_map(|layer| match &layer.state {
-            Layer::Known(descriptor) => Some(descriptor.clone()),
-            Layer::ToMake { .. } => None,
-        });
-        let neighbours = match &plan.parent {
-            PlannedParent::Ready(parent) => {
-                let image = Manifest::image(parent.manifest.config.clone(), known.collect());
-                self.neighbours(destination, &image, parent)
-            }
-            PlannedParent::Debian(_) => Vec::new(),
-        };
-        let neighbours = &neighbours;
         // The configuration and the manifest name every layer.
         let documents = 4_000 + 400 * layers.len() as u64;
         let asked = stream::iter(layers)
-            .map(|layer| async move { self.one_to_push(destination, neighbours, layer).await })
+            .map(|layer| async move { self.one_to_push(destination, layer).await })
             .buffered(QUESTIONS);
-        let mut movements: Vec<Movement> =
-            asked.try_filter_map(|movement| async move { Ok(movement) }).try_collect().await?;
+        let mut movements: Vec<Movement> = asked.try_concat().await?;
         movements.push(Movement {
             way: Way::Push,
             what: "configuration and manifest".to_owned(),
@@ -271,36 +267,38 @@ impl Builder {
     async fn one_to_push(
         &self,
         destination: &Repository,
-        neighbours: &[Repository],
         layer: Outgoing,
-    ) -> Result<Option<Movement>, BuildError> {
+    ) -> Result<Vec<Movement>, BuildError> {
         let Outgoing { what, from, state } = layer;
-        let here = from.as_ref().map_or_else(|| HERE.to_owned(), ToString::to_string);
-        let movement = |way, from: String, bytes, estimated, id| Movement {
-            way,
-            what,
-            from,
+        let here = Movement {
+            way: Way::Push,
+            what: what.clone(),
+            from: HERE.to_owned(),
             to: destination.to_string(),
-            bytes,
-            estimated,
-            id,
+            bytes: 0,
+            estimated: false,
+            id: String::new(),
         };
-        let descriptor = match state {
-            Layer::ToMake { id, estimate } => return Ok(Some(movement(Way::Push, here, estimate, true, id))),
-            Layer::Known(descriptor) => descriptor,
+        let layer = match state {
+            Layer::ToMake { id, estimate } => {
+                return Ok(vec![Movement { bytes: estimate, estimated: true, id, ..here }]);
+            }
+            Layer::Known(layer) => layer,
         };
-        let Descriptor { digest, size, .. } = descriptor;
-        if self.client.has_blob(destination, &digest).await? == Some(size) {
-            return Ok(None);
+        if self.is_there(destination, &layer).await? {
+            return Ok(Vec::new());
         }
-        for neighbour in neighbours {
-            // A repository that cannot be read is none to mount from.
-            if matches!(self.client.has_blob(neighbour, &digest).await, Ok(Some(found)) if found == size) {
-                let from = neighbour.to_string();
-                return Ok(Some(movement(Way::Mount, from, size, false, digest.to_string())));
+        let push = Movement { bytes: layer.size, id: layer.digest.to_string(), ..here };
+        for neighbour in self.neighbours(destination, Whence { layer: &layer, source: from.as_ref() }) {
+            if self.is_there(&neighbour, &layer).await? {
+                return Ok(vec![Movement { way: Way::Mount, from: neighbour.to_string(), ..push }]);
             }
         }
-        Ok(Some(movement(Way::Push, here, size, false, digest.to_string())))
+        // What is passed on from another registry comes through this machine.
+        match from.filter(|from| !self.is_embedded(from)) {
+            Some(from) if !self.has(&layer)? => Ok(vec![Movement::fetched(what, &from, &layer), push]),
+            _ => Ok(vec![push]),
+        }
     }
 }
 

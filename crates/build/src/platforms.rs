@@ -7,15 +7,17 @@
 use std::time::Instant;
 
 use longshore_oci::{
-    Arch, Descriptor, Digest, ImageConfig, Index, Manifest, MediaType, Platform, Reference, annotation,
+    Arch, Descriptor, Digest, ImageConfig, Index, Manifest, MediaType, Platform, Reference, Repository,
+    annotation,
 };
 use longshore_store::RepositoryPath;
 use serde_json::{Map, Value};
 
 use crate::{
     BuildError, Builder, Built, Event, Observer, Request,
-    parent::Parent,
+    parent::{Parent, Reading},
     plan::{Plan, PlannedLayer, PlannedParent},
+    work,
 };
 
 /// An image of an index, for one platform.
@@ -30,8 +32,20 @@ pub struct PlatformImage {
 }
 
 impl Builder {
-    /// Finds out what an image consists of on each platform that it is for, and what of that exists.
+    /// Finds out what an image consists of on each platform that it is for, and what of that exists. Nothing but manifests
+    /// and configurations is moved, and what only the layers of a parent would say is presumed.
     pub async fn plan(&self, request: Request, observer: Observer<'_>) -> Result<Vec<Plan>, BuildError> {
+        let plans = self.plans(&request, Reading::Manifests, observer).await?;
+        Ok(plans.into_iter().map(|(_, plan)| plan).collect())
+    }
+
+    /// The plans, each with the builder that it is to be carried out by.
+    async fn plans(
+        &self,
+        request: &Request,
+        reading: Reading,
+        observer: Observer<'_>,
+    ) -> Result<Vec<(Self, Plan)>, BuildError> {
         let archs = match &request.settings.platform {
             Some(platforms) => platforms.archs().to_vec(),
             None => vec![here()?],
@@ -41,50 +55,42 @@ impl Builder {
             if archs.len() > 1 {
                 observer(Event::Platform(Platform::linux(arch)));
             }
-            plans.push(self.plan_for(request.clone(), arch, observer).await?);
+            let builder = self.for_request(request);
+            let plan = builder.planned(request.clone(), arch, reading, observer).await?;
+            plans.push((builder, plan));
         }
         Ok(plans)
     }
 
-    /// Makes an image.
+    /// Makes an image; one for each platform, and their index, if there are several.
     pub async fn build(&self, request: Request, observer: Observer<'_>) -> Result<Built, BuildError> {
         let started = Instant::now();
-        let plans = self.plan(request, observer).await?;
-        self.make(plans, started, observer).await
-    }
-
-    /// Makes the image of one request's plans. `started` is when the planning began.
-    pub async fn make(
-        &self,
-        mut plans: Vec<Plan>,
-        started: Instant,
-        observer: Observer<'_>,
-    ) -> Result<Built, BuildError> {
+        let mut plans = self.plans(&request, Reading::Layers, observer).await?;
         if plans.len() == 1
-            && let Some(plan) = plans.pop()
+            && let Some((builder, plan)) = plans.pop()
         {
-            let tag = plan.request.tag.clone();
-            return self.execute(plan, Some(&tag), started, observer).await;
+            return work::execute(&builder, plan, Some(&request.tag), started, observer).await;
         }
         let mut images = Vec::with_capacity(plans.len());
-        for mut plan in plans {
-            observer(Event::Platform(Platform::linux(plan.arch)));
+        for (builder, mut plan) in plans {
+            let arch = plan.arch;
+            observer(Event::Platform(Platform::linux(arch)));
             // What the platforms share was made for the first.
-            self.look_again(&mut plan)?;
-            let (request, arch) = (plan.request.clone(), plan.arch);
-            images.push((arch, request, self.execute(plan, None, Instant::now(), observer).await?));
+            builder.look_again(&mut plan)?;
+            images.push((arch, work::execute(&builder, plan, None, Instant::now(), observer).await?));
         }
-        self.list(images, started, observer).await
+        self.list(&request, images, started, observer).await
     }
 
     /// Puts the index of images into their repository: last, for what it lists must be there.
     async fn list(
         &self,
-        images: Vec<(Arch, Request, Built)>,
+        request: &Request,
+        images: Vec<(Arch, Built)>,
         started: Instant,
         observer: Observer<'_>,
     ) -> Result<Built, BuildError> {
-        let listed = images.iter().map(|(_, _, built)| Descriptor {
+        let listed = images.iter().map(|(_, built)| Descriptor {
             platform: Some(built.config.platform.clone()),
             ..Descriptor::of(MediaType::Manifest, &built.manifest.to_bytes())
         });
@@ -93,9 +99,9 @@ impl Builder {
         let bytes = index.to_bytes();
         let inputs: Map<String, Value> = images
             .iter()
-            .map(|(_, _, built)| (built.config.platform.to_string(), built.inputs.clone()))
+            .map(|(_, built)| (built.config.platform.to_string(), built.inputs.clone()))
             .collect();
-        let platforms = images.iter().map(|(_, _, built)| PlatformImage {
+        let platforms = images.iter().map(|(_, built)| PlatformImage {
             platform: built.config.platform.clone(),
             manifest: built.manifest.clone(),
             config: built.config.clone(),
@@ -104,20 +110,20 @@ impl Builder {
         // What runs here is this machine's; elsewhere the first is as good as any.
         let own = Arch::host();
         let chosen = images.iter().position(|(arch, ..)| Some(*arch) == own).unwrap_or(0);
-        let Some((_, request, built)) = images.into_iter().nth(chosen) else {
+        let Some((_, built)) = images.into_iter().nth(chosen) else {
             return Err(BuildError::Lost("building for several platforms"));
         };
         let Request { repository, tag, .. } = request;
-        if self.is_embedded(&repository) {
-            let path = RepositoryPath::from(&repository);
-            self.registry.put_manifest(&path, &bytes, &MediaType::Index, Some(&tag))?;
+        if self.is_embedded(repository) {
+            let path = RepositoryPath::from(repository);
+            self.registry.put_manifest(&path, &bytes, &MediaType::Index, Some(tag))?;
         } else {
             self.client
-                .put_manifest(&repository, &bytes, &MediaType::Index, std::slice::from_ref(&tag))
+                .put_manifest(repository, &bytes, &MediaType::Index, std::slice::from_ref(tag))
                 .await?;
         }
         let digest = Digest::of(&bytes);
-        let image = Reference { digest: Some(digest), ..Reference::tagged(repository, tag) };
+        let image = Reference { digest: Some(digest), ..Reference::tagged(repository.clone(), tag.clone()) };
         observer(Event::IndexDone {
             image,
             platforms: platforms.iter().map(|image| image.platform.clone()).collect(),
@@ -135,6 +141,7 @@ impl Builder {
         &self,
         request: &Request,
         arch: Arch,
+        reading: Reading,
         parent: &PlannedParent,
         layers: &[PlannedLayer],
         observer: Observer<'_>,
@@ -146,7 +153,7 @@ impl Builder {
         if arch == host || !compiles {
             return Ok(None);
         }
-        let interpreter = self.plan_parent(request, host, observer).await?;
+        let interpreter = self.plan_parent(request, host, reading, observer).await?;
         let (python, here) = (parent.python().version, interpreter.python().version);
         if python == here {
             Ok(Some(interpreter))
@@ -155,18 +162,32 @@ impl Builder {
         }
     }
 
-    /// The image of a plan, made unless it was made since.
+    /// The image of a plan with its layers on this machine, made unless it was made since.
     pub(crate) async fn made(
         &self,
         planned: &PlannedParent,
+        repository: &Repository,
         observer: Observer<'_>,
     ) -> Result<Parent, BuildError> {
-        match planned {
-            PlannedParent::Ready(parent) => Ok((**parent).clone()),
-            PlannedParent::Debian(debian) => match self.made_debian(debian)? {
-                Some(parent) => Ok(parent),
-                None => self.make_debian(debian, None, observer).await,
-            },
+        let found = match planned {
+            PlannedParent::Ready(parent) => Some((**parent).clone()),
+            PlannedParent::Debian(debian) => self.made_debian(debian, repository)?,
+        };
+        let debian = match (&found, planned) {
+            (Some(parent), _) => parent.debian.as_deref(),
+            (None, PlannedParent::Debian(debian)) => Some(&**debian),
+            (None, PlannedParent::Ready(_)) => None,
+        };
+        if let Some(parent) = &found {
+            let pulled = self.pull(&parent.manifest, &parent.sources(repository), observer).await;
+            // One of ours can be made again, where its layers are lost.
+            if debian.is_none() || pulled.is_ok() {
+                return pulled.map(|()| parent.clone());
+            }
+        }
+        match debian {
+            Some(debian) => self.make_debian(debian, None, observer).await,
+            None => Err(BuildError::Lost("looking for the parent for this machine")),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! `longshore build`: an image from a folder of code and requirements.
 
-use std::{env, fs::File, io::Read as _, path::PathBuf, time::Instant};
+use std::{env, fs::File, io::Read as _, path::PathBuf};
 
-use longshore_build::{Builder, Built, BytePlan, Plan, Request, Upgrade};
+use longshore_build::{Builder, Built, BytePlan, Plan, Request, Reuse, Upgrade};
 use longshore_oci::{Reference, Repository, Tag};
 use longshore_pipeline::{DockerSettings, Lazy, Requirements};
 use longshore_stack::{ComponentKind, ContainerRegistry, RemoteRegistry, State};
@@ -31,28 +31,23 @@ pub(crate) fn build(context: &Context, arguments: &BuildArguments) -> Result<(),
     if !asks && arguments.fail_if_moved.is_none() {
         preflight::before(&registries, remote.as_deref(), std::slice::from_ref(&request), &progress)?;
     }
-    let started = Instant::now();
-    let plans = runtime::block_on(async { Ok(builder.plan(request.clone(), &observer).await?) });
-    let planned = planned(&builder, plans?);
-    let limit = arguments.fail_if_moved;
-    let moves = match limit {
-        None if !arguments.dry_run => None,
-        _ => Some(byte_plan(&builder, &planned)?),
-    };
-    if asks {
+    if asks || arguments.fail_if_moved.is_some() {
+        let plans = runtime::block_on(async { Ok(builder.plan(request.clone(), &observer).await?) });
+        let planned = planned(&builder, plans?);
+        let wants_bytes = arguments.dry_run || arguments.fail_if_moved.is_some();
+        let moves = wants_bytes.then(|| byte_plan(&builder, &planned)).transpose()?;
         progress.clear();
-        let shown = moves.as_ref().filter(|_| arguments.dry_run);
-        output::plan::print(&planned, shown, arguments.output)?;
-    }
-    within(&planned, moves.as_ref(), limit)?;
-    if asks {
-        return Ok(());
-    }
-    if limit.is_some() {
+        if asks {
+            let shown = moves.as_ref().filter(|_| arguments.dry_run);
+            output::plan::print(&planned, shown, arguments.output)?;
+        }
+        within(&planned, moves.as_ref(), arguments.fail_if_moved)?;
+        if asks {
+            return Ok(());
+        }
         preflight::before(&registries, remote.as_deref(), std::slice::from_ref(&request), &progress)?;
     }
-    let plans = planned.into_iter().map(|planned| planned.plan).collect();
-    let built = runtime::block_on(async { Ok(builder.make(plans, started, &observer).await?) });
+    let built = runtime::block_on(async { Ok(builder.build(request, &observer).await?) });
     progress.clear();
     let Built { image, digest, .. } = built?;
     let reference = json!({"image": image, "digest": digest, "reference": image.at(digest)});
@@ -141,6 +136,7 @@ fn request(arguments: &BuildArguments) -> Result<Request, Failure> {
         },
         host_python: python_here(),
         upgrade: if arguments.upgrade { Upgrade::Yes } else { Upgrade::No },
+        reuse: Reuse::Allowed,
     })
 }
 

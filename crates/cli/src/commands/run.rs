@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use longshore_build::{Builder, Built, BytePlan, Request, Upgrade};
+use longshore_build::{Builder, Built, BytePlan, Request, Reuse, Upgrade};
 use longshore_oci::{Arch, Digest, MediaType, Platform, Reference, Repository, Tag};
 use longshore_orchestrator::{
     ArtifactView, Event, Interrupt, RunPlan, local,
@@ -119,7 +119,13 @@ fn in_containers(
     for request in requests {
         let name = Reference::tagged(request.repository.clone(), request.tag.clone());
         progress.heading(&format!("{} → {name}", spec.name));
-        let work = async { Ok(builder.build(request, &|event| progress.observe(event)).await?) };
+        let work = async {
+            let observer = |event| progress.observe(event);
+            let built = builder.build(request, &observer).await?;
+            // It is run here, so all of it must be here.
+            builder.bring_here(&built, &observer).await?;
+            Ok(built)
+        };
         let result = runtime::block_on(work);
         progress.clear();
         built.push(result?);
@@ -229,6 +235,7 @@ fn request(
         settings: image.docker.clone(),
         host_python: Some(spec.python.executable.clone()),
         upgrade,
+        reuse: Reuse::Allowed,
     })
 }
 

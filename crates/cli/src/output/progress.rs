@@ -57,6 +57,9 @@ impl Progress {
     pub(crate) fn observe(&self, event: Event) {
         match event {
             Event::ParentStarted => self.wait("looking up Debian packages for the parent image"),
+            Event::ParentMoved { image, from, to } => {
+                self.line("parent", &format!("{image} moved from {from} to {to}"));
+            }
             Event::ParentDone(parent) => self.parent(&parent),
             Event::LockStarted => self.wait("resolving requirements"),
             Event::LockDone { packages, took, origin } => self.lock(packages, took, origin),

@@ -22,6 +22,20 @@ pub enum SettingsError {
         /// What is wrong.
         reason: serde_json::Error,
     },
+    /// A value that cannot be.
+    #[error("DockerSettings: `{field}` {fault}")]
+    Fault {
+        /// The field.
+        field: &'static str,
+        /// What is wrong.
+        fault: String,
+    },
+    /// Text without a name, where there are names.
+    #[error("DockerSettings: `{field}` has names: write NAME=VALUE")]
+    NoName {
+        /// The field.
+        field: String,
+    },
     /// `skip_build` without an image to use.
     #[error(
         "DockerSettings: `skip_build` uses `parent_image` as it is, and there is none: name the image there"

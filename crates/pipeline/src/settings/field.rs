@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde_json::Value;
+
 /// A field of the settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
@@ -84,17 +86,48 @@ impl Kind {
     pub fn words(self) -> String {
         match self {
             Self::Text => "text".to_owned(),
-            Self::Path => "path".to_owned(),
+            Self::Path => "a path".to_owned(),
             Self::Bool => "true or false".to_owned(),
-            Self::Number => "number".to_owned(),
+            Self::Number => "a number".to_owned(),
             Self::Word(words) => {
                 words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" or ")
             }
-            Self::List => "list of texts".to_owned(),
+            Self::List => "a list of texts".to_owned(),
             Self::Map => "texts by name".to_owned(),
-            Self::ListOrPath => "list of texts, or path".to_owned(),
-            Self::TextOrList => "text, or list of texts".to_owned(),
+            Self::ListOrPath => "a list of texts or a path".to_owned(),
+            Self::TextOrList => "text or a list of texts".to_owned(),
         }
+    }
+
+    /// What is wrong with a value of another kind, as the end of a sentence. What else a field asks of its value is not said
+    /// here.
+    pub(super) fn mismatch(self, value: &Value) -> Option<String> {
+        let text = Value::is_string;
+        let texts = |value: &Value| value.as_array().is_some_and(|items| items.iter().all(text));
+        let fits = match self {
+            Self::Text | Self::Path | Self::Word(_) => text(value),
+            Self::Bool => value.is_boolean(),
+            Self::Number => value.as_u64().is_some_and(|number| (1..=u64::from(u16::MAX)).contains(&number)),
+            Self::List => texts(value),
+            Self::ListOrPath | Self::TextOrList => text(value) || texts(value),
+            Self::Map => value.as_object().is_some_and(|entries| entries.values().all(text)),
+        };
+        if fits {
+            return None;
+        }
+        let wanted = self.words();
+        Some(match (self, value) {
+            // A value below a name may be a secret in the wrong place.
+            (Self::Map, _) => format!("must be {wanted}"),
+            (Self::Number, _) => format!("must be a number from 1 to {}, not {value}", u16::MAX),
+            (_, Value::Number(_) | Value::Bool(_))
+                if matches!(self, Self::Text | Self::Path | Self::TextOrList) =>
+            {
+                format!("must be {wanted}, not {value}; put it in quotes")
+            }
+            (Self::List, Value::String(_)) => format!("must be {wanted}, not text; write [{value}]"),
+            _ => format!("must be {wanted}, not {value}"),
+        })
     }
 
     /// Whether settings of several levels add up: those of the nearer level win name by name, where all other kinds are
@@ -114,12 +147,21 @@ pub(super) trait Setting: Clone {
         self.clone()
     }
 
+    /// What is wrong with it as a value of this field, as the end of a sentence.
+    fn fault(&self, _field: &str) -> Option<String> {
+        None
+    }
+
     /// Takes the paths in it as relative to a folder.
     fn below(&mut self, _folder: &Path) {}
 }
 
 impl Setting for String {
     const KIND: Kind = Kind::Text;
+
+    fn fault(&self, _field: &str) -> Option<String> {
+        self.trim().is_empty().then(|| "is empty; leave it out or give it a value".to_owned())
+    }
 }
 
 impl Setting for bool {
@@ -132,10 +174,19 @@ impl Setting for NonZeroU16 {
 
 impl Setting for Vec<String> {
     const KIND: Kind = Kind::List;
+
+    fn fault(&self, _field: &str) -> Option<String> {
+        let empty = self.iter().any(|text| text.trim().is_empty());
+        empty.then(|| "has an empty text in it; leave it out".to_owned())
+    }
 }
 
 impl Setting for PathBuf {
     const KIND: Kind = Kind::Path;
+
+    fn fault(&self, _field: &str) -> Option<String> {
+        self.as_os_str().is_empty().then(|| "is empty; leave it out or give it a value".to_owned())
+    }
 
     fn below(&mut self, folder: &Path) {
         *self = folder.join(&self);
@@ -144,6 +195,17 @@ impl Setting for PathBuf {
 
 impl<V: Setting> Setting for BTreeMap<String, V> {
     const KIND: Kind = Kind::Map;
+
+    fn fault(&self, field: &str) -> Option<String> {
+        let variables = field.ends_with("environment");
+        self.keys().find_map(|name| match name.as_str() {
+            "" => Some("has an empty name".to_owned()),
+            name if name.contains('\0') || (variables && name.contains('=')) => {
+                Some(format!("has the name {name:?}; the name of a variable has no `=` in it"))
+            }
+            _ => None,
+        })
+    }
 
     fn over(&self, base: &Self) -> Self {
         let mut merged = base.clone();
