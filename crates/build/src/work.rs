@@ -170,6 +170,13 @@ impl Work<'_> {
     }
 
     async fn make_debian(&self, debian: &DebianParent) -> Result<Parent, BuildError> {
+        // Parents of one distribution have most packages in common, so that they are made in turn.
+        let _claim = self.builder.layers.claims.take("parent", &debian.title).await;
+        if let Some(parent) = self.builder.made_debian(debian, &self.plan.request.repository)?
+            && self.is_somewhere(&parent).await?
+        {
+            return Ok(parent);
+        }
         self.builder.make_debian(debian, self.interpreter().await?, self.observer).await
     }
 
@@ -326,7 +333,11 @@ impl Work<'_> {
         python: &PythonFacts,
     ) -> Result<impl FnMut() -> Result<OpenLayer<std::fs::File>, BuildError> + Send + 'static, BuildError>
     {
-        try_join_all(layer.wheels.iter().map(|wheel| self.wheels.get(wheel))).await?;
+        let fetches = layer.wheels.iter().map(|wheel| async {
+            let _claim = self.builder.layers.claims.take("wheel", &wheel.digest).await;
+            self.wheels.get(wheel).await
+        });
+        try_join_all(fetches).await?;
         let (layer, downloads) = (layer.clone(), self.builder.downloads.clone());
         let venv = Venv::in_image(python.version);
         Ok(move || Ok(OpenLayer::open(&layer, &venv, |wheel| wheels::open(&downloads, wheel))?))

@@ -4,17 +4,17 @@ use std::{env, fs::File, io::Read as _, path::PathBuf};
 
 use longshore_build::{Builder, Built, BytePlan, Plan, Request, Reuse, Upgrade};
 use longshore_oci::{Reference, Repository, Tag};
-use longshore_pipeline::{DockerSettings, Lazy, Requirements};
+use longshore_pipeline::SettingsFile;
 use longshore_stack::{ComponentKind, ContainerRegistry, RemoteRegistry, State};
 use serde_json::json;
 
 use crate::{
-    args::{BuildArguments, LazyFormat, bytes::ByteCount},
+    args::{build::BuildArguments, bytes::ByteCount},
     commands::preflight,
     context::{Context, URI},
     failure::Failure,
     output::{self, plan::Planned, progress::Progress},
-    runtime,
+    project, runtime,
 };
 
 /// Builds the image, or says what would be built.
@@ -25,23 +25,26 @@ pub(crate) fn build(context: &Context, arguments: &BuildArguments) -> Result<(),
     let remote = registered(&state, &request.repository)?;
     let registries = context.registries(&state, remote.as_deref().map(|registry| &registry.name))?;
     let builder = context.builder(registries.client.clone())?.with_sbom(arguments.sbom.into());
-    let asks = arguments.dry_run || arguments.explain;
+    // An image that is used as it is has no plan: what becomes of it is that it is found.
+    let has_plan = request.settings.skip_build != Some(true);
+    let asks = has_plan && (arguments.dry_run || arguments.explain);
+    let limit = arguments.fail_if_moved.filter(|_| has_plan);
     let observer = |event| progress.observe(event);
     // Who only asks changes nothing, so nothing is tried and no repository is made.
-    if !asks && arguments.fail_if_moved.is_none() {
+    if !asks && limit.is_none() {
         preflight::before(&registries, remote.as_deref(), std::slice::from_ref(&request), &progress)?;
     }
-    if asks || arguments.fail_if_moved.is_some() {
+    if asks || limit.is_some() {
         let plans = runtime::block_on(async { Ok(builder.plan(request.clone(), &observer).await?) });
         let planned = planned(&builder, plans?);
-        let wants_bytes = arguments.dry_run || arguments.fail_if_moved.is_some();
+        let wants_bytes = arguments.dry_run || limit.is_some();
         let moves = wants_bytes.then(|| byte_plan(&builder, &planned)).transpose()?;
         progress.clear();
         if asks {
             let shown = moves.as_ref().filter(|_| arguments.dry_run);
             output::plan::print(&planned, shown, arguments.output)?;
         }
-        within(&planned, moves.as_ref(), arguments.fail_if_moved)?;
+        within(&planned, moves.as_ref(), limit)?;
         if asks {
             return Ok(());
         }
@@ -110,30 +113,36 @@ pub(crate) fn image_name(name: &str) -> Result<Reference, Failure> {
 }
 
 fn request(arguments: &BuildArguments) -> Result<Request, Failure> {
-    let image = image_name(&arguments.tag)?;
-    if image.digest.is_some() {
-        return Err(Failure::Usage(format!("{image} has a digest; the digest of a build is its result")));
-    }
     let source_root = arguments.source.canonicalize().map_err(|error| {
         Failure::Usage(format!("the folder of code {}: {error}", arguments.source.display()))
     })?;
-    let requirements = match &arguments.requirements {
-        Some(file) => Requirements::File(file.clone()),
-        None => Requirements::List(arguments.requirement.clone()),
+    let file = project::settings(arguments.config.config.as_deref(), &source_root)?;
+    let of_file = file.map(|SettingsFile { docker, .. }| docker).unwrap_or_default();
+    let settings = arguments.settings.settings(&env::current_dir()?).over(&of_file);
+    settings.check().map_err(|error| Failure::Usage(error.to_string()))?;
+    let image = match (&arguments.tag, &settings.target_repository) {
+        (Some(name), _) => image_name(name)?,
+        (None, Some(name)) => image_name(name)?,
+        (None, None) => {
+            return Err(Failure::Usage(
+                "the image has no name: give it one with --tag NAME[:TAG], or target_repository in the settings"
+                    .to_owned(),
+            ));
+        }
+    };
+    if image.digest.is_some() {
+        return Err(Failure::Usage(format!("{image} has a digest; the digest of a build is its result")));
+    }
+    let tag = match (image.tag, &settings.image_tag) {
+        (Some(tag), _) => tag,
+        (None, Some(tag)) => tag.parse()?,
+        (None, None) => now()?,
     };
     Ok(Request {
         repository: image.repository,
-        tag: image.tag.map_or_else(now, Ok)?,
+        tag,
         source_root,
-        settings: DockerSettings {
-            parent_image: arguments.parent.clone(),
-            requirements: Some(requirements),
-            apt_packages: (!arguments.apt_packages.is_empty()).then(|| arguments.apt_packages.clone()),
-            compile_bytecode: Some(!arguments.no_bytecode),
-            allow_secrets: (!arguments.allow_secrets.is_empty()).then(|| arguments.allow_secrets.clone()),
-            lazy: arguments.lazy.map(|LazyFormat::Estargz| Lazy::Estargz),
-            ..DockerSettings::default()
-        },
+        settings,
         host_python: python_here(),
         upgrade: if arguments.upgrade { Upgrade::Yes } else { Upgrade::No },
         reuse: Reuse::Allowed,
