@@ -58,18 +58,6 @@ pub struct Request {
     pub host_python: Option<PathBuf>,
     /// Whether packages move.
     pub upgrade: Upgrade,
-    /// Whether what was made before is taken.
-    pub reuse: Reuse,
-}
-
-/// Whether a build takes what others have made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Reuse {
-    /// What comes of the same inputs is not made again.
-    #[default]
-    Allowed,
-    /// Everything is made anew.
-    Prevented,
 }
 
 /// An image that is in the registry.
@@ -171,13 +159,12 @@ impl Builder {
     /// The same builder for one image, which also knows what the registry that it goes to knows; or, if nothing is to be
     /// reused, knows nothing.
     pub(crate) fn for_request(&self, request: &Request) -> Self {
-        let table = match request.reuse {
-            Reuse::Prevented => self.table.anew(),
-            Reuse::Allowed => {
-                let remote = (!self.is_embedded(&request.repository)).then_some(&request.repository);
-                let shared = remote.and_then(|remote| Shared::new(self.client.clone(), remote.clone()));
-                self.table.session(shared.map(|shared| shared as _))
-            }
+        let table = if request.settings.prevent_build_reuse == Some(true) {
+            self.table.anew()
+        } else {
+            let remote = (!self.is_embedded(&request.repository)).then_some(&request.repository);
+            let shared = remote.and_then(|remote| Shared::new(self.client.clone(), remote.clone()));
+            self.table.session(shared.map(|shared| shared as _))
         };
         Self { layers: self.layers.remembered_in(table.clone()), table, ..self.clone() }
     }

@@ -127,7 +127,7 @@ impl Builder {
 
     /// Sees to it that this machine has all layers of an image that was built, so that it can be run here.
     pub async fn bring_here(&self, built: &Built, observer: Observer<'_>) -> Result<(), BuildError> {
-        self.pull(&built.manifest, &[built.image.repository.clone()], observer).await
+        self.pull(&built.manifest, std::slice::from_ref(&built.image.repository), observer).await
     }
 
     /// Pulls those layers of an image that are not here, each from the first of some repositories that has it.

@@ -87,7 +87,8 @@ impl Source {
         if name == "patchlevel.h" && path.contains("include/python3.") {
             return Some(Self::Header);
         }
-        if name == "libc.so.6" || (name.starts_with("libc-2.") && name.ends_with(".so")) {
+        let is_old_libc = name.strip_suffix(".so").is_some_and(|name| name.starts_with("libc-2."));
+        if name == "libc.so.6" || is_old_libc {
             return Some(Self::Libc);
         }
         let is_interpreter = name.starts_with("python3") && path.contains("bin/");

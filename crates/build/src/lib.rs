@@ -37,7 +37,7 @@ mod used;
 mod wheels;
 mod work;
 
-pub use builder::{Builder, BuilderParts, Built, Request, Reuse, Upgrade};
+pub use builder::{Builder, BuilderParts, Built, Request, Upgrade};
 pub use container::Images;
 pub use error::BuildError;
 pub use event::{Event, ImageReport, LayerReport, LayerTitle, Observer, Origin, ParentReport};

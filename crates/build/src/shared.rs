@@ -14,7 +14,9 @@ use std::{
 
 use flate2::{Compression, bufread::GzDecoder, write::GzEncoder};
 use longshore_client::{Client, ClientError};
-use longshore_oci::{Descriptor, Digest, ImageConfig, Manifest, MediaType, Reference, Repository, Tag};
+use longshore_oci::{
+    Descriptor, Digest, Digester, ImageConfig, Manifest, MediaType, Reference, Repository, Tag,
+};
 use longshore_store::{Elsewhere, Found, Table, UsedRow};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -280,27 +282,46 @@ fn has_credentials(text: &str) -> bool {
     })
 }
 
+/// What a registry lacked of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lacked {
+    /// At most the code.
+    Code,
+    /// Other layers: it may lack the shared table too, whatever this machine remembers.
+    Layers,
+}
+
 /// Puts the rows that a build used beside its image, unless they are there. That this fails costs others time and nothing
 /// else.
-pub(crate) async fn publish(client: &Client, table: &Table, repository: &Repository, image: Digest) {
+pub(crate) async fn publish(
+    client: &Client,
+    table: &Table,
+    repository: &Repository,
+    image: Digest,
+    lacked: Lacked,
+) {
     let used: Vec<UsedRow> = table.used().into_iter().filter(is_public).collect();
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let rows = Digest::of(
-        used.iter().map(|row| format!("{} {} {}\n", row.kind, row.key, row.value)).collect::<String>(),
-    );
+    let mut rows = Digester::new();
+    for text in used.iter().flat_map(|row| [&row.kind, &row.key, &row.value]) {
+        rows.update(text.as_bytes());
+        rows.update(b"\n");
+    }
+    let rows = rows.finish();
     let (key, apart) = (repository.to_string(), table.apart());
     let is_fresh = |seen: &PublishedRow| seconds.saturating_sub(seen.at) < REFRESHED.as_secs();
     let seen = apart.get::<PublishedRow>(PUBLISHED, &key).filter(is_fresh);
     let is_seen = seen.is_some_and(|seen| seen.rows == rows);
     // All of it was read a moment ago.
     let is_theirs = !used.is_empty() && used.iter().all(|row| row.found == Found::Elsewhere);
-    if !is_seen && !is_theirs {
-        if let Err(error) = write(client, repository, image, used).await {
-            tracing::debug!(%repository, %error, "the shared table cannot be written");
-            return;
-        }
+    let is_needed = lacked == Lacked::Layers || (!is_seen && !is_theirs);
+    if is_needed && let Err(error) = write(client, repository, image, used).await {
+        tracing::debug!(%repository, %error, "the shared table cannot be written");
+        return;
     }
-    if !is_seen && let Err(error) = apart.put(PUBLISHED, &key, &PublishedRow { rows, at: seconds }) {
+    if (is_needed || !is_seen)
+        && let Err(error) = apart.put(PUBLISHED, &key, &PublishedRow { rows, at: seconds })
+    {
         tracing::debug!(%error, "what was shared is not remembered");
     }
 }
@@ -331,11 +352,17 @@ async fn write(
     Ok(())
 }
 
+impl From<ClientError> for SharedError {
+    fn from(error: ClientError) -> Self {
+        Self::Client(Box::new(error))
+    }
+}
+
 /// Why a shared table is of no use. Nobody is stopped by it.
 #[derive(Debug, thiserror::Error)]
 enum SharedError {
     #[error(transparent)]
-    Client(#[from] ClientError),
+    Client(Box<ClientError>),
     #[error(transparent)]
     Manifest(#[from] longshore_oci::ManifestError),
     #[error("{0}")]

@@ -15,7 +15,9 @@ impl Builder {
         // Nothing is added to it, whatever other levels of the settings say.
         let settings = DockerSettings { apt_packages: None, ..request.settings.clone() };
         let request = Request { settings, ..request.clone() };
-        let PlannedParent::Ready(parent) = self.plan_parent(&request, arch, Reading::Layers, observer).await? else {
+        let PlannedParent::Ready(parent) =
+            self.plan_parent(&request, arch, Reading::Layers, observer).await?
+        else {
             return Err(BuildError::NothingToUse);
         };
         observer(Event::ImageUsed { image: image.at(parent.digest) });

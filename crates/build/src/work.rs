@@ -24,7 +24,8 @@ use crate::{
     parent::{Parent, PythonFacts, TAG_SEEN},
     plan::{Content, Plan, PlannedLayer, PlannedParent},
     runtime::{self, RuntimeKey},
-    sbom, shared,
+    sbom,
+    shared::{self, Lacked},
     wheels::{self, Meter, Wheels},
 };
 
@@ -101,7 +102,8 @@ pub(crate) async fn execute(
     builder.describe(described, &plan, parent, surveyed, observer).await;
     builder.table.keep()?;
     if work.is_remote() {
-        shared::publish(&builder.client, &builder.table, repository, digest).await;
+        let lacked = if new_layers > 1 { Lacked::Layers } else { Lacked::Code };
+        shared::publish(&builder.client, &builder.table, repository, digest, lacked).await;
     }
     let made: Vec<LayerRecord> = made.iter().map(|(_, made)| made.record).collect();
     history::remember(&builder.table.apart(), &plan, &made)?;

@@ -14,8 +14,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use longshore_oci::{Platform, Reference};
 
 use self::{
-    bytes::ByteCount,
     build::{BuildArguments, ConfigChoice},
+    bytes::ByteCount,
     component::{Builders, ContainerRegistryCommand, Orchestrators, PlainComponentCommand, Stores},
     connector::ConnectorCommand,
     sbom::{SbomArguments, SbomChoice},

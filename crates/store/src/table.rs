@@ -89,7 +89,7 @@ impl<'a> Row<'a> {
         }
         let key = canonical(kind, key)?;
         let name = Digest::of(format!("[\"{kind}\",{key}]")).hex();
-        Ok(Self { kind, name, key })
+        Ok(Self { kind, key, name })
     }
 
     /// `{"kind":…,"key":…,"value":`; what follows is the value. A file that begins otherwise is another row's.

@@ -2,7 +2,7 @@
 
 use std::{env, fs::File, io::Read as _, path::PathBuf};
 
-use longshore_build::{Builder, Built, BytePlan, Plan, Request, Reuse, Upgrade};
+use longshore_build::{Builder, Built, BytePlan, Plan, Request, Upgrade};
 use longshore_oci::{Reference, Repository, Tag};
 use longshore_pipeline::SettingsFile;
 use longshore_stack::{ComponentKind, ContainerRegistry, RemoteRegistry, State};
@@ -145,7 +145,6 @@ fn request(arguments: &BuildArguments) -> Result<Request, Failure> {
         settings,
         host_python: python_here(),
         upgrade: if arguments.upgrade { Upgrade::Yes } else { Upgrade::No },
-        reuse: Reuse::Allowed,
     })
 }
 

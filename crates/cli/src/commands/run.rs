@@ -114,7 +114,6 @@ fn in_containers(
     }
     runs_here(&requests)?;
     preflight::before(&registries, remote, &requests, &progress)?;
-    }
     let built = images::build(&builder, spec, &images, requests, &progress)?;
     // They are run here, so all of them must be here.
     runtime::block_on(async {
