@@ -26,8 +26,8 @@ MACHINES = {"amd64": 62, "arm64": 183}
 HERE = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
 THERE = "arm64" if HERE == "amd64" else "amd64"
 
-# What says that this machine's Python compiles what the other's would: the functions of the modules that are frozen into
-# the interpreter were compiled when Debian built it for its own processor, and their instructions stand in its data.
+# What says that this machine's Python compiles what the other's would: the functions of the modules that are frozen
+# into the interpreter were compiled when Debian built it for its own processor; their instructions stand in its data.
 PROOF = """
 import importlib.util, pathlib, sys, types
 
