@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     BuildError, Builder, Event, LayerRecord, Observer, Request, Upgrade,
     event::{AptReport, LayerTitle},
-    layer::{Lane, Layers, Made},
+    layer::{Lane, Layers, Made, format_of},
     parent::Parent,
     plan::{Content, PlannedLayer, PlannedParent},
 };
@@ -156,7 +156,7 @@ impl Builder {
         }
         let parent = match parent {
             PlannedParent::Ready(parent) => parent,
-            PlannedParent::Debian(debian) => Box::new(self.make_debian(&debian, observer).await?),
+            PlannedParent::Debian(debian) => Box::new(self.make_debian(&debian, None, observer).await?),
         };
         let (parent, layer) = self.addition(parent, request, arch, observer).await?;
         if layer.addition.packages.is_empty() {
@@ -165,7 +165,7 @@ impl Builder {
         observer(Event::AptPlanned(layer.report()));
         let planned = PlannedLayer {
             title: layer.title(),
-            known: self.layers_of(request).known(&layer.key())?,
+            known: self.layers_of(request, format_of(&request.settings)?).known(&layer.key())?,
             content: Content::Apt(layer),
         };
         Ok((PlannedParent::Ready(parent), Some(planned)))
@@ -228,7 +228,7 @@ impl Builder {
         let pulled = self.pull(&parent.manifest, &parent.sources(destination), observer).await;
         match (pulled, &parent.debian) {
             (Ok(()), _) => Ok(parent),
-            (Err(_), Some(debian)) => Ok(Box::new(self.make_debian(debian, observer).await?)),
+            (Err(_), Some(debian)) => Ok(Box::new(self.make_debian(debian, None, observer).await?)),
             (Err(error), None) => Err(error),
         }
     }

@@ -3,24 +3,24 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
 };
 
 use jiff::Timestamp;
 use longshore_client::Client;
 use longshore_fetch::Fetcher;
+use longshore_layer::Format;
 use longshore_oci::{Arch, Digest, ImageConfig, Manifest, Platform, Reference, Repository, Tag};
 use longshore_pipeline::DockerSettings;
 use longshore_python::{
     install::Venv,
     lock::Lock,
-    plan::{WheelLayer, wheel_layers},
+    plan::{Budget, LAYERS, WheelLayer, wheel_layers},
     uv::Search,
 };
 use longshore_store::{BlobStore, Durability, Registry, RepositoryPath, Table, TagOrDigest};
 
 use crate::{
-    BuildError, Images,
+    BuildError, Images, LayerRecord,
     code::CodeKey,
     event::{LayerTitle, Observer},
     inputs,
@@ -28,12 +28,12 @@ use crate::{
     lock,
     parent::{self, FoundParent, PythonFacts, Reading},
     plan::{Content, Plan, PlannedLayer, PlannedParent},
+    platforms::PlatformImage,
     runtime::RuntimeKey,
     sbom::Sbom,
     sdist::Workshop,
     shared::Shared,
     source::SourceTree,
-    work,
 };
 
 /// Whether what is known is good enough.
@@ -75,6 +75,9 @@ pub struct Built {
     pub manifest: Manifest,
     /// Its configuration.
     pub config: ImageConfig,
+    /// The images, if it is for several platforms: `digest` is then that of their index, and `manifest` and `config` are of
+    /// the image for this machine, or of the first.
+    pub platforms: Vec<PlatformImage>,
     /// What went into it: parent, lock, code.
     pub inputs: serde_json::Value,
 }
@@ -164,7 +167,7 @@ impl Builder {
 
     /// The same builder for one image, which also knows what the registry that it goes to knows; or, if nothing is to be
     /// reused, knows nothing.
-    fn for_request(&self, request: &Request) -> Self {
+    pub(crate) fn for_request(&self, request: &Request) -> Self {
         let table = if request.settings.prevent_build_reuse == Some(true) {
             self.table.anew()
         } else {
@@ -175,20 +178,15 @@ impl Builder {
         Self { layers: self.layers.remembered_in(table.clone()), table, ..self.clone() }
     }
 
-    /// Finds out what an image consists of, and what of it exists. Nothing but manifests and configurations is moved, and
-    /// what only the layers of a parent would say is presumed; except for `apt_packages`, which depend on what the parent has:
-    /// a parent that nobody has looked into for them is pulled or made, and they are fetched.
-    pub async fn plan(&self, request: Request, observer: Observer<'_>) -> Result<Plan, BuildError> {
-        self.for_request(&request).planned(request, Reading::Manifests, observer).await
-    }
-
-    async fn planned(
+    /// Finds out what an image consists of, and what of it exists, for one processor.
+    pub(crate) async fn planned(
         &self,
         request: Request,
+        arch: Arch,
         reading: Reading,
         observer: Observer<'_>,
     ) -> Result<Plan, BuildError> {
-        let arch = Arch::host().ok_or(BuildError::Machine)?;
+        let format = format_of(&request.settings)?;
         let root = request.source_root.clone();
         let allow = request.settings.allow_secrets.clone().unwrap_or_default();
         let table = self.table.clone();
@@ -210,9 +208,10 @@ impl Builder {
         };
         let lock = workshop.lock(&selection, &mut parent).await?;
         let code = scan.await.map_err(|_| BuildError::Lost("reading the code"))??;
-        let mut layers = self.plan_layers(&request, &python, &lock, &code)?;
+        let mut layers = self.plan_layers(&request, format, &parent, &lock, &code)?;
         layers.splice(0..0, apt);
-        Ok(Plan { request, parent, lock, code, layers, fetcher })
+        let interpreter = self.plan_interpreter(&request, arch, reading, &parent, &layers, observer).await?;
+        Ok(Plan { request, arch, format, parent, interpreter, lock, code, layers, fetcher })
     }
 
     pub(crate) async fn plan_parent(
@@ -242,7 +241,7 @@ impl Builder {
             let parent = self.examine(found, arch, reading, observer).await?;
             return Ok(PlannedParent::Ready(Box::new(parent)));
         }
-        let debian = self.plan_debian(format_of(&request.settings), arch, request.upgrade, observer).await?;
+        let debian = self.plan_debian(format_of(&request.settings)?, arch, request.upgrade, observer).await?;
         Ok(match self.made_debian(&debian, &request.repository)? {
             Some(parent) => PlannedParent::Ready(Box::new(parent)),
             None => PlannedParent::Debian(Box::new(debian)),
@@ -252,11 +251,15 @@ impl Builder {
     fn plan_layers(
         &self,
         request: &Request,
-        python: &PythonFacts,
+        format: Format,
+        parent: &PlannedParent,
         lock: &Lock,
         code: &SourceTree,
     ) -> Result<Vec<PlannedLayer>, BuildError> {
-        let wheels = wheel_layers(lock, &Venv::in_image(python.version));
+        let python = parent.python();
+        let most = request.settings.layers.map_or(LAYERS, |layers| layers.get().into());
+        let budget = Budget::new(most, parent.layers())?;
+        let wheels = wheel_layers(lock, &Venv::in_image(python.version), budget);
         let compile = request.settings.compile_bytecode.unwrap_or(true);
         let mut contents: Vec<Content> = vec![Content::Venv];
         contents.extend(wheels.iter().cloned().map(Content::Wheels));
@@ -268,7 +271,7 @@ impl Builder {
             contents.push(Content::SdkBytecode);
         }
         contents.push(Content::Code);
-        let layers = self.layers_of(request);
+        let layers = self.layers_of(request, format);
         contents
             .into_iter()
             .map(|content| {
@@ -281,21 +284,19 @@ impl Builder {
             .collect()
     }
 
-    /// The layers that count as known for an image, and the means to make others.
-    pub(crate) fn layers_of(&self, request: &Request) -> Layers {
-        let layers = self.layers.in_format(format_of(&request.settings));
-        if self.is_embedded(&request.repository) { layers } else { layers.anywhere() }
+    /// Looks again for the layers of a plan that were not there when it was made.
+    pub(crate) fn look_again(&self, plan: &mut Plan) -> Result<(), BuildError> {
+        let layers = self.layers_of(&plan.request, plan.format);
+        for layer in plan.layers.iter_mut().filter(|layer| layer.known.is_none()) {
+            layer.known = known(&layers, &layer.content, plan.parent.python(), &plan.code)?;
+        }
+        Ok(())
     }
 
-    /// Makes an image.
-    pub async fn build(&self, request: Request, observer: Observer<'_>) -> Result<Built, BuildError> {
-        if request.settings.skip_build == Some(true) {
-            return self.used(&request, observer).await;
-        }
-        let started = Instant::now();
-        let builder = self.for_request(&request);
-        let plan = builder.planned(request, Reading::Layers, observer).await?;
-        work::execute(&builder, plan, started, observer).await
+    /// The layers that count as known for an image, and the means to make others.
+    pub(crate) fn layers_of(&self, request: &Request, format: Format) -> Layers {
+        let layers = self.layers.in_format(format);
+        if self.is_embedded(&request.repository) { layers } else { layers.anywhere() }
     }
 }
 
@@ -304,7 +305,7 @@ fn known(
     content: &Content,
     python: &PythonFacts,
     code: &SourceTree,
-) -> Result<Option<crate::LayerRecord>, BuildError> {
+) -> Result<Option<LayerRecord>, BuildError> {
     match content {
         Content::Apt(layer) => layers.known(&layer.key()),
         Content::Wheels(layer) => layers.known(&layer.key),

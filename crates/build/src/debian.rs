@@ -11,7 +11,11 @@ use longshore_debian::{
     Event as Making, LAYOUT_VERSION, Parent as Assembled, ParentLayer, ParentPlan, ParentRequest, Sources,
 };
 use longshore_fetch::Fetcher;
-use longshore_layer::{EntryPath, Format, estargz::ESTARGZ_VERSION};
+use longshore_layer::{
+    EntryPath, Format,
+    estargz::ESTARGZ_VERSION,
+    zstd::{self, ZSTD_VERSION},
+};
 use longshore_oci::{
     Arch, Descriptor, Digest, ImageConfig, Manifest, MediaType, Platform, Reference, Repository, Tag,
 };
@@ -21,7 +25,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     BuildError, Builder, Event, Observer, Origin, ParentReport, Upgrade, elsewhere,
-    parent::{self, Parent, PythonFacts, glibc_version},
+    layer::Packing,
+    parent::{self, Facts, Parent, PythonFacts, glibc_version},
 };
 
 /// The repository in which parents are kept.
@@ -68,12 +73,15 @@ struct ImageKey {
     bytecode: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     estargz: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    zstd: Option<(u32, u32)>,
 }
 
 impl ImageKey {
     fn of(debian: &DebianParent) -> Self {
         let estargz = (debian.format == Format::Estargz).then_some(ESTARGZ_VERSION);
-        Self { plan: debian.plan.key(), bytecode: bytecode::LAYOUT_VERSION, estargz }
+        let zstd = (debian.format == Format::Zstd).then(|| (ZSTD_VERSION, zstd::library()));
+        Self { plan: debian.plan.key(), bytecode: bytecode::LAYOUT_VERSION, estargz, zstd }
     }
 }
 
@@ -167,14 +175,15 @@ impl Builder {
             manifest,
             config,
             python: debian.python.clone(),
+            facts: Facts::Known,
             source: None,
             tag: None,
             debian: Some(Box::new(debian.clone())),
         })
     }
 
-    /// `localhost:5000/longshore/debian:bookworm-python3.11-amd64-0123456789ab`, with `-estargz` behind it if that is what its
-    /// layers are.
+    /// `localhost:5000/longshore/debian:bookworm-python3.11-amd64-0123456789ab`, with `-estargz` or `-zstd` behind it if that is
+    /// what its layers are.
     fn parent_name(&self, debian: &DebianParent) -> Result<Reference, BuildError> {
         let repository: Repository = format!("{}/{REPOSITORY}", self.uri).parse()?;
         let ParentPlan { distribution, arch, .. } = &debian.plan;
@@ -183,15 +192,18 @@ impl Builder {
         let format = match debian.format {
             Format::Plain => "",
             Format::Estargz => "-estargz",
+            Format::Zstd => "-zstd",
         };
         let tag: Tag = format!("{}-python{python}-{arch}-{key}{format}", distribution.codename).parse()?;
         Ok(Reference::tagged(repository, tag))
     }
 
     /// Makes the image of a plan: fetches the packages, turns them into layers, compiles the standard library.
+    /// Where this machine cannot run its Python, that of `interpreter` does it.
     pub(crate) async fn make_debian(
         &self,
         debian: &DebianParent,
+        interpreter: Option<&Parent>,
         observer: Observer<'_>,
     ) -> Result<Parent, BuildError> {
         let started = Instant::now();
@@ -212,9 +224,10 @@ impl Builder {
         let assembled = tokio::task::spawn_blocking(assemble);
         let assembled = assembled.await.map_err(|_| BuildError::Lost("assembling the parent"))??;
         let name = self.parent_name(debian)?;
-        let (mut config, mut layers) = described(&assembled);
+        let (mut config, mut layers) = described(&assembled, debian.format);
         config.created = Some(self.created.clone());
-        let compiled = self.compile_standard_library(debian, &assembled, &config, &layers).await?;
+        let compiled =
+            self.compile_standard_library(debian, interpreter, &assembled, &config, &layers).await?;
         config.push_layer(compiled.diff_id, "longshore: bytecode of the standard library");
         layers.push(compiled.descriptor());
         let config_bytes = config.to_bytes();
@@ -245,6 +258,7 @@ impl Builder {
     async fn compile_standard_library(
         &self,
         debian: &DebianParent,
+        interpreter: Option<&Parent>,
         assembled: &Assembled,
         config: &ImageConfig,
         layers: &[Descriptor],
@@ -258,13 +272,15 @@ impl Builder {
         let sources = assembled.python_sources.iter().map(|source| EntryPath::new(&source.path));
         let sources = sources.collect::<Result<Vec<_>, _>>()?;
         let (images, python) = (self.images.clone(), debian.python.clone());
+        let other = interpreter.map(|image| (image.manifest.clone(), image.config.clone()));
         let manifest = Manifest::image(Descriptor::of(MediaType::Config, &[]), layers.to_vec());
         let config = config.clone();
         let layers = self.layers.in_format(debian.format);
         let made = layers.get(&key, crate::layer::Lane::Compile, move |out| {
             let folders = images.unpack(&manifest, &config)?;
+            let runs = other.map(|(manifest, config)| images.unpack(&manifest, &config)).transpose()?;
             let interpreter = crate::bytecode::ImageInterpreter {
-                layers: folders.clone(),
+                layers: runs.unwrap_or_else(|| folders.clone()),
                 scratch: images.scratch().to_owned(),
                 executable: python.executable.clone(),
             };
@@ -280,10 +296,11 @@ impl Builder {
 }
 
 /// The configuration and layers of an assembled parent.
-fn described(assembled: &Assembled) -> (ImageConfig, Vec<Descriptor>) {
+fn described(assembled: &Assembled, format: Format) -> (ImageConfig, Vec<Descriptor>) {
+    let packing = Packing::of(format);
     let layers = assembled.layers.iter().map(|layer| {
         let ParentLayer { digest, size, diff_id, uncompressed_size, toc, .. } = *layer;
-        crate::LayerRecord { digest, size, diff_id, uncompressed_size, toc }.descriptor()
+        crate::LayerRecord { digest, size, diff_id, uncompressed_size, toc, packing }.descriptor()
     });
     (assembled.config.clone(), layers.collect())
 }

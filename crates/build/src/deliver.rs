@@ -83,13 +83,9 @@ impl Builder {
                 Some(source) => Arc::new(RemoteBlobs::new(self.client.clone(), source.clone())),
             }
         };
-        let host = repository.host();
-        let key = PushedKey { host, layer: layer.digest };
+        let key = PushedKey { host: repository.host(), layer: layer.digest };
         let before: Option<PushedRow> = self.table.get(PUSHED, &key);
-        let neighbour = before.as_ref().and_then(|row| format!("{host}/{}", row.repository).parse().ok());
-        let mut mount_from: Vec<Repository> = source.into_iter().cloned().chain(neighbour).collect();
-        mount_from.retain(|other| other.host() == host && other != repository);
-        mount_from.dedup();
+        let mount_from = self.neighbours(repository, whence);
         let work = |observer| {
             let mount_from = &mount_from;
             async move { self.client.push_blob(repository, layer, content, mount_from, &observer).await }
@@ -113,11 +109,22 @@ impl Builder {
         }))
     }
 
+    /// The other repositories of the same registry that have a layer, as far as is known.
+    pub(crate) fn neighbours(&self, repository: &Repository, whence: Whence<'_>) -> Vec<Repository> {
+        let host = repository.host();
+        let row: Option<PushedRow> = self.table.get(PUSHED, &PushedKey { host, layer: whence.layer.digest });
+        let last = row.and_then(|row| format!("{host}/{}", row.repository).parse().ok());
+        let mut found: Vec<Repository> = whence.source.into_iter().cloned().chain(last).collect();
+        found.retain(|other| other.host() == host && other != repository);
+        found.dedup();
+        found
+    }
+
     /// Pushes an image whose layers are all there: its configuration, then its manifest, then its tag.
     pub(crate) async fn deliver(
         &self,
         repository: &Repository,
-        tag: &Tag,
+        tag: Option<&Tag>,
         manifest: &Manifest,
         config: &[u8],
     ) -> Result<Delivered, BuildError> {
@@ -126,7 +133,7 @@ impl Builder {
         let pushed = self.client.push_blob(repository, &manifest.config, content, &[], &observer).await?;
         let bytes = if pushed == BlobPushed::Uploaded { manifest.config.size } else { 0 };
         let document = manifest.to_bytes();
-        let tags = std::slice::from_ref(tag);
+        let tags = tag.map_or(&[][..], std::slice::from_ref);
         longshore_client::push_manifest(&self.client, repository, &document, &MediaType::Manifest, tags)
             .await?;
         Ok(Delivered { bytes, ..Delivered::default() })

@@ -4,7 +4,7 @@ use std::io;
 
 use longshore_debian::addition::Tool;
 use longshore_oci::{Arch, Digest, ManifestError, Reference, ReferenceError};
-use longshore_python::PackageName;
+use longshore_python::{PackageName, target::PythonVersion};
 use longshore_sandbox::Exit;
 
 use crate::source::SourceError;
@@ -60,13 +60,13 @@ pub enum BuildError {
         reason: String,
     },
     /// An image for other machines.
-    #[error("image {image} is for {found}; this machine runs {wanted}")]
+    #[error("image {image} is for {found}, not for {wanted}")]
     ParentPlatform {
         /// The image.
         image: Box<Reference>,
         /// Its platform.
         found: String,
-        /// This machine's.
+        /// The one that is wanted.
         wanted: String,
     },
     /// The archives that apt is configured for have no Python for a parent.
@@ -109,6 +109,28 @@ pub enum BuildError {
         arch: Arch,
         /// The program.
         tool: Tool,
+    },
+    /// Layers that would have to be both.
+    #[error(
+        "lazy=\"estargz\" is a form of gzip, and compression is \"zstd\": leave one of them out. Layers in zstd are \
+         fetched whole (zstd:chunked is not made)"
+    )]
+    LazyZstd,
+    /// The wheels cannot be divided into layers.
+    #[error(transparent)]
+    Budget(#[from] longshore_python::plan::BudgetError),
+    /// Bytecode for a processor that this machine does not have, by another Python.
+    #[error(
+        "the parent for linux/{arch} has Python {python}, and the one for this machine, which would compile its bytecode, \
+         has {here}: choose a parent that has one Python on all platforms, or set compile_bytecode to False"
+    )]
+    Interpreter {
+        /// The processor.
+        arch: Arch,
+        /// The Python there.
+        python: PythonVersion,
+        /// The Python here.
+        here: PythonVersion,
     },
     /// `skip_build` without an image to use.
     #[error("skip_build uses parent_image as it is, and there is none: name the image there")]

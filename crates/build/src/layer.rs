@@ -10,9 +10,10 @@ use std::{
 use longshore_layer::{
     Format, LayerSummary, LayerWriter,
     estargz::{self, ESTARGZ_VERSION},
+    zstd::{self, ZSTD_VERSION},
 };
 use longshore_oci::{Descriptor, Digest, MediaType};
-use longshore_pipeline::{DockerSettings, Lazy};
+use longshore_pipeline::{Compression, DockerSettings, Lazy};
 use longshore_store::{BlobStore, BlobWriter, Table};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -36,12 +37,48 @@ pub struct LayerRecord {
     /// The digest of its table of contents, if it is an eStargz layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub toc: Option<Digest>,
+    /// How it is compressed.
+    #[serde(default, skip_serializing_if = "Packing::is_gzip")]
+    pub packing: Packing,
+}
+
+/// How a layer is compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Packing {
+    /// gzip.
+    #[default]
+    Gzip,
+    /// Zstandard.
+    Zstd,
+}
+
+impl Packing {
+    /// How layers of a format are compressed.
+    pub(crate) const fn of(format: Format) -> Self {
+        match format {
+            Format::Plain | Format::Estargz => Self::Gzip,
+            Format::Zstd => Self::Zstd,
+        }
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+    const fn is_gzip(&self) -> bool {
+        matches!(self, Self::Gzip)
+    }
+
+    const fn media_type(self) -> MediaType {
+        match self {
+            Self::Gzip => MediaType::LayerGzip,
+            Self::Zstd => MediaType::LayerZstd,
+        }
+    }
 }
 
 impl LayerRecord {
     /// The layer as an image's manifest has it.
     pub(crate) fn descriptor(&self) -> Descriptor {
-        let mut descriptor = Descriptor::new(MediaType::LayerGzip, self.digest, self.size);
+        let mut descriptor = Descriptor::new(self.packing.media_type(), self.digest, self.size);
         if let Some(toc) = self.toc {
             let size = self.uncompressed_size.to_string();
             descriptor.annotations.insert(estargz::TOC_DIGEST.to_owned(), toc.to_string());
@@ -52,11 +89,13 @@ impl LayerRecord {
 }
 
 /// The format of the layers of an image with these settings.
-pub(crate) const fn format_of(settings: &DockerSettings) -> Format {
-    match settings.lazy {
-        None => Format::Plain,
-        Some(Lazy::Estargz) => Format::Estargz,
-    }
+pub(crate) const fn format_of(settings: &DockerSettings) -> Result<Format, BuildError> {
+    Ok(match (settings.lazy, settings.compression) {
+        (None, None | Some(Compression::Gzip)) => Format::Plain,
+        (None, Some(Compression::Zstd)) => Format::Zstd,
+        (Some(Lazy::Estargz), None | Some(Compression::Gzip)) => Format::Estargz,
+        (Some(Lazy::Estargz), Some(Compression::Zstd)) => return Err(BuildError::LazyZstd),
+    })
 }
 
 /// The inputs of an eStargz layer: those of the ordinary one, and the layout.
@@ -64,6 +103,20 @@ pub(crate) const fn format_of(settings: &DockerSettings) -> Format {
 struct EstargzKey<'a, K> {
     estargz: u32,
     of: &'a K,
+}
+
+/// The inputs of a layer in Zstandard: those of the ordinary one, the layout, and the library that compresses.
+#[derive(Serialize)]
+struct ZstdKey<'a, K> {
+    zstd: u32,
+    library: u32,
+    of: &'a K,
+}
+
+impl<'a, K> ZstdKey<'a, K> {
+    fn of(key: &'a K) -> Self {
+        Self { zstd: ZSTD_VERSION, library: zstd::library(), of: key }
+    }
 }
 
 /// What a layer waits for before it is written.
@@ -160,6 +213,7 @@ impl Layers {
         let record = match self.format {
             Format::Plain => self.table.get::<LayerRecord>(LAYER, key),
             Format::Estargz => self.table.get(LAYER, &EstargzKey { estargz: ESTARGZ_VERSION, of: key }),
+            Format::Zstd => self.table.get(LAYER, &ZstdKey::of(key)),
         };
         let Some(record) = record else { return Ok(None) };
         let is_known =
@@ -192,7 +246,8 @@ impl Layers {
             let (digest, size) = writer.commit()?;
             drop(place);
             let LayerSummary { diff_id, uncompressed_size, toc, .. } = summary;
-            let record = LayerRecord { digest, size, diff_id, uncompressed_size, toc };
+            let packing = Packing::of(format);
+            let record = LayerRecord { digest, size, diff_id, uncompressed_size, toc, packing };
             Ok::<_, BuildError>((record, started.elapsed()))
         });
         let (record, took) = written.await.map_err(|_| BuildError::Lost("writing a layer"))??;
@@ -201,6 +256,7 @@ impl Layers {
             Format::Estargz => {
                 self.table.put(LAYER, &EstargzKey { estargz: ESTARGZ_VERSION, of: key }, &record)?;
             }
+            Format::Zstd => self.table.put(LAYER, &ZstdKey::of(key), &record)?,
         }
         Ok(Made { record, origin: Origin::New, took })
     }

@@ -48,12 +48,23 @@ pub struct Parent {
     pub(crate) config: ImageConfig,
     /// Its Python.
     pub(crate) python: PythonFacts,
+    /// Whether that was found out.
+    pub(crate) facts: Facts,
     /// The repository of another registry that it came from. It has the layers too.
     pub(crate) source: Option<Repository>,
     /// The name that it was asked for by, and what that stood for.
     pub(crate) tag: Option<(Reference, Digest)>,
     /// What it is made of, if it is one of ours: it can be made again where its layers are lost.
     pub(crate) debian: Option<Box<DebianParent>>,
+}
+
+/// How what is said of a parent is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Facts {
+    /// It was found out.
+    Known,
+    /// It is presumed: to find it out, the layers must be read.
+    Presumed,
 }
 
 /// What may be read to find out what a parent has.
@@ -145,10 +156,10 @@ impl Builder {
                 wanted: wanted.to_string(),
             });
         }
-        let (python, presumed) = if let Some(known) = self.table.get(PYTHON, &found.digest) {
-            (known, "")
+        let (python, facts) = if let Some(known) = self.table.get(PYTHON, &found.digest) {
+            (known, Facts::Known)
         } else if reading == Reading::Manifests && found.source.is_some() {
-            (presumed(&found)?, " (presumed)")
+            (presumed(&found)?, Facts::Presumed)
         } else {
             let from: Vec<Repository> = found.source.iter().cloned().collect();
             self.pull(&found.manifest, &from, observer).await?;
@@ -171,13 +182,14 @@ impl Builder {
             let python = tokio::task::spawn_blocking(read).await;
             let python = python.map_err(|_| BuildError::Lost("reading the parent"))??;
             self.table.put(PYTHON, &found.digest, &python)?;
-            (python, "")
+            (python, Facts::Known)
         };
+        let presumed = if facts == Facts::Presumed { " (presumed)" } else { "" };
         let FoundParent { image, top, digest, manifest, config, source } = found;
         let title = format!("{image}, Python {}{presumed}", python.version);
         let tag = image.digest.is_none().then(|| (image.clone(), top));
         let name = image.to_string();
-        Ok(Parent { name, title, digest, manifest, config, python, source, tag, debian: None })
+        Ok(Parent { name, title, digest, manifest, config, python, facts, source, tag, debian: None })
     }
 }
 

@@ -190,7 +190,7 @@ impl Builder {
 }
 
 /// The versions of the ways in which layers are made.
-fn layouts() -> BTreeMap<&'static str, u32> {
+pub(crate) fn layouts() -> BTreeMap<&'static str, u32> {
     BTreeMap::from([
         ("layer", longshore_layer::LAYOUT_VERSION),
         ("bytecode", longshore_python::bytecode::LAYOUT_VERSION),

@@ -25,7 +25,7 @@ use longshore_python::{
         Artifact, BuiltWheel, Lock, LockedPackage, Origin as Asked, PinnedWheel, Selected, Selection, Source,
         SourceForm,
     },
-    plan::wheel_layers,
+    plan::{Budget, wheel_layers},
     tags::Tags,
     target::{Glibc, Target},
     uv::Indexes,
@@ -180,7 +180,8 @@ impl Workshop<'_> {
             return Ok(known);
         }
         if let PlannedParent::Debian(debian) = parent {
-            *parent = PlannedParent::Ready(Box::new(self.builder.make_debian(debian, self.observer).await?));
+            *parent =
+                PlannedParent::Ready(Box::new(self.builder.make_debian(debian, None, self.observer).await?));
         }
         let started = Instant::now();
         let PlannedParent::Ready(image) = parent else { return Err(BuildError::Lost("making the parent")) };
@@ -255,7 +256,7 @@ impl Workshop<'_> {
         let key = RuntimeKey::venv(&python);
         let frame = builder.layers.get(&key, Lane::Splice, move |out| runtime::venv(&python, out)).await?;
         let mut layers = vec![ImageLayer { record: frame.record, title: "virtual environment".to_owned() }];
-        let made = wheel_layers(&lock, &venv).into_iter().map(|layer| {
+        let made = wheel_layers(&lock, &venv, Budget::default()).into_iter().map(|layer| {
             let (wheels, venv, downloads) = (&wheels, venv.clone(), builder.downloads.clone());
             async move {
                 if builder.layers.known(&layer.key)?.is_none() {

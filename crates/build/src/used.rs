@@ -30,6 +30,7 @@ impl Builder {
             }),
             manifest: parent.manifest,
             config: parent.config,
+            platforms: Vec::new(),
         })
     }
 }

@@ -6,18 +6,19 @@ use std::{
 };
 
 use futures::future::try_join_all;
-use longshore_oci::{Digest, MediaType, Reference};
+use longshore_oci::{Digest, MediaType, Reference, Tag};
 use longshore_python::{bytecode::Compiler, install::Venv, layers::OpenLayer, plan::WheelLayer};
 use longshore_store::RepositoryPath;
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::{
-    BuildError, Builder, Built, Request,
+    BuildError, Builder, Built, LayerRecord,
     bytecode::ImageInterpreter,
     code::{self, CodeKey},
     debian::DebianParent,
     deliver::{Delivered, Whence},
     event::{Event, ImageReport, LayerReport, Observer, Origin, ParentReport},
+    history,
     image::{ImageLayer, assemble},
     layer::{Lane, Made, processors},
     parent::{Parent, PythonFacts, TAG_SEEN},
@@ -28,10 +29,11 @@ use crate::{
     wheels::{self, Meter, Wheels},
 };
 
-/// Makes what a plan lacks, and puts the image into its registry.
+/// Makes what a plan lacks, and puts the image into its registry, under a tag unless an index will have that.
 pub(crate) async fn execute(
     builder: &Builder,
     plan: Plan,
+    tag: Option<&Tag>,
     started: Instant,
     observer: Observer<'_>,
 ) -> Result<Built, BuildError> {
@@ -41,6 +43,7 @@ pub(crate) async fn execute(
         observer,
         wheels: Wheels::new(&plan.fetcher, &builder.downloads, observer, &plan.lock),
         parent: OnceCell::new(),
+        interpreter: OnceCell::new(),
         here: OnceCell::new(),
         compiler: OnceCell::new(),
         sent: Mutex::default(),
@@ -87,13 +90,13 @@ pub(crate) async fn execute(
     let (config, manifest) = assemble(parent, &layers, &plan.request.settings, &builder.created);
     let config_bytes = config.to_bytes();
     let manifest_bytes = manifest.to_bytes();
-    let Request { repository, tag, .. } = &plan.request;
+    let repository = &plan.request.repository;
     let written = builder.layers.put(&config_bytes)?;
     let new = |(_, made): &&(usize, Made)| made.origin == Origin::New;
     let digest = Digest::of(&manifest_bytes);
     let (pushed, new_layers, mounted) = if builder.is_embedded(repository) {
         let path = RepositoryPath::from(repository);
-        builder.registry.put_manifest(&path, &manifest_bytes, &MediaType::Manifest, Some(tag))?;
+        builder.registry.put_manifest(&path, &manifest_bytes, &MediaType::Manifest, tag)?;
         let bytes = made.iter().filter(new).map(|(_, made)| made.record.size).sum::<u64>();
         (written + bytes, made.iter().filter(new).count(), 0)
     } else {
@@ -115,7 +118,9 @@ pub(crate) async fn execute(
         let lacked = if new_layers > 1 { Lacked::Layers } else { Lacked::Code };
         shared::publish(&builder.client, &builder.table, repository, digest, lacked).await;
     }
-    let image = Reference::tagged(repository.clone(), tag.clone());
+    let made: Vec<LayerRecord> = made.iter().map(|(_, made)| made.record).collect();
+    history::remember(&builder.table.apart(), &plan, &made)?;
+    let image = Reference::tagged(repository.clone(), plan.request.tag.clone());
     observer(Event::ImageDone(ImageReport {
         image: Reference { digest: Some(digest), ..image.clone() },
         size: manifest.total_size(),
@@ -126,7 +131,7 @@ pub(crate) async fn execute(
         took: started.elapsed(),
     }));
     let inputs = builder.inputs(&plan, parent);
-    Ok(Built { image, digest, manifest, config, inputs })
+    Ok(Built { image, digest, manifest, config, platforms: Vec::new(), inputs })
 }
 
 /// A plan being carried out.
@@ -136,6 +141,7 @@ struct Work<'a> {
     observer: Observer<'a>,
     wheels: Wheels<'a>,
     parent: OnceCell<Parent>,
+    interpreter: OnceCell<Parent>,
     /// Set when the parent's layers are on this machine.
     here: OnceCell<()>,
     compiler: OnceCell<Arc<Compiler>>,
@@ -182,8 +188,16 @@ impl Work<'_> {
         let _claim = self.builder.layers.claims.take("parent", &debian.title).await;
         match self.builder.made_debian(debian, &self.plan.request.repository)? {
             Some(parent) if self.is_somewhere(&parent).await? => Ok(parent),
-            _ => self.builder.make_debian(debian, self.observer).await,
+            _ => self.builder.make_debian(debian, self.interpreter().await?, self.observer).await,
         }
+    }
+
+    /// The image whose Python compiles, if that is not the parent: here, made by whoever asks first.
+    async fn interpreter(&self) -> Result<Option<&Parent>, BuildError> {
+        let Some(planned) = &self.plan.interpreter else { return Ok(None) };
+        let repository = &self.plan.request.repository;
+        let made = || self.builder.made(planned, repository, self.observer);
+        self.interpreter.get_or_try_init(made).await.map(Some)
     }
 
     /// Whether every layer of a parent is on this machine, or in the repository that the image goes into.
@@ -231,7 +245,10 @@ impl Work<'_> {
     /// The interpreters of the parent, started by whoever has something to compile first.
     async fn compiler(&self) -> Result<Arc<Compiler>, BuildError> {
         let compiler = self.compiler.get_or_try_init(|| async {
-            let parent = self.parent_here().await?.clone();
+            let parent = match self.interpreter().await? {
+                Some(interpreter) => interpreter.clone(),
+                None => self.parent_here().await?.clone(),
+            };
             let images = self.builder.images.clone();
             let start = move || {
                 let interpreter = ImageInterpreter {
@@ -282,7 +299,7 @@ impl Work<'_> {
     }
 
     async fn make(&self, content: &Content) -> Result<Made, BuildError> {
-        let layers = self.builder.layers_of(&self.plan.request);
+        let layers = self.builder.layers_of(&self.plan.request, self.plan.format);
         let python = self.plan.parent.python().clone();
         match content {
             Content::Apt(layer) => {

@@ -1,6 +1,7 @@
 //! The command line.
 
 pub(crate) mod build;
+pub(crate) mod bytes;
 pub(crate) mod component;
 pub(crate) mod connector;
 pub(crate) mod run;

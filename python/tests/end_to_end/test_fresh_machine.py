@@ -188,9 +188,7 @@ def test_one_package_changes_and_only_its_layers_are_made(
     assert build(first, f"{registry.host}/app:3", packages=changed)[0] == digest
 
 
-def test_a_parent_in_a_registry_stays_there(
-    registry: Watched, first: Machine, fresh: Callable[[], Machine]
-) -> None:
+def test_a_parent_in_a_registry_stays_there(registry: Watched, first: Machine, fresh: Callable[[], Machine]) -> None:
     build(first, f"{registry.host}/base/python:1", packages=[], code="base")
     options = ("--parent", f"{registry.host}/base/python:1")
     image = f"{registry.host}/app:1"
@@ -212,9 +210,7 @@ def test_a_parent_in_a_registry_stays_there(
     assert re.search(rf"base/python:1 moved from sha256:\w+ to {moved}", " ".join(shown.split())), shown
 
 
-def test_an_unknown_parent_is_read_and_not_run(
-    registry: Watched, first: Machine, fresh: Callable[[], Machine]
-) -> None:
+def test_an_unknown_parent_is_read_and_not_run(registry: Watched, first: Machine, fresh: Callable[[], Machine]) -> None:
     build(first, f"{registry.host}/base/python:1", packages=[], code="base")
     machine = fresh()
     image, parent = f"{registry.host}/app:1", f"{registry.host}/base/python:1"
@@ -257,9 +253,7 @@ def wheel_row(content: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("what", ["digest", "size", "diff_id", "form"])
-def test_a_poisoned_row_is_not_used(
-    what: str, registry: Watched, first: Machine, fresh: Callable[[], Machine]
-) -> None:
+def test_a_poisoned_row_is_not_used(what: str, registry: Watched, first: Machine, fresh: Callable[[], Machine]) -> None:
     image = f"{registry.host}/app:1"
     digest, _ = build(first, image, "--no-bytecode")
     other = registry.put_blob("app", b"something else")["digest"]

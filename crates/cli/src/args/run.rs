@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Engine, OutputFormat, build::ConfigChoice, sbom::SbomChoice};
+use super::{Engine, OutputFormat, build::ConfigChoice, bytes::ByteCount, sbom::SbomChoice};
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -56,6 +56,9 @@ pub(crate) struct RunArguments {
     /// Print what would be built and run, and do neither
     #[arg(long, env = "LONGSHORE_DRY_RUN", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0, default_missing_value = "true", default_value_t)]
     pub(crate) dry_run: bool,
+    /// Fail, with nothing moved, if the builds would download and push more than so many bytes, e.g. 100kB or 1MiB
+    #[arg(long, env = "LONGSHORE_FAIL_IF_MOVED", value_name = "BYTES")]
+    pub(crate) fail_if_moved: Option<ByteCount>,
     /// How to print it: yaml and json are exactly what an orchestrator elsewhere would be given
     #[arg(short, long, env = "LONGSHORE_OUTPUT", value_enum, default_value_t)]
     pub(crate) output: OutputFormat,

@@ -8,6 +8,7 @@ use std::{
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use longshore_build::{AptReport, Event, ImageReport, LayerReport, Origin, ParentReport};
+use longshore_oci::{Platform, Reference};
 use longshore_preflight::Finding;
 
 use super::{
@@ -123,6 +124,8 @@ impl Progress {
                 self.line("image", "used as it is");
             }
             Event::ImageDone(image) => self.image(&image),
+            Event::Platform(platform) => self.line("platform", &platform.to_string()),
+            Event::IndexDone { image, platforms, took } => self.index(&image, &platforms, took),
             _ => {}
         }
     }
@@ -189,6 +192,13 @@ impl Progress {
             duration(image.took),
         );
         self.line("image", &pushed);
+    }
+
+    fn index(&self, image: &Reference, platforms: &[Platform], took: Duration) {
+        let digest = image.digest.map_or_else(String::new, |digest| digest.to_string());
+        self.line("index", &digest);
+        let platforms: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+        self.line("index", &format!("for {}; {}", platforms.join(", "), duration(took)));
     }
 
     /// Says what was found wrong, or soon may be.

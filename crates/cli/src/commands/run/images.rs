@@ -55,8 +55,9 @@ pub(super) fn plan(
     spec: &PipelineSpec,
     stack: &Stack,
 ) -> Result<(), Failure> {
-    let Prepared { builder, requests, progress, .. } = prepare(context, arguments, spec, stack, None)?;
-    images::foresee(&builder, spec, requests, &progress)
+    let Prepared { builder, requests, progress, .. } =
+        prepare(context, arguments, spec, stack, None, Needed::There)?;
+    images::foresee(arguments, &builder, spec, &requests, &progress)
 }
 
 /// Builds and pushes the images, and remembers them. `driver` is a Python package that they need besides what the settings
@@ -69,7 +70,8 @@ pub(super) fn build(
     driver: Option<&str>,
     needed: Needed,
 ) -> Result<Images, Failure> {
-    let Prepared { builder, plans, requests, progress } = prepare(context, arguments, spec, stack, driver)?;
+    let Prepared { builder, plans, requests, progress } =
+        prepare(context, arguments, spec, stack, driver, needed)?;
     let built = images::build(&builder, spec, &plans, requests, needed, &progress)?;
     let state = context.state()?;
     for image in &built {
@@ -106,6 +108,7 @@ fn prepare(
     spec: &PipelineSpec,
     stack: &Stack,
     driver: Option<&str>,
+    needed: Needed,
 ) -> Result<Prepared, Failure> {
     let state = context.state()?;
     let remote = remote(stack);
@@ -123,6 +126,16 @@ fn prepare(
         request.drivers.extend(driver.map(str::to_owned));
     }
     let progress = Progress::new();
+    // Who only asks changes nothing, so nothing is tried and no repository is made.
+    if arguments.dry_run {
+        return Ok(Prepared { builder, plans, requests, progress });
+    }
+    if arguments.fail_if_moved.is_some() {
+        images::foresee(arguments, &builder, spec, &requests, &progress)?;
+    }
+    if needed == Needed::Here {
+        images::run_here(&requests)?;
+    }
     preflight::before(&registries, remote, &requests, &progress)?;
     Ok(Prepared { builder, plans, requests, progress })
 }

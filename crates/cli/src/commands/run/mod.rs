@@ -13,7 +13,7 @@ use std::{
 };
 
 use longshore_build::Built;
-use longshore_oci::{MediaType, Reference};
+use longshore_oci::{Digest, MediaType, Reference};
 use longshore_orchestrator::{
     ArtifactView, Event, Interrupt, RunPlan, local,
     local_container::{self, Runner, StepImage},
@@ -185,7 +185,7 @@ fn runners(
                 let archive = tempfile::NamedTempFile::new()?;
                 let repository = RepositoryPath::from(&image.repository);
                 let (bytes, media_type) = (manifest.to_bytes(), MediaType::Manifest);
-                let stored = StoredManifest { digest: *digest, media_type, bytes };
+                let stored = StoredManifest { digest: Digest::of(&bytes), media_type, bytes };
                 registry.export(&repository, image, &stored, ArchiveFormat::Docker, archive.as_file())?;
                 let name = engine.load(archive.path())?;
                 Runner::Engine { engine, image: name }

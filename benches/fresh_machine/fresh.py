@@ -1,9 +1,10 @@
-"""Measures longshore and BuildKit on machines with an empty disk: the registry has everything, one line or one pin changed."""
+"""Measures longshore and BuildKit on machines with an empty disk: the registry has everything, a line or a pin changed."""
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -15,7 +16,6 @@ from pathlib import Path
 import machine
 from buildkit import BuildKit, Compression
 from crane import Crane
-from debian_root import DebianRoot
 from process import run, seconds
 from project import Project
 from recipe import Bytecode, Installer, Recipe, Wheels
@@ -59,13 +59,20 @@ class Measured:
         return rows
 
 
+class ThisSystem:
+    """Programs that are installed here."""
+
+    def command(self, *argv: str) -> list[str]:
+        """The command itself."""
+        return list(argv)
+
+
 class Bench:
     """A registry behind a relay, and what builds into it."""
 
     def __init__(self, program: Path, peers: Path, work: Path) -> None:
         self.program, self.peers, self.work = program, peers, work
-        self._root = DebianRoot(peers / "sid", work)
-        self._registry = Registry(self._root, work / "registry")
+        self._registry = Registry(ThisSystem(), work / "registry")
         self.relay = Relay(self._registry.host)
         self.crane = Crane(peers / "bin")
         self._count = itertools.count()
@@ -78,7 +85,12 @@ class Bench:
         code = self.work / "base"
         code.mkdir()
         (code / "base.py").write_text("BASE = 1\n")
-        self.longshore(self.home("base"), code, "parent:1")
+        home = self.home("base")
+        self.longshore(home, code, "base:1")
+        listed = json.loads(run([str(self.program), "image", "list", "-o", "json"], {"LONGSHORE_HOME": str(home)}))
+        [made] = [image for image in listed if "/longshore/debian" in image["repository"]]
+        name = f"{made['repository']}:{made['tag']}"
+        run([str(self.program), "image", "copy", name, self.parent], {"LONGSHORE_HOME": str(home)})
         tar = self.work / "tools.tar"
         run(["tar", "-C", str(self.peers / "tools"), "-cf", str(tar), "uv", "pip.whl", "ca.crt"])
         self.crane.put_alone(self.tools, tar)
@@ -128,9 +140,7 @@ class Bench:
         def build_ours(project: Project, image: str) -> tuple[float, int]:
             self.relay.taken()
             home = self.home("longshore")
-            took = self.longshore(
-                home, project.code, image, "--requirements", str(project.requirements), *options
-            )
+            took = self.longshore(home, project.code, image, "--requirements", str(project.requirements), *options)
             moved = self.relay.taken()
             shutil.rmtree(home, ignore_errors=True)
             return took, moved
@@ -157,7 +167,6 @@ class Bench:
         """Ends everything."""
         self.relay.stop()
         self._registry.stop()
-        self._root.stop()
 
 
 def main() -> None:
