@@ -115,7 +115,7 @@ pub struct Builder {
     pub(crate) downloads: BlobStore,
     pub(crate) fetcher: Arc<Fetcher>,
     pub(crate) layers: Layers,
-    uv: Search,
+    pub(crate) uv: Search,
     /// Which images get a bill of materials.
     pub(crate) sbom: Sbom,
     /// The time that images bear, RFC 3339: that of `SOURCE_DATE_EPOCH`, or 1970, so that the same inputs give the same image.
@@ -218,20 +218,8 @@ impl Builder {
         lock: &Lock,
         code: &SourceTree,
     ) -> Result<Vec<PlannedLayer>, BuildError> {
-        let wheels = wheel_layers(lock, &Venv::in_image(python.version));
-        let compile = request.settings.compile_bytecode.unwrap_or(true);
-        let mut contents: Vec<Content> = vec![Content::Venv];
-        contents.extend(wheels.iter().cloned().map(Content::Wheels));
-        if compile {
-            contents.extend(wheels.into_iter().map(Content::Bytecode));
-        }
-        contents.push(Content::Sdk);
-        if compile {
-            contents.push(Content::SdkBytecode);
-        }
-        contents.push(Content::Code);
         let layers = self.layers.in_format(format_of(&request.settings));
-        contents
+        contents(&request.settings, python, lock)
             .into_iter()
             .map(|content| {
                 Ok(PlannedLayer {
@@ -241,6 +229,21 @@ impl Builder {
                 })
             })
             .collect()
+    }
+
+    /// Makes the layers of a plan that are not known; the layers' order is the plan's.
+    pub(crate) async fn make(&self, plan: &Plan, observer: Observer<'_>) -> Result<Vec<Made>, BuildError> {
+        let work = Work {
+            builder: self,
+            plan,
+            observer,
+            wheels: Wheels::new(&self.fetcher, &self.downloads, observer, &plan.lock),
+            parent: OnceCell::new(),
+            compiler: OnceCell::new(),
+            sent: Mutex::default(),
+            lanes: Semaphore::new(self.client.config().parallel.clamp(1, Semaphore::MAX_PERMITS)),
+        };
+        try_join_all(plan.layers.iter().map(|layer| work.layer(layer))).await
     }
 
     /// Makes an image.
@@ -457,7 +460,24 @@ impl Work<'_> {
     }
 }
 
-fn known(
+/// What the layers above the parent hold, lowest first.
+pub(crate) fn contents(settings: &DockerSettings, python: &PythonFacts, lock: &Lock) -> Vec<Content> {
+    let wheels = wheel_layers(lock, &Venv::in_image(python.version));
+    let compile = settings.compile_bytecode.unwrap_or(true);
+    let mut contents: Vec<Content> = vec![Content::Venv];
+    contents.extend(wheels.iter().cloned().map(Content::Wheels));
+    if compile {
+        contents.extend(wheels.into_iter().map(Content::Bytecode));
+    }
+    contents.push(Content::Sdk);
+    if compile {
+        contents.push(Content::SdkBytecode);
+    }
+    contents.push(Content::Code);
+    contents
+}
+
+pub(crate) fn known(
     layers: &Layers,
     content: &Content,
     python: &PythonFacts,
@@ -473,7 +493,7 @@ fn known(
     }
 }
 
-fn title(content: &Content, lock: &Lock, code: &SourceTree) -> LayerTitle {
+pub(crate) fn title(content: &Content, lock: &Lock, code: &SourceTree) -> LayerTitle {
     let of_wheels = |layer: &WheelLayer| {
         let package = |digest| lock.packages.iter().find(move |package| package.wheel.digest == digest);
         match layer.wheels.as_slice() {

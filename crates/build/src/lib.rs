@@ -14,6 +14,7 @@ mod bytecode;
 mod code;
 mod container;
 mod debian;
+pub mod edit;
 mod elsewhere;
 mod error;
 mod event;
