@@ -2,6 +2,7 @@
 
 pub(crate) mod component;
 pub(crate) mod connector;
+pub(crate) mod image;
 pub(crate) mod sbom;
 pub(crate) mod stack;
 mod values;
@@ -14,6 +15,7 @@ use longshore_oci::{Platform, Reference};
 use self::{
     component::{Builders, ContainerRegistryCommand, Orchestrators, PlainComponentCommand, Stores},
     connector::ConnectorCommand,
+    image::{InspectArguments, PatchArguments, RebaseArguments, RebuildArguments},
     sbom::{SbomArguments, SbomChoice},
     stack::{IntegrationCommand, StackCommand},
 };
@@ -182,14 +184,14 @@ pub(crate) enum ImageCommand {
         #[arg(short, long, value_enum, default_value_t)]
         output: OutputFormat,
     },
-    /// Show what an image consists of: configuration and layers
-    Inspect {
-        /// The image; a name without a host is in the embedded registry
-        image: String,
-        /// How to print it
-        #[arg(short, long, value_enum, default_value_t)]
-        output: OutputFormat,
-    },
+    /// Show what an image consists of: configuration, layers, packages, directories, and what would make it smaller
+    Inspect(InspectArguments),
+    /// Put an image onto another parent: its manifest is edited, its own layers stay
+    Rebase(RebaseArguments),
+    /// Replace one wheel in an image: all other layers stay
+    Patch(PatchArguments),
+    /// Make an image again from the record of its build, and compare
+    Rebuild(RebuildArguments),
     /// Copy an image from one registry to another; names without a host are in the embedded registry
     Copy(CopyArguments),
     /// Write an image to a file that other tools read

@@ -51,21 +51,21 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Image(ImageCommand::List { output }) => {
             commands::image::list(&context.registry()?, URI, output)
         }
-        Command::Image(ImageCommand::Inspect { image, output }) => {
-            let image = commands::build::image_name(&image)?;
-            let found = if image.repository.host() == URI {
-                commands::image::find(&context.registry()?, URI, &image)?
-            } else {
-                let client = context.registries(&context.state()?, None)?.client;
-                runtime::block_on(commands::image::find_elsewhere(&client, &image))?
-            };
-            commands::image::inspect(&found, &image, output)
+        Command::Image(ImageCommand::Inspect(arguments)) => {
+            commands::image::inspect::inspect(&context, &arguments)
+        }
+        Command::Image(ImageCommand::Rebase(arguments)) => {
+            commands::image::edit::rebase(&context, &arguments)
+        }
+        Command::Image(ImageCommand::Patch(arguments)) => commands::image::edit::patch(&context, &arguments),
+        Command::Image(ImageCommand::Rebuild(arguments)) => {
+            commands::image::rebuild::rebuild(&context, &arguments)
         }
         Command::Image(ImageCommand::Copy(arguments)) => commands::copy::copy(&context, &arguments),
         Command::Image(ImageCommand::Export { image, format, file }) => {
             let registry = context.registry()?;
             let found = commands::image::find(&registry, URI, &image)?;
-            commands::image::export(&registry, &found, &image, format, &file)
+            commands::image::export::export(&registry, &found, &image, format, &file)
         }
         Command::Image(ImageCommand::Sbom(arguments)) => commands::sbom::sbom(&context, &arguments),
         Command::Image(ImageCommand::Run(arguments)) => commands::container::run(&context, &arguments),

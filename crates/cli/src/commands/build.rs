@@ -5,7 +5,7 @@ use std::{env, fs::File, io::Read as _, path::PathBuf};
 use longshore_build::{Built, Request, Upgrade};
 use longshore_oci::{Reference, Repository, Tag};
 use longshore_pipeline::{DockerSettings, Lazy, Requirements};
-use longshore_stack::{ComponentKind, ContainerRegistry, RemoteRegistry, State};
+use longshore_stack::{Build, ComponentKind, ContainerRegistry, RemoteRegistry, State};
 use serde_json::json;
 
 use crate::{
@@ -36,7 +36,14 @@ pub(crate) fn build(context: &Context, arguments: &BuildArguments) -> Result<(),
         Ok(Some(builder.build(request, &|event| progress.observe(event)).await?))
     });
     progress.clear();
-    let Some(Built { image, digest, .. }) = built? else { return Ok(()) };
+    let Some(Built { image, digest, inputs, .. }) = built? else { return Ok(()) };
+    // What an image was made from is known as long as the machine is: it can be patched, and made again.
+    state.add_build(&Build {
+        created: jiff::Timestamp::now(),
+        pipeline: image.repository.path().to_owned(),
+        image: Reference { digest: Some(digest), ..image.clone() },
+        inputs,
+    })?;
     let reference = json!({"image": image, "digest": digest, "reference": image.at(digest)});
     match arguments.output.data() {
         Some(format) => Ok(output::data(format, &reference)?),
@@ -98,7 +105,7 @@ fn request(arguments: &BuildArguments) -> Result<Request, Failure> {
 
 /// A Python of this machine: without one, uv asks every one that it finds for its version, which takes seconds where there
 /// are many. Scripts in its place (version managers' shims) are slow to start, so it is a program.
-fn python_here() -> Option<PathBuf> {
+pub(crate) fn python_here() -> Option<PathBuf> {
     let is_program = |path: &PathBuf| {
         let mut magic = [0; 4];
         File::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok() && magic == *b"\x7fELF")
