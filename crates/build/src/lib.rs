@@ -11,6 +11,7 @@
 
 mod builder;
 mod bytecode;
+pub mod cache;
 mod code;
 mod container;
 mod debian;

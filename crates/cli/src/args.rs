@@ -1,5 +1,6 @@
 //! The command line.
 
+pub(crate) mod cache;
 pub(crate) mod component;
 pub(crate) mod connector;
 pub(crate) mod image;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use longshore_oci::{Platform, Reference};
 
 use self::{
+    cache::CacheCommand,
     component::{Builders, ContainerRegistryCommand, Orchestrators, PlainComponentCommand, Stores},
     connector::ConnectorCommand,
     image::{InspectArguments, PatchArguments, RebaseArguments, RebuildArguments},
@@ -70,6 +72,9 @@ pub(crate) enum Command {
     /// Look at integrations and what they need from outside
     #[command(subcommand)]
     Integration(IntegrationCommand),
+    /// Look at the caches of this machine, and make them smaller
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Check this machine, the registered registries, connectors and stacks, and say what mends what is wrong
     Doctor(DoctorArguments),
     /// Print a completion script for a shell

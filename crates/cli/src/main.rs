@@ -70,7 +70,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Image(ImageCommand::Sbom(arguments)) => commands::sbom::sbom(&context, &arguments),
         Command::Image(ImageCommand::Run(arguments)) => commands::container::run(&context, &arguments),
         Command::Registry(RegistryCommand::Serve { listen, insecure_anyone }) => {
-            commands::registry::serve(context.registry()?, listen, insecure_anyone)
+            commands::registry::serve(&context, listen, insecure_anyone)
         }
         Command::Stack(command) => commands::stack::stack(&context, command),
         Command::ContainerRegistry(command) => commands::component::container_registry(&context, command),
@@ -78,6 +78,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Orchestrator(command) => commands::component::plain(&context, command),
         Command::ImageBuilder(command) => commands::component::plain(&context, command),
         Command::ArtifactStore(command) => commands::component::plain(&context, command),
+        Command::Cache(command) => commands::cache::cache(&context, command),
         Command::Doctor(arguments) => commands::doctor::doctor(&context, &arguments),
         Command::Integration(command) => commands::integration::integration(command),
         Command::Completion { shell } => {

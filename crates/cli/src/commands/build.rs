@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     args::{BuildArguments, LazyFormat},
-    commands::preflight,
+    commands::{cache, preflight},
     context::{Context, URI},
     failure::Failure,
     output::{self, progress::Progress},
@@ -20,6 +20,7 @@ use crate::{
 /// Builds the image, or says what would be built.
 pub(crate) fn build(context: &Context, arguments: &BuildArguments) -> Result<(), Failure> {
     let progress = Progress::new();
+    cache::limit()?;
     let state = context.state()?;
     let request = request(arguments)?;
     let remote = registered(&state, &request.repository)?;
@@ -36,7 +37,8 @@ pub(crate) fn build(context: &Context, arguments: &BuildArguments) -> Result<(),
         Ok(Some(builder.build(request, &|event| progress.observe(event)).await?))
     });
     progress.clear();
-    let Some(Built { image, digest, inputs, .. }) = built? else { return Ok(()) };
+    let Some(built) = built? else { return Ok(()) };
+    let Built { image, digest, inputs, .. } = built.clone();
     // What an image was made from is known as long as the machine is: it can be patched, and made again.
     state.add_build(&Build {
         created: jiff::Timestamp::now(),
@@ -45,10 +47,11 @@ pub(crate) fn build(context: &Context, arguments: &BuildArguments) -> Result<(),
         inputs,
     })?;
     let reference = json!({"image": image, "digest": digest, "reference": image.at(digest)});
-    match arguments.output.data() {
-        Some(format) => Ok(output::data(format, &reference)?),
-        None => Ok(()),
+    if let Some(format) = arguments.output.data() {
+        output::data(format, &reference)?;
     }
+    cache::after_builds(context, &[built]);
+    Ok(())
 }
 
 /// The registered container registry that a repository is in: the one with the longest URI.

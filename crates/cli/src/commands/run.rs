@@ -22,7 +22,7 @@ use serde_json::json;
 
 use crate::{
     args::{Engine, OutputFormat, RunArguments},
-    commands::{build::now, preflight},
+    commands::{build::now, cache, preflight},
     context::{Context, URI},
     failure::Failure,
     output::{self, progress::Progress, steps::Steps},
@@ -88,6 +88,7 @@ fn in_containers(
     spec: &PipelineSpec,
     stack: &Stack,
 ) -> Result<(), Failure> {
+    cache::limit()?;
     let state = context.state()?;
     let remote = match &stack.container_registry {
         Some(ContainerRegistry::Remote(registry)) => Some(&**registry),
@@ -153,6 +154,7 @@ fn in_containers(
     };
     let status = runtime::block_on_thread(work, || interrupt.stop())?;
     steps.finish(status, &plan.artifacts);
+    cache::after_builds(context, &built);
     finish(arguments, &plan, first.as_ref(), status)
 }
 
