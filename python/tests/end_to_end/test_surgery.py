@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
+import tarfile
+import tempfile
 import urllib.request
 import zipfile
 from typing import TYPE_CHECKING, Any, Iterator
@@ -49,6 +52,17 @@ def parent_of(machine: Machine, image: str) -> str:
     return str(annotations["org.opencontainers.image.base.name"])
 
 
+def add_layer(layout: str, name: str, files: dict[str, str]) -> None:
+    """One more layer, with these files; `.wh.` before a name removes it (image specification, "Whiteouts")."""
+    with tempfile.NamedTemporaryFile(suffix=".tar") as file:
+        with tarfile.open(file.name, "w") as archive:
+            for path, text in files.items():
+                entry = tarfile.TarInfo(path.lstrip("/"))
+                entry.size = len(text)
+                archive.addfile(entry, io.BytesIO(text.encode()))
+        call("umoci", "raw", "add-layer", "--image", f"{layout}:{name}", file.name)
+
+
 class Parents:
     """Other parents, made of the usual one by a program that is not ours."""
 
@@ -58,13 +72,11 @@ class Parents:
         self.usual = parent_of(machine, "first:1")
         source = "docker://" + self.usual.replace("localhost:5000", server)
         call("skopeo", "copy", "--src-tls-verify=false", source, f"oci:{self.layout}:usual")
-        self._file = folder / "release"
-        self._file.write_text("newer\n")
 
     def make(self, name: str, *config: str) -> str:
         """A parent with one more file, and its configuration changed so."""
         call("umoci", "tag", "--image", f"{self.layout}:usual", name)
-        call("umoci", "insert", "--image", f"{self.layout}:{name}", str(self._file), "/etc/newer-release")
+        add_layer(self.layout, name, {"/etc/newer-release": "newer\n"})
         if config:
             call("umoci", "config", "--image", f"{self.layout}:{name}", *config)
         return self.put(name)
@@ -107,8 +119,10 @@ def test_every_byte_of_an_image_is_told_apart(machine: Machine) -> None:
 def test_what_is_shown_fits_a_terminal(machine: Machine) -> None:
     for more in ([], ["--by", "layer"], ["--by", "package"], ["--by", "directory"], ["--by", "saving"]):
         text = machine.longshore("image", "inspect", "first:1", *more).done().stdout
-        assert max(map(len, text.splitlines())) <= 80, text
-        assert text.strip()
+        # Variables are shown whole: somebody may want to copy one.
+        lines = [line for line in text.splitlines() if not line.startswith("env ")]
+        assert max(map(len, lines)) <= 80, text
+        assert lines
     text = machine.longshore("image", "inspect", "first:1").done().stdout
     assert "and " in text
     assert "What the image could do without" in text
@@ -121,26 +135,19 @@ def test_savings_are_what_the_files_show(machine: Machine, server: str, tmp_path
     build(machine, "fat:1")
     layout = f"{tmp_path}/layout"
     call("skopeo", "copy", "--src-tls-verify=false", f"docker://{server}/fat:1", f"oci:{layout}:fat")
-    lists, library = tmp_path / "lists", tmp_path / "libx.a"
-    lists.mkdir()
-    (lists / "x_Packages").write_text("x" * 70_000)
-    library.write_text("!<arch>\n" + "y" * 50_000)
-    for source, target in (
-        (lists, "/var/lib/apt/lists"),
-        (library, "/usr/lib/libx.a"),
-        (tmp_path / "lists/x_Packages", "/srv/copy"),
-        (tmp_path / "lists/x_Packages", "/srv/other"),
-        (library, "/app/a.py"),
-    ):
-        call("umoci", "insert", "--image", f"{layout}:fat", str(source), target)
-    call("umoci", "insert", "--image", f"{layout}:fat", "--whiteout", "/srv/other")
+    lists = "x" * 70_000
+    library = "!<arch>\n" + "y" * 50_000
+    files = {"/var/lib/apt/lists/x_Packages": lists, "/usr/lib/libx.a": library, "/srv/copy": lists, "/srv/other": "z" * 9000}
+    add_layer(layout, "fat", files)
+    add_layer(layout, "fat", {"/srv/.wh.other": "", "/app/a.py": "# changed"})
     to = f"docker://{server}/fat:2"
     call("skopeo", "copy", "--dest-tls-verify=false", f"oci:{layout}:fat", to)
     savings = {saving["kind"]: saving for saving in inspected(machine, "fat:2")["savings"]}
     assert savings["apt_cache"]["size"] == 70_000
     assert savings["static_libraries"]["size"] == 50_008
-    assert savings["hidden"]["size"] == 70_000
-    assert savings["hidden"]["largest"][0][0] == "/srv/other"
+    assert savings["copies"]["size"] >= 70_000
+    assert savings["hidden"]["size"] == 9000
+    assert savings["hidden"]["largest"][0] == ["/srv/other", 9000]
 
 
 def test_layers_elsewhere_are_downloaded_when_that_is_asked_and_once(
@@ -188,9 +195,7 @@ def test_a_rebased_image_is_what_a_build_on_the_new_parent_gives(
     assert output(machine, "app:both", "import idna; print(idna.__version__)") == "3.9"
 
 
-def test_parents_on_which_the_packages_cannot_work_are_refused(
-    machine: Machine, parents: Parents, tmp_path: Path
-) -> None:
+def test_parents_on_which_the_packages_cannot_work_are_refused(machine: Machine, parents: Parents) -> None:
     machine.write("a.py", "")
     build(machine, "fixed:1", "-r", "idna==3.10")
     before = machine.images()
@@ -205,7 +210,7 @@ def test_parents_on_which_the_packages_cannot_work_are_refused(
     newer = parents.make("newer-too")
     assert "do not begin with those of" in refused(newer, "--from", newer)
     call("umoci", "new", "--image", f"{parents.layout}:bare")
-    call("umoci", "insert", "--image", f"{parents.layout}:bare", str(tmp_path / "release"), "/etc/release")
+    add_layer(parents.layout, "bare", {"/etc/release": "bare"})
     said = refused(parents.put("bare"))
     assert "has no Python; build the image anew" in said
     assert "nowhere" in refused("nowhere:1")

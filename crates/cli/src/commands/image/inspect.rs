@@ -243,7 +243,7 @@ impl Looked {
         facts.retain(|(_, value)| !value.is_empty());
         let mut out = io::stdout().lock();
         for (name, value) in facts {
-            writeln!(out, "{name:<9} {value}")?;
+            writeln!(out, "{name:<8} {value}")?;
         }
         writeln!(out)
     }
