@@ -41,9 +41,8 @@ def test_a_later_change_of_the_users_list_does_not_reach_the_settings():
         ({"Parent_Image": "x"}, "DockerSettings has no field `Parent_Image`; did you mean `parent_image`?"),
         (
             {"dockerfile": "Dockerfile.custom"},
-            "DockerSettings has no field `dockerfile`; known: `allow_secrets`, `apt_packages`, `build_strategy`, "
-            "`compile_bytecode`, `environment`, `image_tag`, `lazy`, `parent_image`, `requirements`, "
-            "`target_repository`, `user`",
+            "DockerSettings has no field `dockerfile`; known: "
+            + ", ".join(sorted(f"`{field.name}`" for field in dataclasses.fields(DockerSettings) if field.init)),
         ),
         ({"parent_image": 3}, "DockerSettings: `parent_image` must be text, not 3 (int)"),
         ({"user": " "}, "DockerSettings: `user` is empty; leave it out or give it a value"),
@@ -71,6 +70,38 @@ def test_a_later_change_of_the_users_list_does_not_reach_the_settings():
             "DockerSettings: `environment` must be a dictionary of text to text, not ['A=1'] (list)",
         ),
         ({"compile_bytecode": 1}, "DockerSettings: `compile_bytecode` must be True or False, not 1 (int)"),
+        ({"skip_build": None}, "DockerSettings: `skip_build` must be True or False, not None (NoneType)"),
+        ({"lock": ["uv.lock"]}, "DockerSettings: `lock` must be the path of a file, not ['uv.lock'] (list)"),
+        ({"extras": "all"}, "DockerSettings: `extras` must be a list of names, not text; write extras=['all']"),
+        ({"layers": 0}, "DockerSettings: `layers` must be a number from 1 to 65535, not 0 (int)"),
+        ({"layers": True}, "DockerSettings: `layers` must be a number from 1 to 65535, not True (bool)"),
+        ({"compression": "ztd"}, "DockerSettings: `compression` cannot be 'ztd' (str); did you mean `zstd`?"),
+        (
+            {"platform": "linux/arm"},
+            "DockerSettings: `platform` cannot be 'linux/arm'; did you mean `linux/arm64`?",
+        ),
+        (
+            {"platform": ["linux/amd64", "linux/amd64"]},
+            "DockerSettings: `platform` has one twice; name each platform that the image is for once",
+        ),
+        ({"labels": {"a": 1}}, "DockerSettings: `labels['a']` must be text, not 1 (int)"),
+        (
+            {"indexes": {"mine": "https://me:hunter2@packages.example.com/simple"}},
+            "DockerSettings: `indexes['mine']` has credentials in its URL, which everyone who sees the settings would "
+            "see; name them in `secrets`, as in secrets={'mine': \"env:VARIABLE\"}",
+        ),
+        (
+            {"indexes": {"mine": "hunter2"}},
+            "DockerSettings: `indexes['mine']` must be an http or https URL such as "
+            "https://packages.example.com/simple",
+        ),
+        (
+            {"secrets": {"mine": "hunter2"}},
+            "DockerSettings: `secrets['mine']` must say where the secret is, as env:NAME or file:PATH; "
+            "the secret itself is not written here",
+        ),
+        ({"secrets": {"mine": 1234}}, "DockerSettings: `secrets['mine']` must be text, not int"),
+        ({"secrets": "hunter2"}, "DockerSettings: `secrets` must be a dictionary of text to text, not str"),
         ({"lazy": "stargz"}, "DockerSettings: `lazy` cannot be 'stargz' (str); did you mean `estargz`?"),
         ({"lazy": "zstd"}, "DockerSettings: `lazy` cannot be 'zstd' (str); known: `estargz`"),
         ({"lazy": True}, "DockerSettings: `lazy` cannot be True (bool); known: `estargz`"),
@@ -112,6 +143,21 @@ def test_a_requirements_file_is_found_from_the_source_root(tmp_path):
         assert document == {"requirements": str(tmp_path / "requirements.txt")}
 
 
+def test_files_are_found_from_the_source_root(tmp_path):
+    for name in ("uv.lock", "pyproject.toml", "token"):
+        (tmp_path / name).write_text("")
+    settings = DockerSettings(
+        lock="uv.lock", pyproject=pathlib.Path("pyproject.toml"), secrets={"a": "file:token", "b": "env:B"}
+    )
+    assert docker_document(settings, str(tmp_path)) == {
+        "lock": str(tmp_path / "uv.lock"),
+        "pyproject": str(tmp_path / "pyproject.toml"),
+        "secrets": {"a": f"file:{tmp_path}/token", "b": "env:B"},
+    }
+    with pytest.raises(UsageError, match=r"`lock` names the file .*/poetry.lock, which does not exist$"):
+        docker_document(DockerSettings(lock="poetry.lock"), str(tmp_path))
+
+
 def test_a_requirement_without_a_list_is_taken_for_what_it_is(tmp_path):
     with pytest.raises(UsageError, match=r"names the file .*/pandas==2.2.3, which does not exist; .*in a list"):
         docker_document(DockerSettings(requirements="pandas==2.2.3"), str(tmp_path))
@@ -131,7 +177,7 @@ def test_settings_argument():
         (
             DockerSettings(user="me"),
             'pipeline `p`: `settings` must be a dictionary such as {"docker": DockerSettings(…)}, '
-            "not DockerSettings(parent_image=None, req… (DockerSettings)",
+            "not DockerSettings(parent_image=None, apt… (DockerSettings)",
         ),
         ({"docker": ["pandas"]}, "pipeline `p`: settings['docker'] must be a DockerSettings, not ['pandas'] (list)"),
         ({"docker": {"usr": "me"}}, "DockerSettings has no field `usr`; did you mean `user`?"),

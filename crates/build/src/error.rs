@@ -2,7 +2,8 @@
 
 use std::io;
 
-use longshore_oci::{ManifestError, Reference, ReferenceError};
+use longshore_oci::{Arch, ManifestError, Reference, ReferenceError};
+use longshore_python::target::PythonVersion;
 
 use crate::source::SourceError;
 
@@ -57,13 +58,13 @@ pub enum BuildError {
         reason: String,
     },
     /// An image for other machines.
-    #[error("image {image} is for {found}; this machine runs {wanted}")]
+    #[error("image {image} is for {found}, not for {wanted}")]
     ParentPlatform {
         /// The image.
         image: Box<Reference>,
         /// Its platform.
         found: String,
-        /// This machine's.
+        /// The one that is wanted.
         wanted: String,
     },
     /// The archives that apt is configured for have no Python for a parent.
@@ -82,12 +83,39 @@ pub enum BuildError {
          leave parent_image or apt_packages out"
     )]
     AptOnParent(String),
+    /// Layers that would have to be both.
+    #[error(
+        "lazy=\"estargz\" is a form of gzip, and compression is \"zstd\": leave one of them out. Layers in zstd are \
+         fetched whole (zstd:chunked is not made)"
+    )]
+    LazyZstd,
+    /// The wheels cannot be divided into layers.
+    #[error(transparent)]
+    Budget(#[from] longshore_python::plan::BudgetError),
+    /// Bytecode for a processor that this machine does not have, by another Python.
+    #[error(
+        "the parent for linux/{arch} has Python {python}, and the one for this machine, which would compile its bytecode, \
+         has {here}: choose a parent that has one Python on all platforms, or set compile_bytecode to False"
+    )]
+    Interpreter {
+        /// The processor.
+        arch: Arch,
+        /// The Python there.
+        python: PythonVersion,
+        /// The Python here.
+        here: PythonVersion,
+    },
     /// A machine that no image can be made for.
     #[error("images can be made for amd64 and arm64; this machine is neither")]
     Machine,
     /// `SOURCE_DATE_EPOCH` is not a time.
     #[error("SOURCE_DATE_EPOCH is `{0}`; it must be a number of seconds since 1970")]
     Epoch(String),
+    /// A layer that neither this machine nor a registry has.
+    #[error(
+        "layer {0} is neither on this machine nor in a registry that it could be pulled from; build its image again"
+    )]
+    Nowhere(longshore_oci::Digest),
     /// Part of the build ended without an answer: a defect of this program.
     #[error("{0} ended without an answer; this is a defect in longshore")]
     Lost(&'static str),

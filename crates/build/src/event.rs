@@ -2,14 +2,25 @@
 
 use std::time::Duration;
 
-use longshore_oci::Reference;
+use longshore_oci::{Digest, Platform, Reference};
 
 /// Something that happened.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
+    /// What follows is of the image for this platform, one of several.
+    Platform(Platform),
     /// The parent's packages are being looked up.
     ParentStarted,
+    /// The tag of the parent stands for another image than in the last build.
+    ParentMoved {
+        /// The parent, by tag.
+        image: String,
+        /// What it stood for.
+        from: Digest,
+        /// What it stands for now.
+        to: Digest,
+    },
     /// The parent is in the registry.
     ParentDone(ParentReport),
     /// The requirements are being resolved.
@@ -56,6 +67,15 @@ pub enum Event {
     },
     /// The image is in the registry.
     ImageDone(ImageReport),
+    /// The index of the images for several platforms is in the registry.
+    IndexDone {
+        /// Its name, by tag and digest.
+        image: Reference,
+        /// The platforms.
+        platforms: Vec<Platform>,
+        /// How long the whole build took.
+        took: Duration,
+    },
 }
 
 /// Where something that the build needs comes from.

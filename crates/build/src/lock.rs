@@ -16,9 +16,9 @@ use crate::{
 };
 
 /// The row of the table that has the lock of some inputs.
-const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 /// The row of the table that has the last lock of a repository, whatever its inputs were.
-const LAST_LOCK: &str = "last-lock";
+pub(crate) const LAST_LOCK: &str = "last-lock";
 
 /// Finds the lock for a request: the one that its inputs had before, else uv's answer.
 pub(crate) async fn resolve(

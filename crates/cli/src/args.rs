@@ -1,5 +1,6 @@
 //! The command line.
 
+pub(crate) mod bytes;
 pub(crate) mod cache;
 pub(crate) mod component;
 pub(crate) mod connector;
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use longshore_oci::{Platform, Reference};
 
 use self::{
+    bytes::ByteCount,
     cache::CacheCommand,
     component::{Builders, ContainerRegistryCommand, Orchestrators, PlainComponentCommand, Stores},
     connector::ConnectorCommand,
@@ -107,6 +109,9 @@ pub(crate) struct RunArguments {
     /// Print what would be built and run, and do neither
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Fail, with nothing moved, if the builds would download and push more than so many bytes, e.g. 100kB or 1MiB
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) fail_if_moved: Option<ByteCount>,
 }
 
 #[derive(Debug, Args)]
@@ -166,9 +171,15 @@ pub(crate) struct BuildArguments {
     /// Which images get a bill of materials beside them
     #[command(flatten)]
     pub(crate) sbom: SbomChoice,
-    /// Print what would be built, and build nothing
+    /// Print the layers and, for each, why it would be made or not, and build nothing
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// Print what would be built, and what would be moved from where to where, and do neither
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Fail, with nothing moved, if the build would download and push more than so many bytes, e.g. 100kB or 1MiB
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) fail_if_moved: Option<ByteCount>,
     /// How to print the result
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: OutputFormat,

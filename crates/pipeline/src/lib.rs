@@ -9,5 +9,9 @@ mod settings;
 mod spec;
 
 pub use name::repository_component;
-pub use settings::{BuildStrategy, DockerSettings, Lazy, Requirements, SettingsError};
+pub use settings::{
+    BuildStrategy, Compression, DockerSettings, Field, IndexUrl, IndexUrlError, Kind, Lazy, LevelsError,
+    OverrideError, Overrides, PipelineSettings, Platforms, PlatformsError, Requirements, SETTINGS_FILES,
+    SecretSource, SecretSourceError, Section, SettingsError, SettingsFile, SettingsFileError, StepSettings,
+};
 pub use spec::{ClientPython, ImagePlan, OutputRef, PipelineSpec, Settings, SourceRef, SpecError, StepSpec};

@@ -13,13 +13,13 @@ use longshore_python::{
 };
 use serde_json::{Value, json};
 
-use super::{EditError, FoundImage, Parts, Published, Record};
+use super::{EditError, FoundImage, Parts, Published, Record, rebase::parents_layers};
 use crate::{
-    BuildError, Builder, Observer, Request, Upgrade,
+    BuildError, Builder, Observer, Request, Reuse, Upgrade,
     builder::{contents, known, title},
     image::ImageLayer,
     layer::format_of,
-    parent::{Parent, PythonFacts},
+    parent::{Facts, Parent, PythonFacts},
     plan::{Content, Plan, PlannedLayer, PlannedParent},
     sbom::{self, Ingredients, layouts},
     source::SourceTree,
@@ -119,11 +119,11 @@ pub(crate) struct PatchPlan {
 }
 
 /// Which layers of an image stay when its lock becomes another one. `image` must be laid out as `record` leads to.
-pub(crate) fn plan(image: &Parts, name: &str, record: &Record, lock: Lock) -> Result<PatchPlan, EditError> {
+pub(crate) fn plan(image: &Parts, name: &str, record: &Record, lock: Lock) -> Result<PatchPlan, BuildError> {
     let (settings, python) = (&record.settings, &record.python);
     let below = layout(image, name, settings, python, &record.lock)?;
-    let old = contents(settings, python, &record.lock);
-    let slots = contents(settings, python, &lock).into_iter().map(|content| {
+    let old = contents(settings, python, below, &record.lock)?;
+    let slots = contents(settings, python, below, &lock)?.into_iter().map(|content| {
         match old.iter().position(|other| is_same(other, &content)) {
             Some(at) => Slot::Keep(below + at),
             None => Slot::Make(content),
@@ -139,14 +139,16 @@ pub(crate) fn layout(
     settings: &DockerSettings,
     python: &PythonFacts,
     lock: &Lock,
-) -> Result<usize, EditError> {
-    let planned = contents(settings, python, lock);
+) -> Result<usize, BuildError> {
     let wrong = |why: String| EditError::Layout { image: name.to_owned(), why };
     let made_by = image.made_by();
-    let below = made_by
-        .len()
-        .checked_sub(planned.len())
-        .ok_or_else(|| wrong(format!("it has {} layers, {} were planned", made_by.len(), planned.len())))?;
+    let below =
+        parents_layers(image).ok_or_else(|| wrong("no layer is its virtual environment".to_owned()))?;
+    let planned = contents(settings, python, below, lock)?;
+    if made_by.len() != below + planned.len() {
+        let (found, wanted) = (made_by.len() - below, planned.len());
+        return Err(wrong(format!("it has {found} layers of its own, {wanted} were planned")).into());
+    }
     for (content, line) in planned.iter().zip(&made_by[below..]) {
         let line = line.unwrap_or_default();
         let wanted = match content {
@@ -157,7 +159,7 @@ pub(crate) fn layout(
             content => title(content, lock, &no_code()).title,
         };
         if !line.strip_prefix(PREFIX).is_some_and(|title| title.starts_with(&wanted)) {
-            return Err(wrong(format!("a layer is `{line}`, and `{PREFIX}{wanted}` was planned")));
+            return Err(wrong(format!("a layer is `{line}`, and `{PREFIX}{wanted}` was planned")).into());
         }
     }
     Ok(below)
@@ -271,7 +273,7 @@ impl Builder {
         parent: &Parent,
         observer: Observer<'_>,
     ) -> Result<(), BuildError> {
-        let surveyed = self.survey(&name.repository, parent).await?;
+        let surveyed = self.survey(&name.repository, parent, observer).await?;
         let Parts { manifest, config } = parts;
         let delivered = sbom::Delivered { repository: &name.repository, manifest, config };
         let (settings, created) = (&record.settings, Some(record.created.as_str()));
@@ -362,7 +364,7 @@ impl Builder {
         image: &FoundImage,
         observer: Observer<'_>,
     ) -> Result<Vec<ImageLayer>, BuildError> {
-        let layers = self.layers.in_format(format_of(&record.settings));
+        let layers = self.layers.in_format(format_of(&record.settings)?);
         let wanted = plan.slots.iter().filter_map(|slot| match slot {
             Slot::Make(content) => Some(content),
             Slot::Keep(_) => None,
@@ -379,7 +381,7 @@ impl Builder {
             |layer: &PlannedLayer| layer.known.is_none() && matches!(layer.content, Content::Bytecode(_));
         if planned.iter().any(compiles) {
             // The parent's own interpreter compiles.
-            self.bring_here(&parent.manifest.layers, std::slice::from_ref(&image.repository)).await?;
+            self.bring_layers(&parent.manifest.layers, std::slice::from_ref(&image.repository)).await?;
         }
         let request = Request {
             repository: patch.name.repository.clone(),
@@ -388,9 +390,14 @@ impl Builder {
             settings: record.settings.clone(),
             host_python: patch.host_python.clone(),
             upgrade: Upgrade::No,
+            reuse: Reuse::Allowed,
         };
+        let platform = &image.parts.config.platform;
         let plan = Plan {
             request,
+            arch: platform.linux_arch().ok_or(BuildError::Machine)?,
+            format: format_of(&record.settings)?,
+            interpreter: None,
             parent: PlannedParent::Ready(Box::new(parent.clone())),
             lock: plan.lock.clone(),
             code: no_code(),
@@ -412,7 +419,10 @@ pub(crate) fn base(image: &FoundImage, record: &Record, below: usize) -> Parent 
         manifest,
         config,
         python: record.python.clone(),
-        source: None,
+        facts: Facts::Known,
+        source: Some(image.repository.clone()),
+        tag: None,
+        debian: None,
     }
 }
 

@@ -135,7 +135,7 @@ impl Builder {
     }
 
     /// Sees to it that layers are on this machine.
-    pub(crate) async fn bring_here(
+    pub(crate) async fn bring_layers(
         &self,
         layers: &[Descriptor],
         sources: &[Repository],
@@ -180,7 +180,7 @@ impl Builder {
         if self.is_embedded(&name.repository) {
             let path = RepositoryPath::from(&name.repository);
             for image in images {
-                self.bring_here(&image.manifest.layers, sources).await?;
+                self.bring_layers(&image.manifest.layers, sources).await?;
                 let bytes = image.manifest.to_bytes();
                 let tag = Some(tag).filter(|_| index.is_none());
                 self.registry.put_manifest(&path, &bytes, &MediaType::Manifest, tag)?;

@@ -16,7 +16,7 @@ use crate::{
     BuildError, Builder, Observer,
     edit::Record,
     image::{APP, DEFAULT_PATH, VENV},
-    parent::Parent,
+    parent::{Facts, Parent},
 };
 
 /// The line of history of the layer with the virtual environment.
@@ -231,7 +231,10 @@ impl Builder {
                 manifest: new.parts.manifest.clone(),
                 config: new.parts.config.clone(),
                 python: record.python.clone(),
-                source: None,
+                facts: Facts::Known,
+                source: Some(rebase.onto.repository.clone()),
+                tag: None,
+                debian: None,
             };
             inputs["parent"] = json!({"name": base.name, "digest": base.digest});
             inputs["rebased"] = json!({"from": found.digest});

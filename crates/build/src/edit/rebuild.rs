@@ -7,18 +7,18 @@ use std::{
 
 use longshore_attest::contents::{Content as Entry, LayerContents};
 use longshore_layer::estargz;
-use longshore_oci::{Descriptor, Digest, Reference, Tag};
+use longshore_oci::{Descriptor, Digest, MediaType, Reference, Tag};
 use longshore_store::{BlobStore, Table};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{FoundImage, Parts, Record, patch};
 use crate::{
-    BuildError, Builder, LayerRecord, Observer, Request, Upgrade,
+    BuildError, Builder, LayerRecord, Observer, Request, Reuse, Upgrade,
     builder::{contents, title},
     image::{ImageLayer, assemble},
-    layer::Layers,
-    parent::Parent,
+    layer::{Layers, Packing, format_of},
+    parent::{Facts, Parent},
     plan::{Content, Plan, PlannedLayer, PlannedParent},
     sbom::layouts,
     source::SourceTree,
@@ -168,7 +168,7 @@ impl Builder {
         for layer in &manifest.layers {
             if self.registry.blobs().verify(&layer.digest).is_err() {
                 self.registry.blobs().remove(&layer.digest)?;
-                self.bring_here(std::slice::from_ref(layer), &sources).await?;
+                self.bring_layers(std::slice::from_ref(layer), &sources).await?;
             }
         }
         Ok(Parent {
@@ -178,7 +178,10 @@ impl Builder {
             manifest,
             config,
             python: record.python.clone(),
+            facts: Facts::Known,
             source: None,
+            tag: None,
+            debian: None,
         })
     }
 
@@ -219,7 +222,8 @@ impl Builder {
         code: Option<&SourceTree>,
     ) -> Result<Plan, BuildError> {
         let Parts { manifest, config } = &there.parts;
-        let planned = contents(&record.settings, &record.python, &record.lock).into_iter().enumerate();
+        let planned =
+            contents(&record.settings, &record.python, below, &record.lock)?.into_iter().enumerate();
         let made_by = there.parts.made_by();
         let layers = planned.map(|(at, content)| {
             let mut title = title(&content, &record.lock, code.unwrap_or(&patch::no_code()));
@@ -241,7 +245,11 @@ impl Builder {
                 settings: record.settings.clone(),
                 host_python: None,
                 upgrade: Upgrade::No,
+                reuse: Reuse::Prevented,
             },
+            arch: config.platform.linux_arch().ok_or(BuildError::Machine)?,
+            format: format_of(&record.settings)?,
+            interpreter: None,
             parent: PlannedParent::Ready(Box::new(parent.clone())),
             lock: record.lock.clone(),
             code: code.cloned().unwrap_or_else(patch::no_code),
@@ -298,6 +306,7 @@ fn record_of(layer: &Descriptor, diff_id: Digest) -> LayerRecord {
         uncompressed_size: annotation(estargz::UNCOMPRESSED_SIZE)
             .and_then(|size| size.parse().ok())
             .unwrap_or_default(),
+        packing: if layer.media_type == MediaType::LayerZstd { Packing::Zstd } else { Packing::Gzip },
         toc: annotation(estargz::TOC_DIGEST).and_then(|digest| digest.parse().ok()),
     }
 }

@@ -2,18 +2,18 @@
 
 use std::{env, fs::File, io::Read as _, path::PathBuf};
 
-use longshore_build::{Built, Request, Upgrade};
+use longshore_build::{Builder, Built, BytePlan, Plan, Request, Reuse, Upgrade};
 use longshore_oci::{Reference, Repository, Tag};
 use longshore_pipeline::{DockerSettings, Lazy, Requirements};
 use longshore_stack::{Build, ComponentKind, ContainerRegistry, RemoteRegistry, State};
 use serde_json::json;
 
 use crate::{
-    args::{BuildArguments, LazyFormat},
+    args::{BuildArguments, LazyFormat, bytes::ByteCount},
     commands::{cache, preflight},
     context::{Context, URI},
     failure::Failure,
-    output::{self, progress::Progress},
+    output::{self, plan::Planned, progress::Progress},
     runtime,
 };
 
@@ -26,18 +26,31 @@ pub(crate) fn build(context: &Context, arguments: &BuildArguments) -> Result<(),
     let remote = registered(&state, &request.repository)?;
     let registries = context.registries(&state, remote.as_deref().map(|registry| &registry.name))?;
     let builder = context.builder(registries.client.clone())?.with_sbom(arguments.sbom.into());
-    preflight::before(&registries, remote.as_deref(), std::slice::from_ref(&request), &progress)?;
-    let built = runtime::block_on(async {
-        if arguments.dry_run {
-            let plan = builder.plan(request, &|event| progress.observe(event)).await?;
-            progress.clear();
-            output::plan::print(&plan, arguments.output)?;
-            return Ok(None);
+    let asks = arguments.dry_run || arguments.explain;
+    let observer = |event| progress.observe(event);
+    // Who only asks changes nothing, so nothing is tried and no repository is made.
+    if !asks && arguments.fail_if_moved.is_none() {
+        preflight::before(&registries, remote.as_deref(), std::slice::from_ref(&request), &progress)?;
+    }
+    if asks || arguments.fail_if_moved.is_some() {
+        let plans = runtime::block_on(async { Ok(builder.plan(request.clone(), &observer).await?) });
+        let planned = planned(&builder, plans?);
+        let wants_bytes = arguments.dry_run || arguments.fail_if_moved.is_some();
+        let moves = wants_bytes.then(|| byte_plan(&builder, &planned)).transpose()?;
+        progress.clear();
+        if asks {
+            let shown = moves.as_ref().filter(|_| arguments.dry_run);
+            output::plan::print(&planned, shown, arguments.output)?;
         }
-        Ok(Some(builder.build(request, &|event| progress.observe(event)).await?))
-    });
+        within(&planned, moves.as_ref(), arguments.fail_if_moved)?;
+        if asks {
+            return Ok(());
+        }
+        preflight::before(&registries, remote.as_deref(), std::slice::from_ref(&request), &progress)?;
+    }
+    let built = runtime::block_on(async { Ok(builder.build(request, &observer).await?) });
     progress.clear();
-    let Some(built) = built? else { return Ok(()) };
+    let built = built?;
     let Built { image, digest, inputs, .. } = built.clone();
     // What an image was made from is known as long as the machine is: it can be patched, and made again.
     state.add_build(&Build {
@@ -52,6 +65,36 @@ pub(crate) fn build(context: &Context, arguments: &BuildArguments) -> Result<(),
     }
     cache::after_builds(context, &[built]);
     Ok(())
+}
+
+/// Plans, each with why its layers are what they are.
+pub(crate) fn planned(builder: &Builder, plans: Vec<Plan>) -> Vec<Planned> {
+    plans.into_iter().map(|plan| Planned { why: builder.explain(&plan), plan }).collect()
+}
+
+/// What making the images would move.
+pub(crate) fn byte_plan(builder: &Builder, planned: &[Planned]) -> Result<BytePlan, Failure> {
+    runtime::block_on(async {
+        let mut moves = BytePlan::default();
+        for Planned { plan, .. } in planned {
+            moves = moves.and(builder.byte_plan(plan).await?);
+        }
+        Ok(moves)
+    })
+}
+
+/// Refuses to go on if more would be moved than may be.
+pub(crate) fn within(
+    planned: &[Planned],
+    moves: Option<&BytePlan>,
+    limit: Option<ByteCount>,
+) -> Result<(), Failure> {
+    match (moves, limit) {
+        (Some(moves), Some(ByteCount(limit))) if moves.moved() > limit => {
+            Err(Failure::Failed(output::plan::too_much(planned, moves, limit).into()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The registered container registry that a repository is in: the one with the longest URI.
@@ -103,6 +146,7 @@ fn request(arguments: &BuildArguments) -> Result<Request, Failure> {
         },
         host_python: python_here(),
         upgrade: if arguments.upgrade { Upgrade::Yes } else { Upgrade::No },
+        reuse: Reuse::Allowed,
     })
 }
 

@@ -8,8 +8,8 @@ use std::{
     sync::Arc,
 };
 
-use longshore_build::{Built, Request, Upgrade};
-use longshore_oci::{MediaType, Reference, Repository, Tag};
+use longshore_build::{Builder, Built, BytePlan, Request, Reuse, Upgrade};
+use longshore_oci::{Arch, Digest, MediaType, Platform, Reference, Repository, Tag};
 use longshore_orchestrator::{
     ArtifactView, Event, Interrupt, RunPlan, local,
     local_container::{self, Runner, StepImage},
@@ -22,7 +22,10 @@ use serde_json::json;
 
 use crate::{
     args::{Engine, OutputFormat, RunArguments},
-    commands::{build::now, cache, preflight},
+    commands::{
+        build::{byte_plan, now, planned, within},
+        cache, preflight,
+    },
     context::{Context, URI},
     failure::Failure,
     output::{self, progress::Progress, steps::Steps},
@@ -105,26 +108,28 @@ fn in_containers(
     let requests = images.iter().map(|image| request(spec, image, images.len(), remote, &tag, upgrade));
     let requests = requests.collect::<Result<Vec<_>, _>>()?;
     let progress = Progress::new();
+    if arguments.dry_run || arguments.fail_if_moved.is_some() {
+        foresee(arguments, &spec.name, &builder, &requests, &progress)?;
+    }
+    if arguments.dry_run {
+        return Ok(());
+    }
+    runs_here(&requests)?;
     preflight::before(&registries, remote, &requests, &progress)?;
     let mut built = Vec::new();
     for request in requests {
         let name = Reference::tagged(request.repository.clone(), request.tag.clone());
         progress.heading(&format!("{} → {name}", spec.name));
         let work = async {
-            if arguments.dry_run {
-                let plan = builder.plan(request, &|event| progress.observe(event)).await?;
-                progress.clear();
-                output::plan::print(&plan, OutputFormat::Table)?;
-                return Ok(None);
-            }
-            Ok(Some(builder.build(request, &|event| progress.observe(event)).await?))
+            let observer = |event| progress.observe(event);
+            let built = builder.build(request, &observer).await?;
+            // It is run here, so all of it must be here.
+            builder.bring_here(&built, &observer).await?;
+            Ok(built)
         };
         let result = runtime::block_on(work);
         progress.clear();
-        built.extend(result?);
-    }
-    if arguments.dry_run {
-        return Ok(());
+        built.push(result?);
     }
     for image in &built {
         state.add_build(&Build {
@@ -158,6 +163,51 @@ fn in_containers(
     finish(arguments, &plan, first.as_ref(), status)
 }
 
+/// Says what the builds would do and move, or fails if that is more than it may be. Changes nothing.
+fn foresee(
+    arguments: &RunArguments,
+    pipeline: &str,
+    builder: &Builder,
+    requests: &[Request],
+    progress: &Progress,
+) -> Result<(), Failure> {
+    let mut all = Vec::new();
+    let mut moves = BytePlan::default();
+    for request in requests {
+        let name = Reference::tagged(request.repository.clone(), request.tag.clone());
+        progress.heading(&format!("{pipeline} → {name}"));
+        let observer = |event| progress.observe(event);
+        let plans = runtime::block_on(async { Ok(builder.plan(request.clone(), &observer).await?) });
+        let planned = planned(builder, plans?);
+        let of_image = byte_plan(builder, &planned)?;
+        progress.clear();
+        if arguments.dry_run {
+            output::plan::print(&planned, Some(&of_image), OutputFormat::Table)?;
+        }
+        moves = moves.and(of_image);
+        all.extend(planned);
+    }
+    within(&all, Some(&moves), arguments.fail_if_moved)
+}
+
+/// Refuses images that this machine cannot run the steps of.
+fn runs_here(requests: &[Request]) -> Result<(), Failure> {
+    let here = Arch::host();
+    for request in requests {
+        let Some(platforms) = &request.settings.platform else { continue };
+        if !platforms.archs().iter().any(|arch| Some(*arch) == here) {
+            let here = here.map_or_else(|| "another".to_owned(), |arch| Platform::linux(arch).to_string());
+            let wanted = platforms.archs().iter().map(|arch| Platform::linux(*arch).to_string());
+            return Err(Failure::Usage(format!(
+                "the steps of this stack run on this machine, which is {here}, and their image is for {} only: \
+                 add {here} to `platform`",
+                wanted.collect::<Vec<_>>().join(", "),
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn request(
     spec: &PipelineSpec,
     image: &ImagePlan,
@@ -187,6 +237,7 @@ fn request(
         settings: image.docker.clone(),
         host_python: Some(spec.python.executable.clone()),
         upgrade,
+        reuse: Reuse::Allowed,
     })
 }
 
@@ -215,7 +266,7 @@ fn runners(
                 let archive = tempfile::NamedTempFile::new()?;
                 let repository = RepositoryPath::from(&image.repository);
                 let (bytes, media_type) = (manifest.to_bytes(), MediaType::Manifest);
-                let stored = StoredManifest { digest: *digest, media_type, bytes };
+                let stored = StoredManifest { digest: Digest::of(&bytes), media_type, bytes };
                 registry.export(&repository, image, &stored, ArchiveFormat::Docker, archive.as_file())?;
                 let name = engine.load(archive.path())?;
                 Runner::Engine { engine, image: name }

@@ -8,6 +8,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use longshore_build::{Event, ImageReport, LayerReport, Origin, ParentReport};
+use longshore_oci::{Platform, Reference};
 use longshore_preflight::Finding;
 
 use super::{
@@ -56,6 +57,9 @@ impl Progress {
     pub(crate) fn observe(&self, event: Event) {
         match event {
             Event::ParentStarted => self.wait("looking up Debian packages for the parent image"),
+            Event::ParentMoved { image, from, to } => {
+                self.line("parent", &format!("{image} moved from {from} to {to}"));
+            }
             Event::ParentDone(parent) => self.parent(&parent),
             Event::LockStarted => self.wait("resolving requirements"),
             Event::LockDone { packages, took, origin } => self.lock(packages, took, origin),
@@ -80,6 +84,8 @@ impl Progress {
                 self.line("sbom", &format!("not attached: {reason}"));
             }
             Event::ImageDone(image) => self.image(&image),
+            Event::Platform(platform) => self.line("platform", &platform.to_string()),
+            Event::IndexDone { image, platforms, took } => self.index(&image, &platforms, took),
             _ => {}
         }
     }
@@ -137,6 +143,13 @@ impl Progress {
             duration(image.took),
         );
         self.line("image", &pushed);
+    }
+
+    fn index(&self, image: &Reference, platforms: &[Platform], took: Duration) {
+        let digest = image.digest.map_or_else(String::new, |digest| digest.to_string());
+        self.line("index", &digest);
+        let platforms: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+        self.line("index", &format!("for {}; {}", platforms.join(", "), duration(took)));
     }
 
     /// Says what was found wrong, or soon may be.
