@@ -42,6 +42,14 @@ pub enum AttestError {
         /// How many the configuration has.
         diff_ids: usize,
     },
+    /// A layer holds more than is kept in memory.
+    #[error("layer {layer}: {why}")]
+    TooMuch {
+        /// The layer.
+        layer: Digest,
+        /// What there is too much of.
+        why: &'static str,
+    },
     /// A file that lists packages cannot be understood.
     #[error("{path} in the image: {why}")]
     File {

@@ -8,9 +8,10 @@
 //!
 //! Documents are pure functions of an [`Inventory`]: no time, no random number, nothing of this machine is in them.
 //! [`Survey`] finds the packages of an image that anybody made by reading its layers, of which it keeps no more than the
-//! packages' names; [`referrer`] talks to registries.
+//! packages' names; [`contents`] tells what an image's bytes are for; [`referrer`] talks to registries.
 #![forbid(unsafe_code)]
 
+pub mod contents;
 mod cyclonedx;
 mod dpkg;
 mod error;

@@ -116,7 +116,7 @@ pub struct Builder {
     pub(crate) downloads: BlobStore,
     pub(crate) fetcher: Arc<Fetcher>,
     pub(crate) layers: Layers,
-    uv: Search,
+    pub(crate) uv: Search,
     /// Which images get a bill of materials.
     pub(crate) sbom: Sbom,
     /// The time that images bear, RFC 3339: that of `SOURCE_DATE_EPOCH`, or 1970, so that the same inputs give the same image.
@@ -257,22 +257,8 @@ impl Builder {
         code: &SourceTree,
     ) -> Result<Vec<PlannedLayer>, BuildError> {
         let python = parent.python();
-        let most = request.settings.layers.map_or(LAYERS, |layers| layers.get().into());
-        let budget = Budget::new(most, parent.layers())?;
-        let wheels = wheel_layers(lock, &Venv::in_image(python.version), budget);
-        let compile = request.settings.compile_bytecode.unwrap_or(true);
-        let mut contents: Vec<Content> = vec![Content::Venv];
-        contents.extend(wheels.iter().cloned().map(Content::Wheels));
-        if compile {
-            contents.extend(wheels.into_iter().map(Content::Bytecode));
-        }
-        contents.push(Content::Sdk);
-        if compile {
-            contents.push(Content::SdkBytecode);
-        }
-        contents.push(Content::Code);
         let layers = self.layers_of(request, format);
-        contents
+        contents(&request.settings, python, parent.layers(), lock)?
             .into_iter()
             .map(|content| {
                 Ok(PlannedLayer {
@@ -300,7 +286,31 @@ impl Builder {
     }
 }
 
-fn known(
+/// What the layers above a parent of `below` layers hold, lowest first.
+pub(crate) fn contents(
+    settings: &DockerSettings,
+    python: &PythonFacts,
+    below: usize,
+    lock: &Lock,
+) -> Result<Vec<Content>, BuildError> {
+    let most = settings.layers.map_or(LAYERS, |layers| layers.get().into());
+    let budget = Budget::new(most, below)?;
+    let wheels = wheel_layers(lock, &Venv::in_image(python.version), budget);
+    let compile = settings.compile_bytecode.unwrap_or(true);
+    let mut contents: Vec<Content> = vec![Content::Venv];
+    contents.extend(wheels.iter().cloned().map(Content::Wheels));
+    if compile {
+        contents.extend(wheels.into_iter().map(Content::Bytecode));
+    }
+    contents.push(Content::Sdk);
+    if compile {
+        contents.push(Content::SdkBytecode);
+    }
+    contents.push(Content::Code);
+    Ok(contents)
+}
+
+pub(crate) fn known(
     layers: &Layers,
     content: &Content,
     python: &PythonFacts,
@@ -317,7 +327,7 @@ fn known(
     }
 }
 
-fn title(content: &Content, lock: &Lock, code: &SourceTree) -> LayerTitle {
+pub(crate) fn title(content: &Content, lock: &Lock, code: &SourceTree) -> LayerTitle {
     let of_wheels = |layer: &WheelLayer| {
         let package = |digest| lock.packages.iter().find(move |package| package.wheel.digest == digest);
         match layer.wheels.as_slice() {

@@ -235,6 +235,12 @@ pub enum BuildError {
     /// Part of the build ended without an answer: a defect of this program.
     #[error("{0} ended without an answer; this is a defect in longshore")]
     Lost(&'static str),
+    /// What an image consists of cannot be told.
+    #[error(transparent)]
+    Contents(Box<longshore_attest::AttestError>),
+    /// An image cannot be edited.
+    #[error(transparent)]
+    Edit(Box<crate::edit::EditError>),
     /// The system refused something.
     #[error("{doing}: {source}")]
     Io {

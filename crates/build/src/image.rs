@@ -10,7 +10,7 @@ pub(crate) const APP: &str = "/app";
 /// Where the virtual environment is in an image.
 pub(crate) const VENV: &str = "/opt/venv";
 /// What Docker takes for `PATH` where an image has none.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A layer of the image, with its line in the image's history.
 #[derive(Clone, Debug)]

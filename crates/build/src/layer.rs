@@ -201,6 +201,11 @@ impl Layers {
         Self { format, ..self.clone() }
     }
 
+    /// Where they are.
+    pub(crate) const fn blobs(&self) -> &BlobStore {
+        &self.blobs
+    }
+
     /// Keeps a small blob beside the layers; says how many bytes of it are new.
     pub(crate) fn put(&self, bytes: &[u8]) -> Result<u64, BuildError> {
         let known = self.blobs.size_of(&Digest::of(bytes))?.is_some();

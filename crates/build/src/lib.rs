@@ -12,12 +12,14 @@
 mod apt;
 mod builder;
 mod bytecode;
+pub mod cache;
 mod claim;
 mod clash;
 mod code;
 mod container;
 mod debian;
 mod deliver;
+pub mod edit;
 mod elsewhere;
 mod error;
 mod event;

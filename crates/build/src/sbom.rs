@@ -7,6 +7,7 @@ use longshore_attest::{
     referrer::Referrer, wheels_of,
 };
 use longshore_oci::{Descriptor, Digest, ImageConfig, Manifest, MediaType, Repository};
+use longshore_pipeline::DockerSettings;
 use longshore_python::lock::Lock;
 use longshore_store::RepositoryPath;
 use serde::Serialize;
@@ -35,6 +36,22 @@ pub enum Sbom {
 struct SurveyKey {
     survey: u32,
     image: Digest,
+}
+
+/// What went into an image: known from its plan, or from the record of its build.
+pub(crate) struct Ingredients<'a> {
+    pub(crate) lock: &'a Lock,
+    pub(crate) code: Digest,
+    pub(crate) settings: &'a DockerSettings,
+    /// The time that it bears, if it is not the builder's.
+    pub(crate) created: Option<&'a str>,
+}
+
+impl<'a> From<&'a Plan> for Ingredients<'a> {
+    fn from(plan: &'a Plan) -> Self {
+        let Plan { request, lock, code, .. } = plan;
+        Self { lock, code: code.digest(), settings: &request.settings, created: None }
+    }
 }
 
 /// An image in the place where it was delivered.
@@ -89,14 +106,14 @@ impl Builder {
     pub(crate) async fn describe(
         &self,
         image: Delivered<'_>,
-        plan: &Plan,
+        plan: impl Into<Ingredients<'_>>,
         parent: &Parent,
         surveyed: Option<Result<Surveyed, AttestError>>,
         observer: Observer<'_>,
     ) {
         let Some(surveyed) = surveyed else { return };
         let attached = match surveyed {
-            Ok(surveyed) => self.attach(&image, self.inventory(&image, plan, parent, surveyed)).await,
+            Ok(surveyed) => self.attach(&image, self.inventory(&image, &plan.into(), parent, surveyed)).await,
             Err(error) => Err(error),
         };
         if let Err(error) = attached {
@@ -122,7 +139,7 @@ impl Builder {
     fn inventory(
         &self,
         image: &Delivered<'_>,
-        plan: &Plan,
+        plan: &Ingredients<'_>,
         parent: &Parent,
         surveyed: Surveyed,
     ) -> Inventory {
@@ -141,7 +158,7 @@ impl Builder {
             locations: BTreeSet::from([VENV.to_owned()]),
             ..python.clone()
         };
-        let mut packages = wheels_of(&plan.lock, VENV);
+        let mut packages = wheels_of(plan.lock, VENV);
         packages.extend([python, sdk]);
         packages.extend(surveyed.packages);
         Inventory {
@@ -160,16 +177,16 @@ impl Builder {
     }
 
     /// What determines the image, as the bill of materials names it.
-    fn facts(&self, plan: &Plan, parent: &Parent) -> BTreeMap<String, String> {
+    fn facts(&self, plan: &Ingredients<'_>, parent: &Parent) -> BTreeMap<String, String> {
         // The settings may hold what their author would not publish; that they are the same can be seen by the digest.
-        let settings = serde_json::to_value(&plan.request.settings).unwrap_or_default();
+        let settings = serde_json::to_value(plan.settings).unwrap_or_default();
         let mut facts = BTreeMap::from([
             ("parent:name".to_owned(), parent.name.clone()),
             ("parent:digest".to_owned(), parent.digest.to_string()),
-            ("lock:digest".to_owned(), lock_digest(&plan.lock).to_string()),
-            ("code:digest".to_owned(), plan.code.digest().to_string()),
+            ("lock:digest".to_owned(), lock_digest(plan.lock).to_string()),
+            ("code:digest".to_owned(), plan.code.to_string()),
             ("settings:digest".to_owned(), Digest::of(settings.to_string()).to_string()),
-            ("created".to_owned(), self.created.clone()),
+            ("created".to_owned(), plan.created.map_or_else(|| self.created.clone(), str::to_owned)),
         ]);
         facts.extend(
             layouts().into_iter().map(|(name, version)| (format!("layout:{name}"), version.to_string())),

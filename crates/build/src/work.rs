@@ -29,6 +29,14 @@ use crate::{
     wheels::{self, Meter, Wheels},
 };
 
+impl Builder {
+    /// Makes the layers of a plan that are not known; the layers' order is the plan's.
+    pub(crate) async fn make(&self, plan: &Plan, observer: Observer<'_>) -> Result<Vec<Made>, BuildError> {
+        let work = Work::new(self, plan, observer);
+        try_join_all(plan.layers.iter().map(|layer| work.layer(layer))).await
+    }
+}
+
 /// Makes what a plan lacks, and puts the image into its registry, under a tag unless an index will have that.
 pub(crate) async fn execute(
     builder: &Builder,
@@ -37,19 +45,7 @@ pub(crate) async fn execute(
     started: Instant,
     observer: Observer<'_>,
 ) -> Result<Built, BuildError> {
-    let work = Work {
-        builder,
-        plan: &plan,
-        observer,
-        wheels: Wheels::new(&plan.fetcher, &builder.downloads, observer, &plan.lock),
-        parent: OnceCell::new(),
-        interpreter: OnceCell::new(),
-        here: OnceCell::new(),
-        compiler: OnceCell::new(),
-        sent: Mutex::default(),
-        pushed: Meter::new(observer),
-        lanes: Semaphore::new(builder.client.config().parallel.clamp(1, Semaphore::MAX_PERMITS)),
-    };
+    let work = Work::new(builder, &plan, observer);
     if matches!(plan.parent, PlannedParent::Ready(_)) {
         work.parent().await?;
     }
@@ -149,6 +145,24 @@ struct Work<'a> {
     sent: Mutex<Delivered>,
     pushed: Meter<'a>,
     lanes: Semaphore,
+}
+
+impl<'a> Work<'a> {
+    fn new(builder: &'a Builder, plan: &'a Plan, observer: Observer<'a>) -> Self {
+        Self {
+            builder,
+            plan,
+            observer,
+            wheels: Wheels::new(&plan.fetcher, &builder.downloads, observer, &plan.lock),
+            parent: OnceCell::new(),
+            interpreter: OnceCell::new(),
+            here: OnceCell::new(),
+            compiler: OnceCell::new(),
+            sent: Mutex::default(),
+            pushed: Meter::new(observer),
+            lanes: Semaphore::new(builder.client.config().parallel.clamp(1, Semaphore::MAX_PERMITS)),
+        }
+    }
 }
 
 impl Work<'_> {

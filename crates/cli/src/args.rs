@@ -2,8 +2,10 @@
 
 pub(crate) mod build;
 pub(crate) mod bytes;
+pub(crate) mod cache;
 pub(crate) mod component;
 pub(crate) mod connector;
+pub(crate) mod image;
 pub(crate) mod run;
 pub(crate) mod sbom;
 pub(crate) mod stack;
@@ -16,10 +18,12 @@ use longshore_oci::{Platform, Reference};
 
 use self::{
     build::BuildArguments,
+    cache::CacheCommand,
     component::{
         Builders, ConnectedComponentCommand, Orchestrators, PlainComponentCommand, Registries, Stores,
     },
     connector::ConnectorCommand,
+    image::{InspectArguments, PatchArguments, RebaseArguments, RebuildArguments},
     run::RunCommandLine,
     sbom::SbomArguments,
     stack::{IntegrationCommand, StackCommand},
@@ -75,6 +79,9 @@ pub(crate) enum Command {
     /// Look at integrations and what they need from outside
     #[command(subcommand)]
     Integration(IntegrationCommand),
+    /// Look at the caches of this machine, and make them smaller
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Check this machine, the registered registries, connectors and stacks, and say what mends what is wrong
     Doctor(DoctorArguments),
     /// List the settings of images
@@ -121,14 +128,14 @@ pub(crate) enum ImageCommand {
         #[arg(short, long, value_enum, default_value_t)]
         output: OutputFormat,
     },
-    /// Show what an image consists of: configuration and layers
-    Inspect {
-        /// The image; a name without a host is in the embedded registry
-        image: String,
-        /// How to print it
-        #[arg(short, long, value_enum, default_value_t)]
-        output: OutputFormat,
-    },
+    /// Show what an image consists of: configuration, layers, packages, directories, and what would make it smaller
+    Inspect(InspectArguments),
+    /// Put an image onto another parent: its manifest is edited, its own layers stay
+    Rebase(RebaseArguments),
+    /// Replace one wheel in an image: all other layers stay
+    Patch(PatchArguments),
+    /// Make an image again from the record of its build, and compare
+    Rebuild(RebuildArguments),
     /// Print the lock of an image that was built here, as pylock.toml (PEP 751)
     Lock {
         /// The image; a name without a host is in the embedded registry

@@ -1,9 +1,12 @@
 //! What commands work with: the folders of this machine, opened when a command first needs them.
 
-use std::env;
+use std::{
+    env,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use longshore_auth::Environment;
-use longshore_build::{Builder, BuilderParts, Images};
+use longshore_build::{Builder, BuilderParts, Images, cache::Hold};
 use longshore_client::{Client, ClientConfig};
 use longshore_endpoint::{Hosts, Web, WebConfig};
 use longshore_fetch::{FetchConfig, Fetcher};
@@ -22,6 +25,8 @@ pub(crate) const URI: &str = ContainerRegistry::EMBEDDED_URI;
 pub(crate) struct Context {
     /// Where everything is.
     pub(crate) home: Home,
+    /// The caches, while this process may use them.
+    hold: Arc<Mutex<Option<Hold>>>,
 }
 
 /// Other registries than the embedded one.
@@ -36,7 +41,20 @@ pub(crate) struct Registries {
 impl Context {
     /// The folders that the environment names.
     pub(crate) fn from_env() -> Result<Self, Failure> {
-        Ok(Self { home: Home::from_env(|name| env::var_os(name))? })
+        Ok(Self { home: Home::from_env(|name| env::var_os(name))?, hold: Arc::default() })
+    }
+
+    /// Keeps others from removing what this process may use, until it ends or [lets go](Self::let_go).
+    fn use_caches(&self) {
+        let mut hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
+        if hold.is_none() {
+            *hold = Some(Hold::shared(self.home.cache()));
+        }
+    }
+
+    /// This process uses the caches no more.
+    pub(crate) fn let_go(&self) {
+        *self.hold.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// The embedded registry.
@@ -46,6 +64,7 @@ impl Context {
 
     /// The images of the embedded registry, as folders to run in.
     pub(crate) fn images(&self, registry: &Registry) -> Result<Images, Failure> {
+        self.use_caches();
         let snapshots = Snapshots::open(self.home.snapshots())?;
         Ok(Images::new(registry.blobs().clone(), snapshots, self.home.sandboxes()))
     }

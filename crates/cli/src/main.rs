@@ -53,15 +53,15 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Image(ImageCommand::List { output }) => {
             commands::image::list(&context.registry()?, URI, output)
         }
-        Command::Image(ImageCommand::Inspect { image, output }) => {
-            let image = commands::build::image_name(&image)?;
-            let found = if image.repository.host() == URI {
-                commands::image::find(&context.registry()?, URI, &image)?
-            } else {
-                let client = context.registries(&context.state()?, None)?.client;
-                runtime::block_on(commands::image::find_elsewhere(&client, &image))?
-            };
-            commands::image::inspect(&found, &image, output)
+        Command::Image(ImageCommand::Inspect(arguments)) => {
+            commands::image::inspect::inspect(&context, &arguments)
+        }
+        Command::Image(ImageCommand::Rebase(arguments)) => {
+            commands::image::edit::rebase(&context, &arguments)
+        }
+        Command::Image(ImageCommand::Patch(arguments)) => commands::image::edit::patch(&context, &arguments),
+        Command::Image(ImageCommand::Rebuild(arguments)) => {
+            commands::image::rebuild::rebuild(&context, &arguments)
         }
         Command::Image(ImageCommand::Lock { image }) => {
             commands::lock::print(&context.state()?, &commands::build::image_name(&image)?)
@@ -70,12 +70,12 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Image(ImageCommand::Export { image, format, file }) => {
             let registry = context.registry()?;
             let found = commands::image::find(&registry, URI, &image)?;
-            commands::image::export(&registry, &found, &image, format, &file)
+            commands::image::export::export(&registry, &found, &image, format, &file)
         }
         Command::Image(ImageCommand::Sbom(arguments)) => commands::sbom::sbom(&context, &arguments),
         Command::Image(ImageCommand::Run(arguments)) => commands::container::run(&context, &arguments),
         Command::Registry(RegistryCommand::Serve { listen, insecure_anyone }) => {
-            commands::registry::serve(context.registry()?, listen, insecure_anyone)
+            commands::registry::serve(&context, listen, insecure_anyone)
         }
         Command::Stack(command) => commands::stack::stack(&context, command),
         Command::ContainerRegistry(command) => commands::component::connected(&context, command),
@@ -83,6 +83,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Orchestrator(command) => commands::component::connected(&context, command),
         Command::ImageBuilder(command) => commands::component::plain(&context, command),
         Command::ArtifactStore(command) => commands::component::connected(&context, command),
+        Command::Cache(command) => commands::cache::cache(&context, command),
         Command::Doctor(arguments) => commands::doctor::doctor(&context, &arguments),
         Command::Integration(command) => commands::integration::integration(command),
         Command::Settings { form } => commands::settings::print(form),

@@ -156,6 +156,18 @@ impl Lock {
     }
 }
 
+impl From<&Lock> for Selection {
+    /// The selection that a lock was made from, with the wheels that were built in the place of their sources.
+    fn from(lock: &Lock) -> Self {
+        let selected = |package: &LockedPackage| Selected {
+            name: package.name.clone(),
+            version: Some(package.version.clone()),
+            artifact: Artifact::Wheel(package.wheel.clone()),
+        };
+        Self { packages: lock.packages.iter().map(selected).collect() }
+    }
+}
+
 impl Selection {
     /// The package of this name.
     pub fn get(&self, name: &PackageName) -> Option<&Selected> {

@@ -101,6 +101,14 @@ impl Registry {
         Ok(tags)
     }
 
+    /// The manifests of a repository, tagged or not, in ascending order.
+    pub fn manifests(&self, repository: &RepositoryPath) -> Result<Vec<Digest>> {
+        let names = folder::names(&self.folder(repository, "_manifests"))?;
+        let mut digests: Vec<Digest> = names.iter().filter_map(|name| Digest::from_hex(name).ok()).collect();
+        digests.sort_unstable();
+        Ok(digests)
+    }
+
     /// The digest that a tag names now.
     pub fn resolve(&self, repository: &RepositoryPath, tag: &Tag) -> Result<Option<Digest>> {
         let Some(text) = read_small(&self.tag_path(repository, tag))? else { return Ok(None) };

@@ -35,6 +35,11 @@ impl Table {
         Ok(Self { root, staging, session: None })
     }
 
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The value of a row, if there is one and it reads as a `V`.
     pub fn get<V: DeserializeOwned>(&self, kind: &str, key: &impl Serialize) -> Option<V> {
         let row = Row::new(kind, key).ok()?;

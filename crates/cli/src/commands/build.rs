@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     args::{build::BuildArguments, bytes::ByteCount},
-    commands::{lock::with_lock, preflight},
+    commands::{cache, lock::with_lock, preflight},
     context::{Context, URI},
     failure::Failure,
     output::{self, plan::Planned, progress::Progress},
@@ -20,6 +20,7 @@ use crate::{
 /// Builds the image, or says what would be built.
 pub(crate) fn build(context: &Context, arguments: &BuildArguments) -> Result<(), Failure> {
     let progress = Progress::new();
+    cache::limit()?;
     let state = context.state()?;
     let mut requests = with_lock(vec![request(arguments)?], arguments.locked.as_deref())?;
     let Some(request) = requests.pop() else { return Ok(()) };
@@ -53,7 +54,9 @@ pub(crate) fn build(context: &Context, arguments: &BuildArguments) -> Result<(),
     }
     let built = runtime::block_on(async { Ok(builder.build(request, &observer).await?) });
     progress.clear();
-    let Built { image, digest, inputs, .. } = built?;
+    let built = built?;
+    let Built { image, digest, inputs, .. } = built.clone();
+    // What an image was made from is known as long as the machine is: it can be patched, and made again.
     state.add_build(&Build {
         created: jiff::Timestamp::now(),
         pipeline: image.repository.path().to_owned(),
@@ -61,10 +64,11 @@ pub(crate) fn build(context: &Context, arguments: &BuildArguments) -> Result<(),
         inputs,
     })?;
     let reference = json!({"image": image, "digest": digest, "reference": image.at(digest)});
-    match arguments.output.data() {
-        Some(format) => Ok(output::data(format, &reference)?),
-        None => Ok(()),
+    if let Some(format) = arguments.output.data() {
+        output::data(format, &reference)?;
     }
+    cache::after_builds(context, &[built]);
+    Ok(())
 }
 
 /// Plans, each with why its layers are what they are.
@@ -158,7 +162,7 @@ fn request(arguments: &BuildArguments) -> Result<Request, Failure> {
 
 /// A Python of this machine: without one, uv asks every one that it finds for its version, which takes seconds where there
 /// are many. Scripts in its place (version managers' shims) are slow to start, so it is a program.
-fn python_here() -> Option<PathBuf> {
+pub(crate) fn python_here() -> Option<PathBuf> {
     let is_program = |path: &PathBuf| {
         let mut magic = [0; 4];
         File::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok() && magic == *b"\x7fELF")

@@ -1,6 +1,7 @@
 //! What each command does: it gathers what it needs, lets the crates below do it, and prints.
 
 pub(crate) mod build;
+pub(crate) mod cache;
 pub(crate) mod component;
 pub(crate) mod connector;
 pub(crate) mod container;

@@ -2,13 +2,20 @@
 
 use std::net::SocketAddr;
 
+use longshore_build::cache;
 use longshore_registry::{Exposure, ServeConfig, Server};
-use longshore_store::Registry;
 
-use crate::{context::URI, failure::Failure, runtime};
+use crate::{
+    context::{Context, URI},
+    failure::Failure,
+    runtime,
+};
 
 /// `longshore registry serve`: serves until Ctrl-C or a request to terminate; requests under way are finished.
-pub(crate) fn serve(registry: Registry, listen: SocketAddr, insecure_anyone: bool) -> Result<(), Failure> {
+pub(crate) fn serve(context: &Context, listen: SocketAddr, insecure_anyone: bool) -> Result<(), Failure> {
+    let registry = context.registry()?;
+    // What is being pushed is not taken for something that no image needs.
+    let _serving = cache::serving(&context.home.registry());
     let exposure = if insecure_anyone { Exposure::Anyone } else { Exposure::Loopback };
     let folder = registry.blobs().root().display().to_string();
     let config = ServeConfig { listen, exposure, ..ServeConfig::default() };

@@ -1,11 +1,18 @@
 //! Builds and runs.
 
 use jiff::Timestamp;
-use longshore_oci::Reference;
+use longshore_oci::{Digest, Reference};
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::{State, StateError};
 use crate::{Build, NewRun, Run, RunId, RunStatus, StepRun};
+
+/// A row of the table of builds.
+type BuildRow = (String, String, String, String);
+
+fn columns(row: &Row<'_>) -> rusqlite::Result<BuildRow> {
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+}
 
 impl State {
     /// Remembers a build.
@@ -29,26 +36,31 @@ impl State {
                 "SELECT created, pipeline, image, inputs FROM build WHERE pipeline = coalesce(?1, pipeline) ORDER BY id DESC",
             )
             .map_err(|source| self.sqlite(source))?;
-        let rows = statement
-            .query_map([pipeline], |row| {
-                Ok((
-                    row.get::<_, String>(0)?,
-                    row.get::<_, String>(1)?,
-                    row.get::<_, String>(2)?,
-                    row.get::<_, String>(3)?,
-                ))
-            })
+        let rows = statement.query_map([pipeline], columns).map_err(|source| self.sqlite(source))?;
+        rows.map(|row| self.read_build(row.map_err(|source| self.sqlite(source))?)).collect()
+    }
+
+    /// The newest build whose image has this digest.
+    pub fn build_of(&self, image: &Digest) -> Result<Option<Build>, StateError> {
+        let found = self
+            .connection
+            .query_row(
+                "SELECT created, pipeline, image, inputs FROM build WHERE image LIKE '%@' || ?1 ORDER BY id DESC LIMIT 1",
+                [image.to_string()],
+                columns,
+            )
+            .optional()
             .map_err(|source| self.sqlite(source))?;
-        rows.map(|row| {
-            let (created, pipeline, image, inputs) = row.map_err(|source| self.sqlite(source))?;
-            Ok(Build {
-                created: self.timestamp(&created)?,
-                pipeline,
-                image: image.parse::<Reference>().map_err(|error| self.damaged(&error))?,
-                inputs: serde_json::from_str(&inputs).map_err(|error| self.damaged(&error))?,
-            })
+        found.map(|row| self.read_build(row)).transpose()
+    }
+
+    fn read_build(&self, (created, pipeline, image, inputs): BuildRow) -> Result<Build, StateError> {
+        Ok(Build {
+            created: self.timestamp(&created)?,
+            pipeline,
+            image: image.parse::<Reference>().map_err(|error| self.damaged(&error))?,
+            inputs: serde_json::from_str(&inputs).map_err(|error| self.damaged(&error))?,
         })
-        .collect()
     }
 
     /// Remembers that a run has begun.

@@ -23,6 +23,7 @@ use serde_json::json;
 use super::images::{self, Images, Needed};
 use crate::{
     args::{OutputFormat, run::RunArguments},
+    commands::cache,
     context::Context,
     failure::Failure,
     output::{self, steps::Steps},
@@ -75,6 +76,7 @@ pub(super) fn run(
         artifacts: submission.artifacts,
         url: submission.url,
     };
+    cache::after_builds(context, &images.built);
     let id = RunId::new();
     let status = if spec.schedule.is_some() { RunStatus::Scheduled } else { RunStatus::Running };
     let graph = graph(spec);

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     args::run::RunArguments,
-    commands::{build::now, images, lock::with_lock, preflight},
+    commands::{build::now, cache, images, lock::with_lock, preflight},
     context::Context,
     failure::Failure,
     output::progress::Progress,
@@ -110,6 +110,7 @@ fn prepare(
     driver: Option<&str>,
     needed: Needed,
 ) -> Result<Prepared, Failure> {
+    cache::limit()?;
     let state = context.state()?;
     let remote = remote(stack);
     let registries = context.registries(&state, remote.map(|registry| &registry.name))?;

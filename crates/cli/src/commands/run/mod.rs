@@ -30,6 +30,7 @@ use crate::{
         Engine,
         run::{RunArguments, RunCommandLine},
     },
+    commands::cache,
     context::Context,
     failure::Failure,
     output::{self, steps::Steps},
@@ -157,6 +158,7 @@ fn in_containers(
     };
     let status = runtime::block_on_thread(work, || interrupt.stop())?;
     steps.finish(status, &plan.artifacts);
+    cache::after_builds(context, &images.built);
     finish(arguments, &plan, images.first(), status)
 }
 
