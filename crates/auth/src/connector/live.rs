@@ -139,10 +139,7 @@ impl Connector {
         let Backend::Gcp(google) = &self.backend else {
             return Err(AuthError::unusable(
                 self.service.origin(),
-                format!(
-                    "it has no access token for {host}: it is of type {}",
-                    self.config.connector_type()
-                ),
+                format!("it has no access token for {host}: it is of type {}", self.config.connector_type()),
                 "use a connector of type gcp",
             ));
         };
