@@ -76,7 +76,7 @@ impl VertexApi {
         let shared = Arc::new(Shared::default());
         let troubles = Arc::clone(&shared.troubles);
         let router = Router::new()
-            .route("/v1/projects/{project}/locations/{location}/{things}", post(create))
+            .route("/v1/projects/{project}/locations/{location}/{things}", get(list).post(create))
             .route("/v1/projects/{project}/locations/{location}/{things}/{call}", get(read).post(act))
             .route("/v2/entries:list", post(entries))
             .layer(middleware::from_fn(|headers: HeaderMap, request, next: middleware::Next| async move {
@@ -224,6 +224,15 @@ async fn create(
     document["state"] = json!(if name == "schedules" { "ACTIVE" } else { "PIPELINE_STATE_PENDING" });
     collection.insert(id, document.clone());
     Json(document).into_response()
+}
+
+/// All of them: the filter is left to who asks.
+async fn list(State(shared): Shares, Path((_, _, name)): Path<(String, String, String)>) -> Response {
+    let mut things = shared.things();
+    match things.named(&name) {
+        Some(collection) => Json(json!({ &name: collection.values().collect::<Vec<_>>() })).into_response(),
+        None => no_such_method(),
+    }
 }
 
 async fn read(
