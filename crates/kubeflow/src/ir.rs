@@ -118,8 +118,9 @@ struct Dag {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Task {
-    task_info: TaskInfo,
-    component_ref: TaskInfo,
+    #[serde(rename = "taskInfo")]
+    info: Name,
+    component_ref: Name,
     caching_options: Caching,
     inputs: Inputs<TaskInput>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -129,7 +130,7 @@ struct Task {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-struct TaskInfo {
+struct Name {
     name: String,
 }
 
@@ -224,8 +225,8 @@ impl PipelineSpec {
             spec.root.dag.tasks.insert(
                 task.clone(),
                 Task {
-                    task_info: TaskInfo { name: step.name.clone() },
-                    component_ref: TaskInfo { name: component },
+                    info: Name { name: step.name.clone() },
+                    component_ref: Name { name: component },
                     caching_options: Caching {},
                     inputs: Inputs { parameters: BTreeMap::from([(RUN, run)]) },
                     dependent_tasks: step

@@ -35,9 +35,8 @@ pub(crate) fn pods(spec: &Value, task: &str, child: &str) -> Vec<Vec<String>> {
         names.push(format!("{workflow}-{hash}"));
         names
     };
-    // The child may be the pod's name already.
-    let workflow_of = |child: &str| child.split_once(&format!("-{TEMPLATE}")).is_some();
-    if workflow_of(child) {
+    // Where Kubeflow names the pod after all.
+    if child.contains(TEMPLATE) {
         return vec![vec![child.to_owned()]];
     }
     let node = format!("{workflow}.root.{task}.executor");

@@ -12,7 +12,8 @@ use crate::ir;
 /// A run.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Run {
-    pub(crate) run_id: String,
+    #[serde(rename = "run_id")]
+    pub(crate) id: String,
     #[serde(default)]
     display_name: String,
     #[serde(default)]
@@ -23,8 +24,8 @@ pub(crate) struct Run {
     state_history: Vec<Change>,
     #[serde(default)]
     pub(crate) pipeline_spec: Value,
-    #[serde(default)]
-    run_details: Details,
+    #[serde(rename = "run_details", default)]
+    details: Details,
 }
 
 /// What it calls the states of runs and tasks.
@@ -101,7 +102,7 @@ impl State {
 
 impl Run {
     /// Its name for people.
-    pub(crate) fn display_name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.display_name
     }
 
@@ -121,7 +122,7 @@ impl Run {
     }
 
     fn task(&self, task: &str, step: &str) -> Option<&Task> {
-        let named = |name: &str| self.run_details.task_details.iter().find(|task| task.display_name == name);
+        let named = |name: &str| self.details.task_details.iter().find(|task| task.display_name == name);
         named(task).or_else(|| named(step))
     }
 

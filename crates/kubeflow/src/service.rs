@@ -211,7 +211,7 @@ impl Kubeflow {
         name: &str,
         body: Value,
     ) -> Result<String, Error> {
-        let (path, list, id) = kind.words();
+        let (path, items, id) = kind.words();
         let request = || Request::post(format!("apis/v2beta1/{path}"), Some(body.clone()), Repeat::Unsafe);
         let lost = match self.ask(what, request()).await {
             Ok(answer) => return self.text(what, &answer.json(), id),
@@ -225,7 +225,7 @@ impl Kubeflow {
         let query =
             format!("apis/v2beta1/{path}?experiment_id={}&filter={}", encoded(experiment), named(name));
         let found = self.ask(what, Request::get(query)).await?.json();
-        match found.get(list).and_then(|found| found.get(0)) {
+        match found.get(items).and_then(|found| found.get(0)) {
             Some(made) => self.text(what, made, id),
             None => self.text(what, &self.ask(what, request()).await?.json(), id),
         }
@@ -235,7 +235,7 @@ impl Kubeflow {
         let what = format!("read the status of run {run}");
         let answer = self.ask(&what, Request::get(format!("apis/v2beta1/runs/{}", encoded(run)))).await?;
         let run: Run = serde_json::from_str(&answer.text).map_err(|_| self.unexpected(&what))?;
-        tracing::debug!(run = %run.run_id, name = run.display_name(), phase = ?run.phase(), "status");
+        tracing::debug!(run = %run.id, name = run.name(), phase = ?run.phase(), "status");
         Ok(run)
     }
 
@@ -246,13 +246,12 @@ impl Kubeflow {
         let answer = self.ask(&what, Request::get(path)).await?.json();
         let status = self.text(&what, &answer, "status")?;
         let cron = answer.pointer("/trigger/cron_schedule/cron").and_then(Value::as_str).unwrap_or_default();
-        let (phase, reason) = match status.as_str() {
-            "DISABLED" => (Phase::Cancelled, "the schedule is switched off".to_owned()),
+        let (phase, reason) = if status == "DISABLED" {
+            (Phase::Cancelled, "the schedule is switched off".to_owned())
+        } else {
             // The first field are the seconds.
-            _ => {
-                let cron = cron.split_once(' ').map_or(cron, |(_, cron)| cron);
-                (Phase::Running, format!("runs begin at {cron}, {}", self.config.timezone))
-            }
+            let cron = cron.split_once(' ').map_or(cron, |(_, cron)| cron);
+            (Phase::Running, format!("runs begin at {cron}, {}", self.config.timezone))
         };
         Ok(RunState { phase, reason: Some(reason), steps: Vec::new() })
     }

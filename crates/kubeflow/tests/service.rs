@@ -45,7 +45,7 @@ async fn a_run_is_submitted_and_told_of() {
         { "display_name": "load-data", "state": "SUCCEEDED" },
         { "display_name": "train", "state": "FAILED", "error": { "message": "exit code 1" } },
     ]);
-    api.become_of(&submission.run, "FAILED", tasks);
+    api.become_of(&submission.run, "FAILED", &tasks);
     let state = Service::status(&kubeflow, &submission.run).await.unwrap();
     let told: Vec<_> =
         state.steps.iter().map(|step| (step.name.as_str(), step.phase, step.reason.as_deref())).collect();
@@ -88,7 +88,7 @@ async fn runs_are_cancelled_once_and_ended_ones_stay() {
     Service::cancel(&kubeflow, &run).await.unwrap();
     let state = Service::status(&kubeflow, &run).await.unwrap();
     assert_eq!((state.phase, state.reason.unwrap().as_str()), (Phase::Running, "the run is being cancelled"));
-    api.become_of(&run, "CANCELED", json!([{ "display_name": "train", "state": "RUNNING" }]));
+    api.become_of(&run, "CANCELED", &json!([{ "display_name": "train", "state": "RUNNING" }]));
     Service::cancel(&kubeflow, &run).await.unwrap();
     let state = Service::status(&kubeflow, &run).await.unwrap();
     assert!(state.phase == Phase::Cancelled && state.steps.iter().all(|step| step.phase == Phase::Cancelled));
@@ -123,7 +123,7 @@ async fn logs_are_followed_over_a_lost_connection() {
     let line = |text: &str| lines.lock().unwrap().push(text.to_owned());
     // Nothing yet, and then a pod whose log does not exist yet.
     assert_eq!(Service::logs(&kubeflow, &run, "load_data", 0, Follow::No, &line).await.unwrap(), 0);
-    api.become_of(&run, "RUNNING", task("RUNNING"));
+    api.become_of(&run, "RUNNING", &task("RUNNING"));
     assert_eq!(Service::logs(&kubeflow, &run, "load_data", 0, Follow::No, &line).await.unwrap(), 0);
     let pod = "d-x7k2p-system-container-impl-42";
     api.print(pod, "one\ntwo\nthr");
@@ -133,7 +133,7 @@ async fn logs_are_followed_over_a_lost_connection() {
         api.trouble(Trouble::AnswerLost);
         tokio::time::sleep(Duration::from_millis(20)).await;
         api.print(pod, "one\ntwo\nthree\nfour");
-        api.become_of(&run, "RUNNING", task("SUCCEEDED"));
+        api.become_of(&run, "RUNNING", &task("SUCCEEDED"));
     };
     assert_eq!(tokio::join!(follow, happen).0.unwrap(), 4);
     assert_eq!(*lines.lock().unwrap(), ["one", "two", "three", "four"]);

@@ -20,8 +20,8 @@ pub(crate) struct Job {
     error: Option<Status>,
     #[serde(default)]
     pipeline_spec: Value,
-    #[serde(default)]
-    job_detail: Detail,
+    #[serde(rename = "jobDetail", default)]
+    detail: Detail,
 }
 
 /// What it calls the states of jobs (after `PIPELINE_STATE_`) and tasks.
@@ -63,8 +63,8 @@ struct Detail {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Task {
-    #[serde(default)]
-    task_name: String,
+    #[serde(rename = "taskName", default)]
+    name: String,
     #[serde(default)]
     state: State,
     #[serde(default)]
@@ -118,7 +118,7 @@ impl Job {
     }
 
     fn task(&self, task: &str, step: &str) -> Option<&Task> {
-        let named = |name: &str| self.job_detail.task_details.iter().find(|task| task.task_name == name);
+        let named = |name: &str| self.detail.task_details.iter().find(|task| task.name == name);
         named(task).or_else(|| named(step))
     }
 

@@ -15,7 +15,7 @@ const LATE: SignedDuration = SignedDuration::from_secs(60);
 pub(crate) struct Lines {
     seen: BTreeSet<String>,
     latest: Option<Timestamp>,
-    lines: usize,
+    count: usize,
 }
 
 impl Lines {
@@ -26,7 +26,7 @@ impl Lines {
         let mut filter = format!("resource.type=\"ml_job\" AND ({})", jobs.join(" OR "));
         // Without a time, Cloud Logging reads the whole of its retention.
         if let Some(since) = self.latest.and_then(|latest| latest.checked_sub(LATE).ok()) {
-            filter.push_str(&format!(" AND timestamp>=\"{since}\""));
+            filter.extend([" AND timestamp>=\"", &since.to_string(), "\""]);
         }
         let mut request = json!({
             "resourceNames": [format!("projects/{project}")], "filter": filter, "orderBy": "timestamp asc", "pageSize": PAGE,
@@ -53,10 +53,10 @@ impl Lines {
             self.latest = self.latest.max(time.parse().ok());
             let message = text("/textPayload").or_else(|| text("/jsonPayload/message")).unwrap_or_default();
             for text in message.lines() {
-                if self.lines >= from {
+                if self.count >= from {
                     line(text);
                 }
-                self.lines += 1;
+                self.count += 1;
             }
         }
         let next = answer.get("nextPageToken").and_then(Value::as_str);
@@ -65,6 +65,6 @@ impl Lines {
 
     /// How many lines there are.
     pub(crate) const fn count(&self) -> usize {
-        self.lines
+        self.count
     }
 }

@@ -186,7 +186,7 @@ async fn a_run_is_submitted_told_of_and_cancelled() {
     let mut failed = task("train", "FAILED", "2");
     failed["error"] = json!({ "code": 8, "message": "The replica workerpool0-0 ran out-of-memory." });
     let tasks = json!([task("load-data", "SUCCEEDED", "1"), failed]);
-    cloud.api.become_of(&submission.run, "PIPELINE_STATE_FAILED", tasks);
+    cloud.api.become_of(&submission.run, "PIPELINE_STATE_FAILED", &tasks);
     let state = Service::status(&vertex, &submission.run).await.unwrap();
     assert_eq!((state.steps[0].phase, state.steps[1].phase), (Phase::Succeeded, Phase::Failed));
     assert!(state.steps[1].reason.as_ref().unwrap().contains("set `memory`"));
@@ -195,7 +195,7 @@ async fn a_run_is_submitted_told_of_and_cancelled() {
     let second = Service::submit(&vertex, &workflow(&spec())).await.unwrap().run;
     Service::cancel(&vertex, &second).await.unwrap();
     assert_eq!(cloud.api.jobs()[&second]["state"], "PIPELINE_STATE_CANCELLING");
-    cloud.api.become_of(&second, "PIPELINE_STATE_CANCELLED", json!([]));
+    cloud.api.become_of(&second, "PIPELINE_STATE_CANCELLED", &json!([]));
     let state = Service::status(&vertex, &second).await.unwrap();
     assert!(state.steps.iter().all(|step| step.phase == Phase::Cancelled));
 }
@@ -234,7 +234,7 @@ async fn logs_are_followed_over_a_lost_connection() {
     let lines = Mutex::new(Vec::new());
     let line = |text: &str| lines.lock().unwrap().push(text.to_owned());
     assert_eq!(Service::logs(&vertex, &run, "train", 0, Follow::No, &line).await.unwrap(), 0);
-    cloud.api.become_of(&run, "PIPELINE_STATE_RUNNING", json!([task("train", "RUNNING", "7")]));
+    cloud.api.become_of(&run, "PIPELINE_STATE_RUNNING", &json!([task("train", "RUNNING", "7")]));
     for (time, text) in [("03:00:01", "one"), ("03:00:02", "two"), ("03:00:03", "three")] {
         cloud.api.print("7", time, text);
     }
@@ -245,7 +245,7 @@ async fn logs_are_followed_over_a_lost_connection() {
         cloud.api.trouble(Trouble::AnswerLost);
         tokio::time::sleep(Duration::from_millis(20)).await;
         cloud.api.print("7", "03:00:04", "four\nfive");
-        cloud.api.become_of(&run, "PIPELINE_STATE_RUNNING", json!([task("train", "SUCCEEDED", "7")]));
+        cloud.api.become_of(&run, "PIPELINE_STATE_RUNNING", &json!([task("train", "SUCCEEDED", "7")]));
     };
     assert_eq!(tokio::join!(follow, happen).0.unwrap(), 5);
     assert_eq!(*lines.lock().unwrap(), ["one", "two", "three", "four", "five"]);

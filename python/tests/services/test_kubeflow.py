@@ -1,7 +1,6 @@
 """Pipelines for Kubeflow, as Kubeflow's own packages read them."""
 
-from __future__ import annotations
-
+# No `annotations` of the future: Kubeflow's compiler reads the types themselves.
 import json
 import subprocess
 from dataclasses import fields

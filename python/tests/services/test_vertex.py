@@ -8,6 +8,7 @@ from dataclasses import fields
 import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform
+from google.cloud.aiplatform.utils import gcs_utils
 from google.cloud.aiplatform_v1 import types
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
@@ -50,7 +51,7 @@ def test_the_protobuf_takes_every_field(made):
     assert set(spec.root.dag.tasks) == {"load-data", "train", "evaluate"}
 
 
-def test_the_sdk_takes_it_as_a_template_and_would_submit_the_same(made, tmp_path):
+def test_the_sdk_takes_it_as_a_template_and_would_submit_the_same(made, tmp_path, monkeypatch):
     path = tmp_path / "pipeline_job.json"
     path.write_text(json.dumps(made["job"]))
     theirs = aiplatform.PipelineJob(
@@ -63,12 +64,20 @@ def test_the_sdk_takes_it_as_a_template_and_would_submit_the_same(made, tmp_path
         encryption_spec_key_name=CONFIG["encryption_key"],
         credentials=AnonymousCredentials(),
     )
-    submitted = as_google_writes_it(theirs.gca_resource)
-    ours = as_google_writes_it(types.PipelineJob.from_json(json.dumps(made["job"])))
-    # These are given to the SDK when it submits.
-    assert ours.pop("serviceAccount") == CONFIG["service_account"]
-    assert ours.pop("network") == CONFIG["network"]
-    assert submitted == ours
+    sent = {}
+
+    class Api:
+        def create_pipeline_job(self, **request):
+            sent.update(request)
+            return types.PipelineJob(request["pipeline_job"], name="projects/1/locations/us-central1/pipelineJobs/1")
+
+    theirs.api_client = Api()
+    # It would look for the bucket first.
+    bucket = "create_gcs_bucket_for_pipeline_artifacts_if_it_does_not_exist"
+    monkeypatch.setattr(gcs_utils, bucket, lambda **_: None)
+    theirs.submit(service_account=CONFIG["service_account"], network=CONFIG["network"])
+    assert sent["parent"] == "projects/my-project/locations/us-central1"
+    assert sent["pipeline_job"] == types.PipelineJob.from_json(json.dumps(made["job"]))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in types.AcceleratorType if kind.value])

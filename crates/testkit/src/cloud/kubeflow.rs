@@ -73,9 +73,10 @@ impl KubeflowApi {
             .layer(middleware::from_fn(move |headers: HeaderMap, request, next: middleware::Next| {
                 let checked = Arc::clone(&checked);
                 async move {
-                    match checked.admits(&headers) {
-                        true => next.run(request).await,
-                        false => refused(StatusCode::UNAUTHORIZED, "the token is not valid"),
+                    if checked.admits(&headers) {
+                        next.run(request).await
+                    } else {
+                        refused(StatusCode::UNAUTHORIZED, "the token is not valid")
                     }
                 }
             }))
@@ -117,7 +118,7 @@ impl KubeflowApi {
     }
 
     /// Says what has become of a run: its state, and what is told of its tasks.
-    pub fn become_of(&self, run: &str, state: &str, tasks: Value) {
+    pub fn become_of(&self, run: &str, state: &str, tasks: &Value) {
         if let Some(run) = self.shared.things().runs.get_mut(run) {
             run["state"] = json!(state);
             run["run_details"] = json!({ "task_details": tasks });
@@ -290,12 +291,10 @@ async fn act(State(shared): Shares, Path((name, call)): Path<(String, String)>) 
 
 async fn log(State(shared): Shares, Path((run, node)): Path<(String, String)>) -> Response {
     let things = shared.things();
-    match things.logs.get(&node).filter(|_| things.runs.contains_key(&run)) {
-        Some(text) => text.clone().into_response(),
-        // The header was written before the pod was asked.
-        None => {
-            let message = format!("Failed to read logs for run {run}: pods \"{node}\" not found");
-            json!({ "error_message": message, "error_details": message }).to_string().into_response()
-        }
+    if let Some(text) = things.logs.get(&node).filter(|_| things.runs.contains_key(&run)) {
+        return text.clone().into_response();
     }
+    // The header was written before the pod was asked.
+    let message = format!("Failed to read logs for run {run}: pods \"{node}\" not found");
+    json!({ "error_message": message, "error_details": message }).to_string().into_response()
 }

@@ -121,7 +121,7 @@ impl VertexApi {
     }
 
     /// Says what has become of a job: its state, and what is told of its tasks.
-    pub fn become_of(&self, job: &str, state: &str, tasks: Value) {
+    pub fn become_of(&self, job: &str, state: &str, tasks: &Value) {
         if let Some(job) = self.shared.things().jobs.get_mut(job) {
             job["state"] = json!(state);
             job["jobDetail"] = json!({ "taskDetails": tasks });
@@ -241,14 +241,11 @@ async fn read(
 ) -> Response {
     let mut things = shared.things();
     let Some(collection) = things.named(&name) else { return no_such_method() };
-    match collection.get(&id) {
-        Some(thing) => Json(thing.clone()).into_response(),
-        None => {
-            let message =
-                format!("The resource projects/{project}/locations/{location}/{name}/{id} is not found.");
-            refused(StatusCode::NOT_FOUND, &message)
-        }
+    if let Some(thing) = collection.get(&id) {
+        return Json(thing.clone()).into_response();
     }
+    let message = format!("The resource projects/{project}/locations/{location}/{name}/{id} is not found.");
+    refused(StatusCode::NOT_FOUND, &message)
 }
 
 async fn act(
