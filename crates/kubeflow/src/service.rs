@@ -132,7 +132,7 @@ impl Kubeflow {
         if let Some(namespace) = &self.config.namespace {
             path.extend(["&namespace=", &encoded(namespace)]);
         }
-        let found = self.ask(&what, Request::get(path)).await?.json();
+        let found = self.ask(&what, Request::get(path.as_str())).await?.json();
         if !found.is_object() {
             return Err(self.unexpected(&what));
         }
@@ -148,7 +148,6 @@ impl Kubeflow {
         let request = Request::post("apis/v2beta1/experiments", Some(Value::Object(body)), Repeat::Safe);
         let made = match self.ask(&what, request).await {
             Err(Error::Refused { status: StatusCode::CONFLICT, .. }) => {
-                let path = format!("apis/v2beta1/experiments?filter={}", named(name));
                 let found = self.ask(&what, Request::get(path)).await?.json();
                 found.pointer("/experiments/0").cloned().unwrap_or_default()
             }

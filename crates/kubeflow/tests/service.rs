@@ -142,7 +142,7 @@ async fn logs_are_followed_over_a_lost_connection() {
     api.become_of(
         &run,
         "FAILED",
-        json!([{ "display_name": "train", "state": "FAILED", "child_tasks": [{ "pod_name": "d-x7k2p-7" }] }]),
+        &json!([{ "display_name": "train", "state": "FAILED", "child_tasks": [{ "pod_name": "d-x7k2p-7" }] }]),
     );
     let error = Service::logs(&kubeflow, &run, "train", 0, Follow::Yes, &line).await.unwrap_err().to_string();
     assert!(error.contains("#/runs/details/") && error.contains("not found"), "{error}");
