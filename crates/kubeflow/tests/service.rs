@@ -81,6 +81,15 @@ async fn a_busy_service_and_lost_answers_make_no_second_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_experiment_whose_answer_was_lost_is_found() {
+    let api = KubeflowApi::start(None).unwrap();
+    // It is not found; it is made, and the answer is lost; it is made again, and exists.
+    api.trouble_after(1, Trouble::AnswerLost);
+    Service::submit(&kubeflow(&api, &[]), &workflow(&spec())).await.unwrap();
+    assert_eq!((api.experiments(), api.runs().len()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn runs_are_cancelled_once_and_ended_ones_stay() {
     let api = KubeflowApi::start(None).unwrap();
     let kubeflow = kubeflow(&api, &[]);
