@@ -74,10 +74,14 @@ impl Context {
         Ok(State::open(&self.home.database())?)
     }
 
+    /// What sends requests, and where hosts are served.
+    pub(crate) fn network(&self) -> Result<(Web, Hosts), Failure> {
+        Ok((Web::new(WebConfig::default()), Hosts::load(&self.home.hosts_file())?))
+    }
+
     /// Other registries, with the credentials of those that are registered; `preferred` is that of the stack.
     pub(crate) fn registries(&self, state: &State, preferred: Option<&Name>) -> Result<Registries, Failure> {
-        let hosts = Hosts::load(&self.home.hosts_file())?;
-        let web = Web::new(WebConfig::default());
+        let (web, hosts) = self.network()?;
         let environment = Environment::process();
         let access = Access::open(state, preferred, web.clone(), hosts.clone(), &environment)?;
         let client = Client::new(ClientConfig {

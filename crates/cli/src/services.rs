@@ -1,24 +1,44 @@
 //! Which crate talks to an orchestrator elsewhere.
 
+use std::sync::Arc;
+
+use longshore_auth::connector::ConnectorType;
+use longshore_kubeflow::Kubeflow;
 use longshore_orchestrator::Service;
-use longshore_stack::{OrchestratorFlavor, RemoteOrchestrator, State};
+use longshore_stack::{OrchestratorFlavor, RemoteOrchestrator, State, connector};
+use longshore_vertex::Vertex;
 
 use crate::{context::Context, failure::Failure};
 
 /// What talks to a registered orchestrator.
 pub(crate) fn service(
-    _context: &Context,
-    _state: &State,
+    context: &Context,
+    state: &State,
     orchestrator: &RemoteOrchestrator,
 ) -> Result<Box<dyn Service>, Failure> {
-    match orchestrator.flavor {
-        OrchestratorFlavor::Kubernetes
-        | OrchestratorFlavor::Kubeflow
-        | OrchestratorFlavor::Vertex
-        | OrchestratorFlavor::Sagemaker
-        | OrchestratorFlavor::Azureml
-        | OrchestratorFlavor::Airflow => {
-            Err(Failure::Usage(format!("there is no {} yet", orchestrator.flavor.as_str())))
+    let (web, hosts) = context.network()?;
+    let named = orchestrator.connector.as_ref();
+    // What the stack alone looks at.
+    let mut values = orchestrator.values.clone();
+    values.remove("local");
+    Ok(match orchestrator.flavor {
+        OrchestratorFlavor::Kubeflow => {
+            let config = longshore_kubeflow::Config::new(&values).map_err(|error| wrong(orchestrator, &error))?;
+            Box::new(Kubeflow::new(config, web, &hosts))
         }
-    }
+        OrchestratorFlavor::Vertex => {
+            let config = longshore_vertex::Config::new(&values).map_err(|error| wrong(orchestrator, &error))?;
+            let connector = connector(state, named, ConnectorType::Gcp, web.clone(), hosts.clone())?;
+            Box::new(Vertex::new(config, Arc::new(connector), web, &hosts))
+        }
+        _ => return Err(Failure::Usage(format!("there is no {} yet", orchestrator.flavor.as_str()))),
+    })
+}
+
+/// A stored configuration that its orchestrator does not take.
+fn wrong(orchestrator: &RemoteOrchestrator, error: &dyn std::error::Error) -> Failure {
+    Failure::Usage(format!(
+        "orchestrator `{0}`: {error}; change it with `longshore orchestrator update {0} …`",
+        orchestrator.name
+    ))
 }

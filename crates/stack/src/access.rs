@@ -132,6 +132,23 @@ impl Access {
     }
 }
 
+/// The service connector that a component is connected to; without one, that of the cloud's own tools and environment.
+pub fn connector(
+    state: &State,
+    name: Option<&Name>,
+    of: ConnectorType,
+    web: Web,
+    hosts: Hosts,
+) -> Result<Connector, AccessError> {
+    match name {
+        Some(name) => Ok(open(state, name, web, hosts)?),
+        None => {
+            let config = Config::new(of, "implicit", BTreeMap::new())?;
+            Ok(Connector::new("of the environment".to_owned(), config, web, hosts)?)
+        }
+    }
+}
+
 /// The connector of that name.
 fn open(state: &State, name: &Name, web: Web, hosts: Hosts) -> Result<Connector, AuthError> {
     let unusable = |error: StateError| AuthError {

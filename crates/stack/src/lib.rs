@@ -26,7 +26,7 @@ mod stack_file;
 mod state;
 mod store_uri;
 
-pub use access::{Access, AccessError};
+pub use access::{Access, AccessError, connector};
 pub use component::{
     ArtifactStore, Component, ContainerRegistry, ImageBuilder, Orchestrator, Origin, RemoteOrchestrator,
     RemoteRegistry, RemoteStore,

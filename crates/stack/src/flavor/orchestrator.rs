@@ -105,13 +105,19 @@ const KUBERNETES: [Field; 6] = [
     optional("max_parallelism", "NUMBER", "How many steps may run at once"),
     LOCAL,
 ];
-const KUBEFLOW: [Field; 4] = [
+const KUBEFLOW: [Field; 10] = [
     required("host", "URL", "Where Kubeflow Pipelines is served"),
-    optional("namespace", "NAME", "The user's namespace, where there are several users"),
-    optional("experiment", "NAME", "The experiment that runs belong to"),
+    optional("namespace", "NAME", "The namespace of the runs, where there are several users"),
+    optional("experiment", "NAME", "The experiment that runs belong to, instead of longshore"),
+    optional("token", "SOURCE", "Where the bearer token is: env:NAME or file:PATH"),
+    optional("cookies", "SOURCE", "Where the cookies of a session are: env:NAME or file:PATH"),
+    optional("service_account", "NAME", "The service account that steps run as"),
+    optional("image_pull_secrets", "NAME,…", "The Kubernetes Secrets that images are pulled with"),
+    optional("secret", "NAME", "The Kubernetes Secret with the variables that must not be seen"),
+    optional("timezone", "ZONE", "The installation's time zone, for schedules, instead of UTC"),
     LOCAL,
 ];
-const VERTEX: [Field; 6] = [
+const VERTEX: [Field; 7] = [
     required("project", "PROJECT", "The project of Google Cloud"),
     required("location", "REGION", "The region that pipelines run in"),
     optional(
@@ -122,6 +128,14 @@ const VERTEX: [Field; 6] = [
     optional("service_account", "EMAIL", "The service account that steps run as"),
     optional("network", "NETWORK", "The VPC network that steps are connected to"),
     optional("encryption_key", "KEY", "The key of Cloud KMS that data is encrypted with"),
+    Field {
+        name: "labels",
+        help: "Labels of runs",
+        value_name: "KEY=VALUE,…",
+        need: Need::Optional,
+        shape: Shape::Tags,
+        default: None,
+    },
 ];
 const SAGEMAKER: [Field; 3] = [
     required("role", "ARN", "The role that steps run as"),
