@@ -1,4 +1,4 @@
-"""Measures longshore and BuildKit on machines with an empty disk: the registry has everything, a line or a pin changed."""
+"""Measures longshore and BuildKit on machines with an empty disk; the registry has everything, a line or a pin changed."""
 
 from __future__ import annotations
 

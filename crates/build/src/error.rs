@@ -82,6 +82,9 @@ pub enum BuildError {
          leave parent_image or apt_packages out"
     )]
     AptOnParent(String),
+    /// `skip_build` without an image to use.
+    #[error("skip_build uses parent_image as it is, and there is none: name the image there")]
+    NothingToUse,
     /// A machine that no image can be made for.
     #[error("images can be made for amd64 and arm64; this machine is neither")]
     Machine,

@@ -63,6 +63,11 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// An image is used as it is: nothing is built.
+    ImageUsed {
+        /// Its name, with its digest.
+        image: Reference,
+    },
     /// The image is in the registry.
     ImageDone(ImageReport),
 }

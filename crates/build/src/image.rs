@@ -43,6 +43,13 @@ pub(crate) fn assemble(
     if let Some(user) = &settings.user {
         process.user = Some(user.clone());
     }
+    if let Some(labels) = settings.labels.as_ref().filter(|labels| !labels.is_empty()) {
+        process.labels.get_or_insert_default().extend(labels.clone());
+    }
+    // After all else, so that nothing here takes its place: whoever runs the image sees it, and no one before.
+    for (name, value) in settings.runtime_environment.iter().flatten() {
+        process.set_env(name, value);
+    }
     // An OCI manifest with Docker's media types in it is refused by some registries; the bytes are the same.
     let mut descriptors: Vec<_> = parent
         .manifest
@@ -59,4 +66,58 @@ pub(crate) fn assemble(
     manifest.annotations.insert(annotation::BASE_DIGEST.to_owned(), parent.digest.to_string());
     manifest.annotations.insert(annotation::BASE_NAME.to_owned(), parent.name.clone());
     (config, manifest)
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_oci::Digest;
+    use longshore_python::target::Glibc;
+    use serde_json::json;
+
+    use super::*;
+    use crate::parent::PythonFacts;
+
+    fn parent() -> Parent {
+        let config = json!({
+            "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []},
+            "config": {"Env": ["PATH=/bin", "B=parent"], "Labels": {"maintainer": "us", "a": "old"}},
+        });
+        let config = ImageConfig::parse(config.to_string().as_bytes()).unwrap();
+        Parent {
+            name: "parent:1".to_owned(),
+            title: "parent:1".to_owned(),
+            digest: Digest::of(b"parent"),
+            manifest: Manifest::image(Descriptor::of(MediaType::Config, &config.to_bytes()), Vec::new()),
+            config,
+            python: PythonFacts {
+                version: "3.11.2".parse().unwrap(),
+                executable: "/usr/bin/python3".to_owned(),
+                glibc: Glibc { major: 2, minor: 36 },
+            },
+            source: None,
+            tag: None,
+            debian: None,
+        }
+    }
+
+    #[test]
+    fn labels_are_added_and_the_environment_of_containers_comes_last() {
+        let texts = |entries: &[(&str, &str)]| {
+            Some(entries.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+        };
+        let settings = DockerSettings {
+            environment: texts(&[("A", "build"), ("B", "build"), ("C", "build")]),
+            runtime_environment: texts(&[("C", "run"), ("PYTHONPATH", "/mine")]),
+            labels: texts(&[("a", "new"), ("b", "new")]),
+            ..DockerSettings::default()
+        };
+        let (config, _) = assemble(&parent(), &[], &settings, "1970-01-01T00:00:00Z");
+        let process = &config.config;
+        let values = ["A", "B", "C", "PYTHONPATH", "PATH"].map(|name| process.env(name).unwrap());
+        assert_eq!(values, ["build", "build", "run", "/mine", "/opt/venv/bin:/bin"]);
+        let labels: Vec<_> = process.labels.as_ref().unwrap().iter().collect();
+        assert_eq!(format!("{labels:?}"), r#"[("a", "new"), ("b", "new"), ("maintainer", "us")]"#);
+        let (config, _) = assemble(&parent(), &[], &DockerSettings::default(), "1970-01-01T00:00:00Z");
+        assert_eq!(config.config.labels, parent().config.config.labels);
+    }
 }

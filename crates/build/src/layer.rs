@@ -17,7 +17,7 @@ use longshore_store::{BlobStore, BlobWriter, Table};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-use crate::{BuildError, event::Origin};
+use crate::{BuildError, claim::Claims, event::Origin};
 
 /// The row of the table that has the layer of some inputs.
 pub(crate) const LAYER: &str = "layer";
@@ -100,6 +100,8 @@ pub(crate) struct Layers {
     table: Table,
     splicing: Arc<Semaphore>,
     compiling: Arc<Semaphore>,
+    /// What is being fetched and made just now, for several images at once.
+    pub(crate) claims: Claims,
     format: Format,
     place: Place,
 }
@@ -120,6 +122,7 @@ impl Layers {
             table,
             splicing: Arc::new(Semaphore::new(processors().get())),
             compiling: Arc::new(Semaphore::new(COMPILED_AT_ONCE)),
+            claims: Claims::default(),
             format: Format::Plain,
             place: Place::Here,
         }
@@ -133,6 +136,11 @@ impl Layers {
     /// The same layers, for those that are nobody else's business.
     pub(crate) fn apart(&self) -> Self {
         self.remembered_in(self.table.apart())
+    }
+
+    /// The same layers, of which only those on this machine count as known.
+    fn here(&self) -> Self {
+        Self { place: Place::Here, ..self.clone() }
     }
 
     /// The same layers for an image that goes to another registry, which may have those that this machine lacks.
@@ -164,11 +172,16 @@ impl Layers {
         Ok(is_known.then_some(record))
     }
 
-    /// Makes the layer of these inputs with `write`, on a thread of its own, and remembers it.
+    /// Makes the layer of these inputs with `write`, on a thread of its own, and remembers it; unless another image has just
+    /// made it.
     pub(crate) async fn make<F>(&self, key: &impl Serialize, lane: Lane, write: F) -> Result<Made, BuildError>
     where
         F: FnOnce(LayerWriter<BlobWriter>) -> Result<(BlobWriter, LayerSummary), BuildError> + Send + 'static,
     {
+        let _claim = self.claims.take(LAYER, &(format!("{:?}", self.format), key)).await;
+        if let Some(record) = self.here().known(key)? {
+            return Ok(Made { record, origin: Origin::Reused, took: Duration::ZERO });
+        }
         // The semaphore is never closed; if it were, one layer too many would be written at once.
         let lane = match lane {
             Lane::Splice => &self.splicing,

@@ -11,6 +11,7 @@
 
 mod builder;
 mod bytecode;
+mod claim;
 mod code;
 mod container;
 mod debian;
@@ -29,6 +30,7 @@ mod sbom;
 mod shared;
 pub mod source;
 mod stored;
+mod used;
 mod wheels;
 mod work;
 

@@ -144,7 +144,13 @@ impl Work<'_> {
                 let parent = match &self.plan.parent {
                     PlannedParent::Ready(parent) => parent,
                     PlannedParent::Debian(debian) => {
-                        return self.builder.make_debian(debian, self.observer).await;
+                        // Parents of one distribution have most packages in common, so that they are made in turn.
+                        let _claim = self.builder.layers.claims.take("parent", &debian.title).await;
+                        let repository = &self.plan.request.repository;
+                        return match self.builder.made_debian(debian, repository)? {
+                            Some(parent) => Ok(parent),
+                            None => self.builder.make_debian(debian, self.observer).await,
+                        };
                     }
                 };
                 if let Some(debian) = &parent.debian
@@ -306,7 +312,11 @@ impl Work<'_> {
         python: &PythonFacts,
     ) -> Result<impl FnMut() -> Result<OpenLayer<std::fs::File>, BuildError> + Send + 'static, BuildError>
     {
-        try_join_all(layer.wheels.iter().map(|wheel| self.wheels.get(wheel))).await?;
+        let fetches = layer.wheels.iter().map(|wheel| async {
+            let _claim = self.builder.layers.claims.take("wheel", &wheel.digest).await;
+            self.wheels.get(wheel).await
+        });
+        try_join_all(fetches).await?;
         let (layer, downloads) = (layer.clone(), self.builder.downloads.clone());
         let venv = Venv::in_image(python.version);
         Ok(move || Ok(OpenLayer::open(&layer, &venv, |wheel| wheels::open(&downloads, wheel))?))

@@ -1,5 +1,6 @@
 //! The command line.
 
+pub(crate) mod build;
 pub(crate) mod component;
 pub(crate) mod connector;
 pub(crate) mod sbom;
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use longshore_oci::{Platform, Reference};
 
 use self::{
+    build::{BuildArguments, ConfigChoice},
     component::{Builders, ContainerRegistryCommand, Orchestrators, PlainComponentCommand, Stores},
     connector::ConnectorCommand,
     sbom::{SbomArguments, SbomChoice},
@@ -70,6 +72,13 @@ pub(crate) enum Command {
     Integration(IntegrationCommand),
     /// Check this machine, the registered registries, connectors and stacks, and say what mends what is wrong
     Doctor(DoctorArguments),
+    /// List the settings of images
+    #[command(hide = true)]
+    Settings {
+        /// How to list them: docs/settings.md is the Markdown
+        #[arg(value_enum)]
+        form: SettingsForm,
+    },
     /// Print a completion script for a shell
     Completion {
         /// The shell
@@ -85,6 +94,13 @@ pub(crate) struct RunArguments {
     /// The stack to run on [default: the active one]
     #[arg(long, env = "LONGSHORE_STACK", value_name = "NAME")]
     pub(crate) stack: Option<String>,
+    /// Where settings come from beside the code
+    #[command(flatten)]
+    pub(crate) config: ConfigChoice,
+    /// Set a field of the settings, whatever code and files say: docker.user=1000, or step.train.docker.user=1000 for one
+    /// step (may be given several times; in $LONGSHORE_SET, one to a line)
+    #[arg(long, env = "LONGSHORE_SET", value_name = "FIELD=VALUE", value_delimiter = '\n')]
+    pub(crate) set: Vec<String>,
     /// What runs the containers
     #[arg(long, env = "LONGSHORE_ENGINE", value_enum, default_value_t)]
     pub(crate) engine: Engine,
@@ -122,56 +138,6 @@ pub(crate) enum Engine {
     Docker,
     /// Podman
     Podman,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct BuildArguments {
-    /// The folder of code
-    #[arg(default_value = ".", value_name = "FOLDER")]
-    pub(crate) source: PathBuf,
-    /// The image's name in the embedded registry, with a tag if it should not be the time of the build
-    #[arg(short, long, value_name = "NAME[:TAG]")]
-    pub(crate) tag: String,
-    /// A requirement, e.g. pandas==2.2.3 (may be given several times)
-    #[arg(short, long = "requirement", value_name = "REQUIREMENT", conflicts_with = "requirements")]
-    pub(crate) requirement: Vec<String>,
-    /// A file of requirements, below the folder of code or absolute
-    #[arg(long, value_name = "FILE")]
-    pub(crate) requirements: Option<String>,
-    /// The image to build on, instead of one made from Debian packages
-    #[arg(long, value_name = "IMAGE")]
-    pub(crate) parent: Option<String>,
-    /// A Debian package to add to the parent (may be given several times)
-    #[arg(long = "apt", value_name = "PACKAGE")]
-    pub(crate) apt_packages: Vec<String>,
-    /// Leave compiled bytecode out: a smaller image whose first imports are slow
-    #[arg(long)]
-    pub(crate) no_bytecode: bool,
-    /// A file or folder of code that may hold what looks like a secret (may be given several times)
-    #[arg(long, value_name = "PATH")]
-    pub(crate) allow_secrets: Vec<String>,
-    /// Make layers that what runs the image can fetch file by file while the container already runs
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    pub(crate) lazy: Option<LazyFormat>,
-    /// Ask again for the newest packages that the requirements allow, and for Debian's updates
-    #[arg(long, env = "LONGSHORE_UPGRADE", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0, default_missing_value = "true", default_value_t)]
-    pub(crate) upgrade: bool,
-    /// Which images get a bill of materials beside them
-    #[command(flatten)]
-    pub(crate) sbom: SbomChoice,
-    /// Print what would be built, and build nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// How to print the result
-    #[arg(short, long, value_enum, default_value_t)]
-    pub(crate) output: OutputFormat,
-}
-
-/// The formats of layers that can be fetched file by file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LazyFormat {
-    /// containerd's stargz-snapshotter and Podman know it; to all others the layers are ordinary ones
-    Estargz,
 }
 
 #[derive(Debug, Subcommand)]
@@ -261,6 +227,15 @@ pub(crate) enum RegistryCommand {
         #[arg(long)]
         insecure_anyone: bool,
     },
+}
+
+/// How the settings of images are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SettingsForm {
+    /// A page
+    Markdown,
+    /// For programs
+    Json,
 }
 
 /// How a command prints its result.

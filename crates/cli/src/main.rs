@@ -9,6 +9,7 @@ mod failure;
 mod input;
 mod log;
 mod output;
+mod project;
 mod runtime;
 mod spelling;
 mod usage;
@@ -80,6 +81,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::ArtifactStore(command) => commands::component::plain(&context, command),
         Command::Doctor(arguments) => commands::doctor::doctor(&context, &arguments),
         Command::Integration(command) => commands::integration::integration(command),
+        Command::Settings { form } => commands::settings::print(form),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "longshore", &mut io::stdout());
             Ok(())

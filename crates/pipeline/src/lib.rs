@@ -13,5 +13,6 @@ pub use settings::{
     BuildStrategy, Compression, DockerSettings, Field, IndexUrl, IndexUrlError, Kind, Lazy, LevelsError,
     OverrideError, Overrides, PipelineSettings, Platforms, PlatformsError, Requirements, SETTINGS_FILES,
     SecretSource, SecretSourceError, Section, SettingsError, SettingsFile, SettingsFileError, StepSettings,
+    settings_page,
 };
 pub use spec::{ClientPython, ImagePlan, OutputRef, PipelineSpec, Settings, SourceRef, SpecError, StepSpec};

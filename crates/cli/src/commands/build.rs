@@ -4,17 +4,17 @@ use std::{env, fs::File, io::Read as _, path::PathBuf};
 
 use longshore_build::{Built, Request, Upgrade};
 use longshore_oci::{Reference, Repository, Tag};
-use longshore_pipeline::{DockerSettings, Lazy, Requirements};
+use longshore_pipeline::SettingsFile;
 use longshore_stack::{ComponentKind, ContainerRegistry, RemoteRegistry, State};
 use serde_json::json;
 
 use crate::{
-    args::{BuildArguments, LazyFormat},
+    args::build::BuildArguments,
     commands::preflight,
     context::{Context, URI},
     failure::Failure,
     output::{self, progress::Progress},
-    runtime,
+    project, runtime,
 };
 
 /// Builds the image, or says what would be built.
@@ -27,7 +27,8 @@ pub(crate) fn build(context: &Context, arguments: &BuildArguments) -> Result<(),
     let builder = context.builder(registries.client.clone())?.with_sbom(arguments.sbom.into());
     preflight::before(&registries, remote.as_deref(), std::slice::from_ref(&request), &progress)?;
     let built = runtime::block_on(async {
-        if arguments.dry_run {
+        // An image that is used as it is has no plan: what becomes of it is that it is found.
+        if arguments.dry_run && request.settings.skip_build != Some(true) {
             let plan = builder.plan(request, &|event| progress.observe(event)).await?;
             progress.clear();
             output::plan::print(&plan, arguments.output)?;
@@ -67,30 +68,36 @@ pub(crate) fn image_name(name: &str) -> Result<Reference, Failure> {
 }
 
 fn request(arguments: &BuildArguments) -> Result<Request, Failure> {
-    let image = image_name(&arguments.tag)?;
-    if image.digest.is_some() {
-        return Err(Failure::Usage(format!("{image} has a digest; the digest of a build is its result")));
-    }
     let source_root = arguments.source.canonicalize().map_err(|error| {
         Failure::Usage(format!("the folder of code {}: {error}", arguments.source.display()))
     })?;
-    let requirements = match &arguments.requirements {
-        Some(file) => Requirements::File(file.clone()),
-        None => Requirements::List(arguments.requirement.clone()),
+    let file = project::settings(arguments.config.config.as_deref(), &source_root)?;
+    let of_file = file.map(|SettingsFile { docker, .. }| docker).unwrap_or_default();
+    let settings = arguments.settings.settings(&env::current_dir()?).over(&of_file);
+    settings.check().map_err(|error| Failure::Usage(error.to_string()))?;
+    let image = match (&arguments.tag, &settings.target_repository) {
+        (Some(name), _) => image_name(name)?,
+        (None, Some(name)) => image_name(name)?,
+        (None, None) => {
+            return Err(Failure::Usage(
+                "the image has no name: give it one with --tag NAME[:TAG], or target_repository in the settings"
+                    .to_owned(),
+            ));
+        }
+    };
+    if image.digest.is_some() {
+        return Err(Failure::Usage(format!("{image} has a digest; the digest of a build is its result")));
+    }
+    let tag = match (image.tag, &settings.image_tag) {
+        (Some(tag), _) => tag,
+        (None, Some(tag)) => tag.parse()?,
+        (None, None) => now()?,
     };
     Ok(Request {
         repository: image.repository,
-        tag: image.tag.map_or_else(now, Ok)?,
+        tag,
         source_root,
-        settings: DockerSettings {
-            parent_image: arguments.parent.clone(),
-            requirements: Some(requirements),
-            apt_packages: (!arguments.apt_packages.is_empty()).then(|| arguments.apt_packages.clone()),
-            compile_bytecode: Some(!arguments.no_bytecode),
-            allow_secrets: (!arguments.allow_secrets.is_empty()).then(|| arguments.allow_secrets.clone()),
-            lazy: arguments.lazy.map(|LazyFormat::Estargz| Lazy::Estargz),
-            ..DockerSettings::default()
-        },
+        settings,
         host_python: python_here(),
         upgrade: if arguments.upgrade { Upgrade::Yes } else { Upgrade::No },
     })

@@ -77,7 +77,8 @@ fn needs(remote: Option<&RemoteRegistry>, requests: &[Request]) -> Result<Vec<Ne
                 needs.push(Need::Pull(image));
             }
         }
-        if request.repository.host() != URI {
+        // What is used as it is is not pushed.
+        if request.repository.host() != URI && request.settings.skip_build != Some(true) {
             let missing = missing(remote, &request.repository);
             needs.push(Need::Push { repository: request.repository.clone(), missing });
         }

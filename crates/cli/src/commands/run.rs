@@ -2,31 +2,31 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    env, fs,
     io::{self, Read, Write},
     path::Path,
     sync::Arc,
 };
 
-use longshore_build::{Built, Request, Upgrade};
-use longshore_oci::{MediaType, Reference, Repository, Tag};
+use longshore_build::{Built, Upgrade};
+use longshore_oci::{MediaType, Reference};
 use longshore_orchestrator::{
     ArtifactView, Event, Interrupt, RunPlan, local,
     local_container::{self, Runner, StepImage},
 };
-use longshore_pipeline::{ImagePlan, PipelineSpec, repository_component};
+use longshore_pipeline::{Overrides, PipelineSpec};
 use longshore_sandbox::engine::{Engine as ContainerEngine, EngineKind};
-use longshore_stack::{Build, ContainerRegistry, Orchestrator, RemoteRegistry, RunId, RunStatus, Stack};
+use longshore_stack::{Build, ContainerRegistry, Orchestrator, RunId, RunStatus, Stack};
 use longshore_store::{ArchiveFormat, RepositoryPath, StoredManifest};
 use serde_json::json;
 
 use crate::{
-    args::{Engine, OutputFormat, RunArguments},
-    commands::{build::now, preflight},
-    context::{Context, URI},
+    args::{Engine, RunArguments},
+    commands::{build::now, images, preflight},
+    context::Context,
     failure::Failure,
     output::{self, progress::Progress, steps::Steps},
-    runtime,
+    project, runtime,
 };
 
 /// A pipeline specification is a few kilobytes; what is larger is something else.
@@ -34,7 +34,11 @@ const LARGEST_SPEC: u64 = 64 << 20;
 
 /// Runs the pipeline, or says what would be built and run.
 pub(crate) fn run(context: &Context, arguments: &RunArguments) -> Result<(), Failure> {
-    let spec = read_spec(&arguments.spec)?;
+    let mut spec = read_spec(&arguments.spec)?;
+    let file = project::settings(arguments.config.config.as_deref(), &spec.source_root)?;
+    let given = Overrides::parse(&arguments.set, &env::current_dir()?);
+    let given = given.map_err(|error| Failure::Usage(error.to_string()))?;
+    spec.settle(file.as_ref(), &given).map_err(|error| Failure::Usage(error.to_string()))?;
     let state = context.state()?;
     let stack = match &arguments.stack {
         Some(name) => state.stack(name)?,
@@ -100,35 +104,13 @@ fn in_containers(
         .with_sbom(arguments.sbom.into());
     let upgrade = if arguments.upgrade { Upgrade::Yes } else { Upgrade::No };
     let images = spec.images();
-    let tag = now()?;
-    let requests = images.iter().map(|image| request(spec, image, images.len(), remote, &tag, upgrade));
-    let requests = requests.collect::<Result<Vec<_>, _>>()?;
+    let requests = images::requests(spec, &images, remote, &now()?, upgrade)?;
     let progress = Progress::new();
     preflight::before(&registries, remote, &requests, &progress)?;
-    let mut built = Vec::new();
-    for request in requests {
-        let name = Reference::tagged(request.repository.clone(), request.tag.clone());
-        progress.heading(&format!("{} → {name}", spec.name));
-        let work = async {
-            if arguments.dry_run {
-                let plan = builder.plan(request, &|event| progress.observe(event)).await?;
-                progress.clear();
-                output::plan::print(&plan, OutputFormat::Table)?;
-                return Ok(None);
-            }
-            let observer = |event| progress.observe(event);
-            let built = builder.build(request, &observer).await?;
-            // It is run here, so all of it must be here.
-            builder.bring_here(&built, &observer).await?;
-            Ok(Some(built))
-        };
-        let result = runtime::block_on(work);
-        progress.clear();
-        built.extend(result?);
-    }
     if arguments.dry_run {
-        return Ok(());
+        return images::foresee(&builder, spec, requests, &progress);
     }
+    let built = images::build(&builder, spec, &images, requests, &progress)?;
     for image in &built {
         state.add_build(&Build {
             created: jiff::Timestamp::now(),
@@ -158,38 +140,6 @@ fn in_containers(
     let status = runtime::block_on_thread(work, || interrupt.stop())?;
     steps.finish(status, &plan.artifacts);
     finish(arguments, &plan, first.as_ref(), status)
-}
-
-fn request(
-    spec: &PipelineSpec,
-    image: &ImagePlan,
-    images: usize,
-    remote: Option<&RemoteRegistry>,
-    tag: &Tag,
-    upgrade: Upgrade,
-) -> Result<Request, Failure> {
-    let default = remote.and_then(|registry| registry.default_repository.clone());
-    let base = default.unwrap_or_else(|| repository_component(&spec.name));
-    let name = match &image.docker.target_repository {
-        Some(repository) => repository.clone(),
-        // Where steps have settings of their own, so has the image's name.
-        None if images > 1 && image.docker != spec.docker => {
-            format!("{base}-{}", repository_component(&image.steps[0]))
-        }
-        None => base,
-    };
-    let repository: Repository = match remote {
-        Some(registry) => registry.uri.repository(&name)?,
-        None => format!("{URI}/{name}").parse()?,
-    };
-    Ok(Request {
-        repository,
-        tag: image.docker.image_tag.as_deref().map_or(Ok(tag.clone()), str::parse)?,
-        source_root: spec.source_root.clone(),
-        settings: image.docker.clone(),
-        host_python: Some(spec.python.executable.clone()),
-        upgrade,
-    })
 }
 
 /// What runs each image.

@@ -2,11 +2,11 @@
 
 use std::{
     io::IsTerminal,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use longshore_build::{Event, ImageReport, LayerReport, Origin, ParentReport};
 use longshore_preflight::Finding;
 
@@ -21,35 +21,58 @@ const LABEL: usize = 8;
 /// The width of what a line is about, so that sizes stand in a column within 80 columns.
 const SUBJECT: usize = 38;
 
-/// Shows the events of a build on standard error.
-#[derive(Debug)]
+/// The most columns that the name of an image may take.
+const NAME: usize = 16;
+
+/// Shows the events of a build on standard error: of one image, or of one of several that are built at once, each with a
+/// name before its lines and with a bar of its own below them.
+#[derive(Clone, Debug)]
 pub(crate) struct Progress {
+    bars: MultiProgress,
     bar: ProgressBar,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
+    /// What stands before each line.
+    name: String,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// The label that was written last: it is not repeated.
-    label: &'static str,
+    /// The name and the label that were written last: they are not repeated.
+    last: (String, &'static str),
 }
 
 impl Progress {
     /// A view without lines yet.
     pub(crate) fn new() -> Self {
-        let bar = if std::io::stderr().is_terminal() {
-            ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10))
+        let target = if std::io::stderr().is_terminal() {
+            ProgressDrawTarget::stderr_with_hz(10)
         } else {
-            ProgressBar::hidden()
+            ProgressDrawTarget::hidden()
         };
-        bar.set_style(style("{spinner} {wide_msg}"));
-        Self { bar, state: Mutex::default() }
+        Self::below(MultiProgress::with_draw_target(target), Arc::default(), String::new())
+    }
+
+    fn below(bars: MultiProgress, state: Arc<Mutex<State>>, name: String) -> Self {
+        let bar = bars.add(ProgressBar::new(0));
+        bar.set_style(style("{prefix}{spinner} {wide_msg}"));
+        bar.set_prefix(name.clone());
+        Self { bars, bar, state, name }
+    }
+
+    /// A view for each of several images, which share the terminal.
+    pub(crate) fn of_images(&self, names: &[String]) -> Vec<Self> {
+        let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).min(NAME);
+        let view = |name: &String| {
+            let name = format!("{:<width$} | ", shorten(name, width));
+            Self::below(self.bars.clone(), Arc::clone(&self.state), name)
+        };
+        names.iter().map(view).collect()
     }
 
     /// Says what is being done.
     pub(crate) fn heading(&self, text: &str) {
         let bold = anstyle::Style::new().bold();
-        self.bar.suspend(|| anstream::eprintln!("{bold}{text}{bold:#}"));
+        self.bars.suspend(|| anstream::eprintln!("{bold}{}{text}{bold:#}", self.name));
     }
 
     /// Takes an event.
@@ -63,11 +86,12 @@ impl Progress {
             Event::LockStarted => self.wait("resolving requirements"),
             Event::LockDone { packages, took, origin } => self.lock(packages, took, origin),
             Event::FetchStarted { bytes } => {
-                self.bar.set_style(style("fetching [{bar:30}] {decimal_bytes}/{decimal_total_bytes}"));
+                self.bar
+                    .set_style(style("{prefix}fetching [{bar:30}] {decimal_bytes}/{decimal_total_bytes}"));
                 self.bar.inc_length(bytes);
             }
             Event::PushStarted { bytes } => {
-                self.bar.set_style(style("pushing [{bar:30}] {decimal_bytes}/{decimal_total_bytes}"));
+                self.bar.set_style(style("{prefix}pushing [{bar:30}] {decimal_bytes}/{decimal_total_bytes}"));
                 self.bar.set_position(0);
                 self.bar.set_length(bytes);
             }
@@ -76,11 +100,16 @@ impl Progress {
                 Err(_) => self.bar.dec(bytes.unsigned_abs()),
             },
             Event::FetchDone { what, bytes, took } => {
-                self.line("fetched", &row(&what, Some(bytes), "", Some(took)));
+                self.line("fetched", &self.row(&what, Some(bytes), "", Some(took)));
             }
             Event::LayerDone(layer) => self.layer(&layer),
             Event::SbomNotAttached { reason } => {
                 self.line("sbom", &format!("not attached: {reason}"));
+            }
+            Event::ImageUsed { image } => {
+                self.bar.finish_and_clear();
+                self.line("image", &image.digest.map_or_else(String::new, |digest| digest.to_string()));
+                self.line("image", "used as it is");
             }
             Event::ImageDone(image) => self.image(&image),
             _ => {}
@@ -97,7 +126,10 @@ impl Progress {
             Origin::New => "made",
             Origin::Reused => "already there",
         };
-        self.line("parent", &row(&parent.title, Some(parent.size), state, took(parent.origin, parent.took)));
+        self.line(
+            "parent",
+            &self.row(&parent.title, Some(parent.size), state, took(parent.origin, parent.took)),
+        );
         if !parent.scripts_not_run.is_empty() {
             let packages = parent.scripts_not_run.join(", ");
             self.line("parent", &format!("installation scripts were not run: {packages}"));
@@ -109,7 +141,7 @@ impl Progress {
             Origin::New => "resolved",
             Origin::Reused => "unchanged",
         };
-        self.line("lock", &row(&count(packages, "package"), None, state, took(origin, time)));
+        self.line("lock", &self.row(&count(packages, "package"), None, state, took(origin, time)));
     }
 
     fn layer(&self, report: &LayerReport) {
@@ -119,7 +151,7 @@ impl Progress {
         };
         self.line(
             "layer",
-            &row(&report.layer.title, Some(report.size), state, took(report.origin, report.took)),
+            &self.row(&report.layer.title, Some(report.size), state, took(report.origin, report.took)),
         );
     }
 
@@ -145,22 +177,31 @@ impl Progress {
     /// Says what was found wrong, or soon may be.
     pub(crate) fn findings<'a>(&self, findings: impl Iterator<Item = &'a Finding>) {
         let text: String = findings.map(findings::entry).collect();
-        self.bar.suspend(|| anstream::eprint!("{text}"));
+        self.bars.suspend(|| anstream::eprint!("{text}"));
     }
 
     /// Says that nothing was found wrong.
     pub(crate) fn checked(&self, what: &str, took: Duration) {
-        self.line("checked", &row(what, None, "", Some(took)));
+        self.line("checked", &self.row(what, None, "", Some(took)));
     }
 
     /// Writes one line, above the bar.
     pub(crate) fn line(&self, label: &'static str, text: &str) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let shown = if state.label == label { "" } else { label };
-        state.label = label;
-        let bold = anstyle::Style::new().bold();
-        let write = || anstream::eprintln!("{bold}{shown:<LABEL$}{bold:#} {text}");
-        self.bar.suspend(write);
+        let shown = if state.last == (self.name.clone(), label) { "" } else { label };
+        state.last = (self.name.clone(), label);
+        let (bold, name) = (anstyle::Style::new().bold(), &self.name);
+        let write = || anstream::eprintln!("{bold}{name}{shown:<LABEL$}{bold:#} {text}");
+        self.bars.suspend(write);
+    }
+
+    /// A subject, its size, what became of it and how long that took, in columns.
+    fn row(&self, subject: &str, bytes: Option<u64>, state: &str, took: Option<Duration>) -> String {
+        let width = SUBJECT - self.name.chars().count();
+        let subject = shorten(subject, width);
+        let bytes = bytes.map(size).unwrap_or_default();
+        let took = took.map(duration).unwrap_or_default();
+        format!("{subject:<width$} {bytes:>8}  {state:<13} {took:>8}").trim_end().to_owned()
     }
 
     /// Takes the bar away, so that others may write.
@@ -171,14 +212,6 @@ impl Progress {
 
 fn took(origin: Origin, time: Duration) -> Option<Duration> {
     (origin == Origin::New).then_some(time)
-}
-
-/// A subject, its size, what became of it and how long that took, in columns.
-fn row(subject: &str, bytes: Option<u64>, state: &str, took: Option<Duration>) -> String {
-    let subject = shorten(subject, SUBJECT);
-    let bytes = bytes.map(size).unwrap_or_default();
-    let took = took.map(duration).unwrap_or_default();
-    format!("{subject:<SUBJECT$} {bytes:>8}  {state:<13} {took:>8}").trim_end().to_owned()
 }
 
 #[expect(clippy::expect_used, reason = "the templates are constants, each drawn by a test")]
@@ -192,7 +225,18 @@ mod tests {
 
     #[test]
     fn a_line_fits_80_columns() {
-        let text = row(&"x".repeat(100), Some(999_999_999), "already there", Some(Duration::from_secs(3599)));
-        assert!(LABEL + 1 + text.chars().count() <= 80, "{} columns", LABEL + 1 + text.chars().count());
+        let one = Progress::new();
+        let several = one.of_images(&["train".to_owned(), "a_step_with_a_long_name".to_owned()]);
+        assert_eq!(several[0].name, "train            | ");
+        for view in [&one, &several[0], &several[1]] {
+            let text = view.row(
+                &"x".repeat(100),
+                Some(999_999_999),
+                "already there",
+                Some(Duration::from_secs(3599)),
+            );
+            let columns = view.name.chars().count() + LABEL + 1 + text.chars().count();
+            assert!(columns <= 80, "{columns} columns");
+        }
     }
 }

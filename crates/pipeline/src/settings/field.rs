@@ -23,6 +23,20 @@ pub struct Field {
     pub doc: &'static str,
 }
 
+impl Field {
+    /// Its documentation as running text.
+    pub fn text(&self) -> String {
+        self.doc.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    /// The first sentence of its documentation.
+    pub fn summary(&self) -> String {
+        let text = self.text();
+        let end = text.find(". ").or_else(|| text.find(": ")).unwrap_or(text.len() - 1);
+        text[..end].to_owned()
+    }
+}
+
 /// What a field is about, in the order in which fields are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Section {

@@ -1,0 +1,159 @@
+//! The images of a run: what each consists of, and building them at once.
+
+use std::collections::BTreeMap;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use longshore_build::{BuildError, Builder, Built, Request, Upgrade};
+use longshore_oci::{Reference, Repository, Tag};
+use longshore_pipeline::{ImagePlan, PipelineSpec, repository_component};
+use longshore_stack::RemoteRegistry;
+
+use crate::{
+    args::OutputFormat,
+    context::URI,
+    failure::Failure,
+    output::{self, progress::Progress},
+    runtime,
+};
+
+/// So many images are built at once: each has interpreters of its own for its bytecode.
+const AT_ONCE: usize = 4;
+
+/// What is wanted of each image of a run.
+pub(crate) fn requests(
+    spec: &PipelineSpec,
+    images: &[ImagePlan],
+    remote: Option<&RemoteRegistry>,
+    tag: &Tag,
+    upgrade: Upgrade,
+) -> Result<Vec<Request>, Failure> {
+    let requests = images.iter().map(|image| request(spec, image, images.len(), remote, tag, upgrade));
+    let mut requests = requests.collect::<Result<Vec<_>, _>>()?;
+    // Of images that would have the same name, those of steps with settings of their own are told apart by their tags.
+    let mut names: BTreeMap<(Repository, Tag), usize> = BTreeMap::new();
+    for request in &requests {
+        *names.entry((request.repository.clone(), request.tag.clone())).or_default() += 1;
+    }
+    for (request, image) in requests.iter_mut().zip(images) {
+        if names[&(request.repository.clone(), request.tag.clone())] > 1 && image.docker != spec.docker {
+            request.tag = format!("{}-{}", request.tag, image.steps[0]).parse()?;
+        }
+    }
+    Ok(requests)
+}
+
+fn request(
+    spec: &PipelineSpec,
+    image: &ImagePlan,
+    images: usize,
+    remote: Option<&RemoteRegistry>,
+    tag: &Tag,
+    upgrade: Upgrade,
+) -> Result<Request, Failure> {
+    let default = remote.and_then(|registry| registry.default_repository.clone());
+    let base = default.unwrap_or_else(|| repository_component(&spec.name));
+    let name = match &image.docker.target_repository {
+        Some(repository) => repository.clone(),
+        // Where steps have settings of their own, so has the image's name.
+        None if images > 1 && image.docker != spec.docker => {
+            format!("{base}-{}", repository_component(&image.steps[0]))
+        }
+        None => base,
+    };
+    let repository: Repository = match remote {
+        Some(registry) => registry.uri.repository(&name)?,
+        None => format!("{URI}/{name}").parse()?,
+    };
+    Ok(Request {
+        repository,
+        tag: image.docker.image_tag.as_deref().map_or(Ok(tag.clone()), str::parse)?,
+        source_root: spec.source_root.clone(),
+        settings: image.docker.clone(),
+        host_python: Some(spec.python.executable.clone()),
+        upgrade,
+    })
+}
+
+/// What is being made, in a line.
+fn heading(spec: &PipelineSpec, request: &Request) -> String {
+    match &request.settings.parent_image {
+        Some(parent) if request.settings.skip_build == Some(true) => format!("{} uses {parent}", spec.name),
+        _ => {
+            let name = Reference::tagged(request.repository.clone(), request.tag.clone());
+            format!("{} → {name}", spec.name)
+        }
+    }
+}
+
+/// Builds the images, all at once. What several of them need is fetched and made once. The first that fails stops the others.
+pub(crate) fn build(
+    builder: &Builder,
+    spec: &PipelineSpec,
+    images: &[ImagePlan],
+    requests: Vec<Request>,
+    progress: &Progress,
+) -> Result<Vec<Built>, Failure> {
+    let names: Vec<String> = images.iter().map(name).collect();
+    let views: Vec<Progress> = match names.as_slice() {
+        [_] => vec![progress.clone()],
+        several => progress.of_images(several),
+    };
+    let several = views.len() > 1;
+    let builds = requests.into_iter().zip(&views).map(|(request, view)| async move {
+        view.heading(&heading(spec, &request));
+        let observer = |event| view.observe(event);
+        let built = async {
+            let built = builder.build(request, &observer).await?;
+            // It is run here, so all of it must be here.
+            builder.bring_here(&built, &observer).await?;
+            Ok(built)
+        };
+        let built: Result<Built, BuildError> = built.await;
+        if built.is_err() && several {
+            view.line("failed", "");
+        }
+        Ok::<_, Failure>(built?)
+    });
+    let result = runtime::block_on(stream::iter(builds).buffered(AT_ONCE).try_collect());
+    for view in &views {
+        view.clear();
+    }
+    progress.clear();
+    result
+}
+
+/// What an image is called on the terminal: by its steps.
+fn name(image: &ImagePlan) -> String {
+    match image.steps.as_slice() {
+        [step] => step.clone(),
+        [first, others @ ..] => format!("{first} +{}", others.len()),
+        [] => String::new(),
+    }
+}
+
+/// Says what would be built, and builds nothing.
+pub(crate) fn foresee(
+    builder: &Builder,
+    spec: &PipelineSpec,
+    requests: Vec<Request>,
+    progress: &Progress,
+) -> Result<(), Failure> {
+    for request in requests {
+        progress.heading(&heading(spec, &request));
+        // An image that is used as it is has no plan: what becomes of it is that it is found.
+        let is_used = request.settings.skip_build == Some(true);
+        let observer = |event| progress.observe(event);
+        let planned = runtime::block_on(async {
+            if is_used {
+                builder.build(request, &observer).await?;
+                return Ok(None);
+            }
+            Ok(Some(builder.plan(request, &observer).await?))
+        });
+        progress.clear();
+        if let Some(plan) = planned? {
+            output::plan::print(&plan, OutputFormat::Table)?;
+        }
+    }
+    Ok(())
+}
