@@ -1,4 +1,4 @@
-"""Measures longshore and BuildKit on machines with an empty disk: the registry has everything, a line or a pin changed."""
+"""Measures builds on machines with an empty disk, whose registry has everything: longshore against BuildKit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import signal
 import statistics
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import machine
 from buildkit import BuildKit, Compression
@@ -23,6 +25,11 @@ from registry import Registry
 from relay import Relay
 from samples import print_table
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# How the peer's recipe adds the code.
+COPIES = ["COPY", "COPY --link"]
 PROJECTS = {
     "pandas + scikit-learn": ["pandas==2.2.3", "scikit-learn==1.5.2", "requests==2.32.3"],
     "a large wheel": ["nvidia-cublas-cu12==12.6.4.1", "requests==2.32.3"],
@@ -106,13 +113,14 @@ class Bench:
         build = [str(self.program), "build", str(code), "--tag", f"{self.relay.host}/{image}", "-o", "json", *options]
         return seconds(build, environment)
 
-    def buildkit(self, project: Project, image: str, recipe: Recipe) -> tuple[float, int]:
+    def buildkit(self, project: Project, image: str, recipe: Recipe, copy: str) -> tuple[float, int]:
         """Builds and pushes with a new BuildKit, whose cache is in the registry; the daemon's start is not counted."""
-        engine = BuildKit(self.peers / "bin", self.home("buildkit"), self.relay.host, Compression.GZIP)
+        home = self.home("buildkit")
+        engine = BuildKit(self.peers / "bin", home, self.relay.host, Compression.GZIP)
         try:
             dockerfile = recipe.dockerfile(self.parent, self.tools)
             # With `--link` the code's layer does not depend on those below it, which then need not be pulled.
-            dockerfile = dockerfile.replace("COPY code/", "COPY --link code/")
+            dockerfile = dockerfile.replace("COPY code/", f"{copy} code/")
             (project.folder / "Dockerfile").write_text(dockerfile)
             name = f"{self.relay.host}/{image}"
             cache = f"type=registry,ref={name.rsplit(':', 1)[0]}:cache"
@@ -128,13 +136,13 @@ class Bench:
             return took, self.relay.taken()
         finally:
             engine.stop()
+            shutil.rmtree(home, ignore_errors=True)
 
     def compare(self, title: str, requirements: list[str], runs: int, bytecode: Bytecode) -> None:
         """Measures both, in turns."""
         measured = Measured()
         slug = title.replace(" ", "-").replace("+", "and")
         recipe = Recipe(Installer.UV, bytecode, Wheels.REGISTRY)
-        ours, theirs = (Project(self.work / f"{slug}-{side}") for side in ("ours", "theirs"))
         options = ["--parent", self.parent] + (["--no-bytecode"] if bytecode is Bytecode.WITHOUT else [])
 
         def build_ours(project: Project, image: str) -> tuple[float, int]:
@@ -145,21 +153,24 @@ class Bench:
             shutil.rmtree(home, ignore_errors=True)
             return took, moved
 
-        for project, build, name in (
-            (ours, build_ours, "longshore"),
-            (theirs, lambda project, image: self.buildkit(project, image, recipe), "BuildKit, registry cache, uv"),
-        ):
+        sides: list[tuple[str, Callable[[Project, str], tuple[float, int]]]] = [("longshore", build_ours)]
+        for copy in COPIES:
+            side = partial(self.buildkit, recipe=recipe, copy=copy)
+            sides.append((f"BuildKit, registry cache, {copy}", side))
+        for number, (name, build) in enumerate(sides):
+            project = Project(self.work / f"{slug}-{number}")
+            repository = f"side-{number}/{slug}"
             project.requirements.write_text("\n".join([*requirements, ""]))
-            build(project, f"{name[:4].lower()}-{slug}:first")
+            build(project, f"{repository}:first")
             for _ in range(runs):
-                measured.add(name, "nothing changed", *build(project, f"{name[:4].lower()}-{slug}:same"))
-            for number in range(runs):
+                measured.add(name, "nothing changed", *build(project, f"{repository}:same"))
+            for run_ in range(runs):
                 project.edit_a_line()
-                image = f"{name[:4].lower()}-{slug}:line-{number}"
+                image = f"{repository}:line-{run_}"
                 measured.add(name, "one code line changed", *build(project, image))
             changed = [pin.replace("requests==2.32.3", "requests==2.32.4") for pin in requirements]
             project.requirements.write_text("\n".join([*changed, ""]))
-            measured.add(name, "one pin changed", *build(project, f"{name[:4].lower()}-{slug}:pin"))
+            measured.add(name, "one pin changed", *build(project, f"{repository}:pin"))
         print(f"## {title}, {bytecode.value}\n", flush=True)
         print_table(measured.table())
 

@@ -191,6 +191,11 @@ impl Layers {
         self.remembered_in(self.table.apart())
     }
 
+    /// The same layers, of which only those on this machine count as known.
+    fn here(&self) -> Self {
+        Self { place: Place::Here, ..self.clone() }
+    }
+
     /// The same layers for an image that goes to another registry, which may have those that this machine lacks.
     pub(crate) fn anywhere(&self) -> Self {
         Self { place: Place::Anywhere, ..self.clone() }
@@ -234,8 +239,7 @@ impl Layers {
     {
         let _claim = self.claims.take(LAYER, &(format!("{:?}", self.format), key)).await;
         // One that was known and is made again is neither here nor where the image goes.
-        let here = Self { place: Place::Here, ..self.clone() };
-        if let Some(record) = here.known(key)? {
+        if let Some(record) = self.here().known(key)? {
             return Ok(Made { record, origin: Origin::Reused, took: Duration::ZERO });
         }
         // The semaphore is never closed; if it were, one layer too many would be written at once.

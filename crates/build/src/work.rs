@@ -1,6 +1,7 @@
 //! A plan carried out: what is missing is fetched, made and sent, all at once.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -138,6 +139,8 @@ struct Work<'a> {
     wheels: Wheels<'a>,
     parent: OnceCell<Parent>,
     interpreter: OnceCell<Parent>,
+    /// Layers that the registry was found to have.
+    there: Mutex<BTreeSet<Digest>>,
     /// Set when the parent's layers are on this machine.
     here: OnceCell<()>,
     compiler: OnceCell<Arc<Compiler>>,
@@ -155,6 +158,7 @@ impl<'a> Work<'a> {
             observer,
             wheels: Wheels::new(&plan.fetcher, &builder.downloads, observer, &plan.lock),
             parent: OnceCell::new(),
+            there: Mutex::default(),
             interpreter: OnceCell::new(),
             here: OnceCell::new(),
             compiler: OnceCell::new(),
@@ -218,9 +222,14 @@ impl Work<'_> {
     async fn is_somewhere(&self, parent: &Parent) -> Result<bool, BuildError> {
         let (builder, repository) = (self.builder, &self.plan.request.repository);
         let looks = parent.manifest.layers.iter().map(|layer| async move {
-            Ok::<_, BuildError>(
-                builder.has(layer)? || (self.is_remote() && builder.is_there(repository, layer).await?),
-            )
+            if builder.has(layer)? {
+                return Ok(true);
+            }
+            let is_there = self.is_remote() && builder.is_there(repository, layer).await?;
+            if is_there {
+                self.there.lock().unwrap_or_else(PoisonError::into_inner).insert(layer.digest);
+            }
+            Ok::<_, BuildError>(is_there)
         });
         Ok(try_join_all(looks).await?.into_iter().all(|found| found))
     }
@@ -248,6 +257,9 @@ impl Work<'_> {
 
     /// Sees to it that the registry has a layer; says whether it was to be had.
     async fn bring(&self, whence: Whence<'_>) -> Result<bool, BuildError> {
+        if self.there.lock().unwrap_or_else(PoisonError::into_inner).contains(&whence.layer.digest) {
+            return Ok(true);
+        }
         // The semaphore is never closed; if it were, one layer too many would be sent at once.
         let _lane = self.lanes.acquire().await.ok();
         let brought = self.builder.bring(&self.plan.request.repository, whence, &self.pushed).await?;

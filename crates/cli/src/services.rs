@@ -23,11 +23,13 @@ pub(crate) fn service(
     values.remove("local");
     Ok(match orchestrator.flavor {
         OrchestratorFlavor::Kubeflow => {
-            let config = longshore_kubeflow::Config::new(&values).map_err(|error| wrong(orchestrator, &error))?;
+            let config =
+                longshore_kubeflow::Config::new(&values).map_err(|error| wrong(orchestrator, &error))?;
             Box::new(Kubeflow::new(config, web, &hosts))
         }
         OrchestratorFlavor::Vertex => {
-            let config = longshore_vertex::Config::new(&values).map_err(|error| wrong(orchestrator, &error))?;
+            let config =
+                longshore_vertex::Config::new(&values).map_err(|error| wrong(orchestrator, &error))?;
             let connector = connector(state, named, ConnectorType::Gcp, web.clone(), hosts.clone())?;
             Box::new(Vertex::new(config, Arc::new(connector), web, &hosts))
         }
