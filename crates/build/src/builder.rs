@@ -250,7 +250,8 @@ impl Builder {
         }
         let started = Instant::now();
         let plan = self.plan(request, observer).await?;
-        self.execute(plan, started, observer).await
+        // It is large, and several images are made at once.
+        Box::pin(self.execute(plan, started, observer)).await
     }
 
     async fn execute(

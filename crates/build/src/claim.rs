@@ -19,7 +19,7 @@ impl Claims {
     pub(crate) async fn take(&self, kind: &str, inputs: &impl Serialize) -> OwnedMutexGuard<()> {
         // What cannot be written as JSON has no key in the table either; it waits with the others of its kind.
         let key =
-            Digest::of(&serde_json::to_vec(&(kind, inputs)).unwrap_or_else(|_| kind.as_bytes().to_vec()));
+            Digest::of(serde_json::to_vec(&(kind, inputs)).unwrap_or_else(|_| kind.as_bytes().to_vec()));
         let turn = {
             let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             claims.retain(|_, turn| turn.strong_count() > 0);

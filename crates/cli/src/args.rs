@@ -42,7 +42,7 @@ pub(crate) enum Command {
     /// Run a pipeline: build its image, push it, run each step (the Python package calls this)
     Run(RunArguments),
     /// Build an image from a folder of code and requirements
-    Build(BuildArguments),
+    Build(Box<BuildArguments>),
     /// Look at, copy, export and run images
     #[command(subcommand)]
     Image(ImageCommand),
