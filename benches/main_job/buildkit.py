@@ -25,7 +25,7 @@ class BuildKit(Engine):
     def __init__(self, programs: Path, work: Path, registry: str, compression: Compression) -> None:
         work.mkdir()
         self._compression = compression
-        self._client = [str(programs / "buildctl"), "--addr", f"unix://{work}/socket"]
+        self.client = [str(programs / "buildctl"), "--addr", f"unix://{work}/socket"]
         config = work / "buildkitd.toml"
         config.write_text(f'[registry."{registry}"]\nhttp = true\n')
         daemon = [str(programs / "buildkitd"), "--config", str(config), "--root", f"{work}/data"]
@@ -40,7 +40,7 @@ class BuildKit(Engine):
 
     def _is_up(self) -> bool:
         try:
-            run([*self._client, "debug", "workers"])
+            run([*self.client, "debug", "workers"])
         except CommandFailed:
             return False
         return True
@@ -50,7 +50,7 @@ class BuildKit(Engine):
 
     def build(self, folder: Path, image: str, cache: StepCache) -> Took:
         options = ["--no-cache"] if cache is StepCache.IGNORED else []
-        build = [*self._client, "build", "--progress=quiet", "--frontend=dockerfile.v0", *options]
+        build = [*self.client, "build", "--progress=quiet", "--frontend=dockerfile.v0", *options]
         build += ["--local", f"context={folder}", "--local", f"dockerfile={folder}"]
         build += ["--output", f"type=image,name={image},push=true,compression={self._compression.value}"]
         return Took(seconds(build))

@@ -8,8 +8,14 @@ from process import Server, answers, free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Protocol
 
-    from debian_root import DebianRoot
+    class Programs(Protocol):
+        """Has the registry's program."""
+
+        def command(self, *argv: str) -> list[str]:
+            """The command that runs `argv` there."""
+
 
 _CONFIG = """\
 version: 0.1
@@ -22,7 +28,7 @@ http: {{addr: "{host}"}}
 class Registry:
     """A registry at `host`, with its data in `folder`."""
 
-    def __init__(self, root: DebianRoot, folder: Path) -> None:
+    def __init__(self, root: Programs, folder: Path) -> None:
         folder.mkdir()
         self.host = f"127.0.0.1:{free_port()}"
         config = folder / "config.yml"

@@ -22,8 +22,8 @@ from longshore.errors import (
     RunKilled,
     UsageError,
 )
-from longshore.pipelines import Pipeline, pipeline
-from longshore.runs import Artifact, Run
+from longshore.pipelines import Pipeline, Schedule, pipeline
+from longshore.runs import Artifact, Build, Run
 from longshore.steps import Step, step
 from longshore.version import __version__
 
@@ -31,12 +31,14 @@ __all__ = [
     "Artifact",
     "ArtifactError",
     "BinaryNotFound",
+    "Build",
     "LongshoreError",
     "Pipeline",
     "Run",
     "RunFailed",
     "RunInterrupted",
     "RunKilled",
+    "Schedule",
     "Step",
     "UsageError",
     "__version__",

@@ -1,7 +1,8 @@
 """Artifacts: what steps return, as folders in the artifact store.
 
-An artifact is a folder with `artifact.json` and the data file that it names, with its size and SHA-256. It is written
-under another name beside its place and renamed, so it is there whole or not at all.
+An artifact is a folder with `artifact.json` and the data file that it names, with its size and SHA-256. In a folder of
+this machine it is written under another name beside its place and renamed, so it is there whole or not at all; in a
+bucket, `artifact.json` is written last.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from typing import IO, Callable, NamedTuple
 
 from longshore.errors import ArtifactError
 from longshore.materializers import FORMS, store, type_name
+from longshore.stores import Place, place
 
 VERSION = 1
 _DOCUMENT = "artifact.json"
 _CHUNK = 1 << 20
 
 
-class _Document(NamedTuple):
+class Document(NamedTuple):
     """What `artifact.json` says."""
 
     form: str
@@ -33,16 +35,12 @@ class _Document(NamedTuple):
 
 def save(value: object, uri: str, what: str) -> None:
     """Writes `value` as the artifact `uri`. `what` names it in errors, as in "the output `model`"."""
-    target = _path(uri)
-    parent = os.path.dirname(target)
-    # Not `tempfile`: its folders can be read by their owner only, and a step may run as another user.
-    draft = os.path.join(parent, f".{os.path.basename(target)}.{os.urandom(8).hex()}")
+    target = place(uri)
     try:
-        os.makedirs(parent, exist_ok=True)
-        os.mkdir(draft)
+        draft = target.draft()
         try:
             _write(value, draft, what)
-            _put_in_place(draft, target)
+            target.put(draft, _DOCUMENT)
         except BaseException:
             _remove(draft)
             raise
@@ -55,17 +53,25 @@ def load(uri: str) -> object:
 
     Artifacts that are pickles run code when they are read: `uri` must be of a run of one's own.
     """
-    folder = _path(uri)
-    written = _read_document(folder)
-    path = os.path.join(folder, written.path)
+    import tempfile
+
+    folder = place(uri)
+    written = document(folder)
+    path = f"{folder}/{written.path}"
     try:
-        with open(path, "rb") as file:
-            if _digest(file) != (written.sha256, written.size):
-                raise ArtifactError(f"the artifact {path} is damaged: it is not what the step has written")
-            file.seek(0)
-            if written.form == "pickle":
-                _warn_of_other_python(path, written.python)
-            return FORMS[written.form].read(file, written.type)
+        with tempfile.TemporaryDirectory(prefix="longshore-") as copy:
+            # Of a folder here, the file itself; of a bucket, a copy.
+            local = path
+            if not os.path.isabs(path):
+                local = os.path.join(copy, written.path)
+                folder.get(written.path, local)
+            with open(local, "rb") as file:
+                if _digest(file) != (written.sha256, written.size):
+                    raise ArtifactError(f"the artifact {path} is damaged: it is not what the step has written")
+                file.seek(0)
+                if written.form == "pickle":
+                    _warn_of_other_python(path, written.python)
+                return FORMS[written.form].read(file, written.type)
     except ArtifactError:
         raise
     except ImportError as error:
@@ -80,6 +86,13 @@ def load(uri: str) -> object:
         raise ArtifactError(
             f"the artifact {folder} holds a {written.type}, which cannot be read back: {type(error).__name__}: {error}"
         ) from error
+
+
+def copy(source: str, target: str) -> None:
+    """Makes the artifact `target` what the artifact `source` is, of the same store."""
+    found = place(source)
+    written = document(found)
+    place(target).copy_from(found, [written.path, _DOCUMENT])
 
 
 def _write(value: object, folder: str, what: str) -> None:
@@ -118,24 +131,11 @@ def _write(value: object, folder: str, what: str) -> None:
         os.fsync(file.fileno())
 
 
-def _put_in_place(draft: str, target: str) -> None:
+def document(folder: Place) -> Document:
+    """What an artifact says of itself. Raises `ArtifactError` if there is none."""
+    path = f"{folder}/{_DOCUMENT}"
     try:
-        os.rename(draft, target)
-    except OSError:
-        if not os.path.isdir(target):
-            raise
-        # A step that is run again after it has been cut off replaces what it had written.
-        old = f"{draft}.old"
-        os.rename(target, old)
-        os.rename(draft, target)
-        _remove(old)
-
-
-def _read_document(folder: str) -> _Document:
-    path = os.path.join(folder, _DOCUMENT)
-    try:
-        with open(path, encoding="utf-8") as file:
-            document = json.load(file)
+        document = json.loads(folder.read(_DOCUMENT).decode("utf-8"))
         if document["version"] != VERSION or document["materializer"] not in FORMS:
             raise ArtifactError(
                 f"the artifact {folder} was written by another version of longshore "
@@ -144,7 +144,7 @@ def _read_document(folder: str) -> _Document:
         [data] = document["files"]
         if os.path.basename(data["path"]) != data["path"]:
             raise ValueError(f"{data['path']!r} is not a file of the artifact")
-        return _Document(
+        return Document(
             form=document["materializer"],
             type=document["type"],
             python=document["python"],
@@ -178,15 +178,6 @@ def _digest(file: IO[bytes]) -> tuple[str, int]:
             return hasher.hexdigest(), size
         hasher.update(chunk)
         size += len(chunk)
-
-
-def _path(uri: str) -> str:
-    from urllib.parse import unquote, urlsplit
-
-    parts = urlsplit(uri)
-    if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-        raise ArtifactError(f"the artifact {uri!r} is not in a folder; this version reads and writes `file:///…`")
-    return unquote(parts.path)
 
 
 def _remove(folder: str) -> None:

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal, cast
 
+from longshore.component_settings import ComponentSettings, ResourceSettings
 from longshore.errors import UsageError, did_you_mean
 
-__all__ = ["DockerSettings", "Settings", "docker_document", "settings_of"]
+__all__ = ["DockerSettings", "ResourceSettings", "Settings", "settings_document", "settings_of"]
 
 _WORDS = {
     "compression": ("gzip", "zstd"),
@@ -168,11 +169,11 @@ class DockerSettings:
             )
 
 
-class Settings(dict[str, DockerSettings]):
+class Settings(dict[str, "DockerSettings | ComponentSettings | Mapping[str, object]"]):
     """What a `settings={…}` argument holds once it is checked: settings by their key."""
 
 
-_KEYS = ("docker",)
+_KEYS = ("docker", "resources", "kubernetes", "kubeflow", "vertex", "sagemaker", "azureml", "airflow")
 
 
 def settings_of(owner: str, given: object) -> Settings:
@@ -187,12 +188,34 @@ def settings_of(owner: str, given: object) -> Settings:
     for key, value in given.items():
         if key not in _KEYS:
             raise UsageError(f"{owner}: no settings are called `{key}`{did_you_mean(str(key), _KEYS)}")
-        if isinstance(value, Mapping):
-            value = DockerSettings(**{str(name): item for name, item in value.items()})
-        if not isinstance(value, DockerSettings):
-            raise UsageError(f"{owner}: settings[{key!r}] must be a DockerSettings, not {_shown(value)}")
-        settings[key] = value
+        settings[key] = _settings(owner, key, value)
     return settings
+
+
+def _settings(owner: str, key: str, value: object) -> DockerSettings | ComponentSettings | Mapping[str, object]:
+    kind = {"docker": DockerSettings, "resources": ResourceSettings}.get(key)
+    if isinstance(value, Mapping):
+        values = {str(name): item for name, item in value.items()}
+        # The fields of an orchestrator's settings are known to the program, which checks them.
+        return values if kind is None else kind(**values)
+    if kind is not None and not isinstance(value, kind):
+        raise UsageError(f"{owner}: settings[{key!r}] must be a {kind.__name__}, not {_shown(value)}")
+    if kind is None and not (isinstance(value, ComponentSettings) and value.key == key):
+        raise UsageError(f"{owner}: settings[{key!r}] must be the settings of {key}, not {_shown(value)}")
+    return cast("DockerSettings | ComponentSettings", value)
+
+
+def settings_document(settings: Settings, source_root: str) -> dict[str, object]:
+    """Settings as the pipeline spec has them."""
+    documents: dict[str, object] = {}
+    for key, value in settings.items():
+        if isinstance(value, DockerSettings):
+            documents[key] = docker_document(value, source_root)
+        elif isinstance(value, ComponentSettings):
+            documents[key] = value.document()
+        else:
+            documents[key] = dict(value)
+    return documents
 
 
 def docker_document(settings: DockerSettings, source_root: str) -> dict[str, object]:

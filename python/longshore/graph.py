@@ -94,6 +94,8 @@ class StepCall(NamedTuple):
     step: Step[..., object]
     inputs: Mapping[str, Output]
     parameters: Mapping[str, Json]
+    after: tuple[str, ...]
+    """The calls that it waits for though it takes nothing from them."""
 
 
 class Recording:
@@ -123,8 +125,20 @@ class Recording:
                 inputs[parameter] = value
             else:
                 parameters[parameter] = _parameter(step.name, parameter, value)
-        self.calls.append(StepCall(name, step, inputs, parameters))
+        after = tuple(sorted({self._earlier(step.name, earlier) for earlier in step.waits_for}))
+        self.calls.append(StepCall(name, step, inputs, parameters, after))
         return name
+
+    def _earlier(self, step: str, earlier: object) -> str:
+        """The call that a step is told to run after: the one of that output, or the last of that step."""
+        if isinstance(earlier, Output):
+            if earlier._recording is self:
+                return earlier._call
+        else:
+            for call in reversed(self.calls):
+                if call.step.function is getattr(earlier, "function", earlier):
+                    return call.name
+        raise UsageError(f"step `{step}` is to run after {earlier!r}, which has not been called in this pipeline")
 
 
 current: ContextVar[Recording | None] = ContextVar("longshore_recording", default=None)

@@ -12,29 +12,54 @@ from typing import IO, TYPE_CHECKING, Any
 
 from longshore.binary import find_binary
 from longshore.errors import LongshoreError, RunFailed, RunInterrupted, RunKilled
-from longshore.runs import Artifact, Run
+from longshore.runs import Artifact, Build, Run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 
 
 def run(spec: Mapping[str, object]) -> Run:
     """Runs a pipeline spec on the active stack. The terminal belongs to the program while it runs."""
+    return _run_of(_longshore(["run", "--spec", "-"], spec))
+
+
+def submit(spec: Mapping[str, object]) -> Run:
+    """Hands a pipeline spec to the active stack's orchestrator, and does not wait for the run's end."""
+    return _run_of(_longshore(["run", "--spec", "-", "--detach"], spec))
+
+
+def build(spec: Mapping[str, object]) -> Build:
+    """Builds and pushes the images of a pipeline spec."""
+    document = _longshore(["run", "--spec", "-", "--build-only"], spec)
+    images: Mapping[str, object] = document["images"]
+    return Build(images={step: str(image) for step, image in images.items()})
+
+
+def wait(run_id: str) -> Run:
+    """Follows a run to its end."""
+    return _run_of(_longshore(["run", "wait", run_id], None))
+
+
+def _longshore(arguments: list[str], spec: Mapping[str, object] | None) -> dict[str, Any]:
+    """Has the program do something, and reads the result that it leaves."""
     program = find_binary()
-    document = json.dumps(spec, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    document = b"" if spec is None else json.dumps(spec, ensure_ascii=False, allow_nan=False).encode("utf-8")
     with tempfile.TemporaryDirectory(prefix="longshore-") as folder:
         result = os.path.join(folder, "result.json")
-        code = _execute([program, "run", "--spec", "-", "--result", result], document)
+        code = _execute([program, *arguments, "--result", result], document)
         if code != 0:
-            raise RunFailed(code, f"the run failed: `longshore run` ended with exit code {code}")
+            raise RunFailed(code, f"the run failed: `longshore {arguments[0]}` ended with exit code {code}")
         try:
             with open(result, encoding="utf-8") as file:
-                return _run_of(json.load(file))
+                found: dict[str, Any] = json.load(file)
+            if found["version"] != RESULT_VERSION:
+                raise ValueError(f"its version is {found['version']}, expected {RESULT_VERSION}")
+            return found
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise LongshoreError(
-                f"{program} ran the pipeline but left no readable result ({error}); "
+                f"{program} did what it was asked but left no readable result ({error}); "
                 "it may be of another version than this package: install both anew"
             ) from error
 
@@ -72,8 +97,6 @@ def _hand_over(pipe: IO[bytes], document: bytes) -> None:
 
 
 def _run_of(document: dict[str, Any]) -> Run:
-    if document["version"] != RESULT_VERSION:
-        raise ValueError(f"its version is {document['version']}, expected {RESULT_VERSION}")
     image = document["image"]
     return Run(
         id=str(document["run_id"]),

@@ -25,16 +25,32 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class Build:
+    """The images of a pipeline."""
+
+    images: Mapping[str, str]
+    """The image of each step, as `repository@sha256:…`."""
+
+
+@dataclass(frozen=True)
 class Run:
     """One execution of a pipeline."""
 
     id: str
     status: str
-    """`succeeded`; a run that fails raises `RunFailed`."""
+    """`succeeded`, where it was waited for: a run that fails raises `RunFailed`. Else `running`, or `scheduled`."""
     image: str | None
     """The image as `repository@sha256:…`; `None` where the steps ran without one."""
     outputs: Mapping[str, Mapping[str, Artifact]]
     """The artifacts by step and output."""
+
+    def wait(self) -> Run:
+        """Follows the run to its end, if it has not ended, and returns what it is then. Raises `RunFailed`."""
+        if not self.id or self.status not in ("running", "pending"):
+            return self
+        from longshore.launch import wait
+
+        return wait(self.id)
 
     def load(self, step: str, output: str | None = None) -> object:
         """The value that `step` returned; `output` says which one if it has several."""

@@ -10,51 +10,54 @@ import sys
 import sysconfig
 from typing import TYPE_CHECKING, Callable
 
-from longshore.config import Settings, docker_document
+from longshore.config import settings_document
 from longshore.errors import UsageError
 from longshore.version import __version__
 
 if TYPE_CHECKING:
-    from longshore.graph import Recording
+    from longshore.graph import Recording, StepCall
+    from longshore.pipelines import Options
     from longshore.steps import Step
 
-VERSION = 1
+VERSION = 2
 
 
-def pipeline_spec(recording: Recording, function: Callable[..., object], settings: Settings) -> dict[str, object]:
+def pipeline_spec(recording: Recording, function: Callable[..., object], options: Options) -> dict[str, object]:
     """The spec of one recorded pipeline, whose source root is where its function's module is imported from."""
     owner = f"pipeline `{recording.pipeline}`"
     root, _ = _importable(owner, function.__module__)
-    steps: list[object] = []
-    for call in recording.calls:
-        steps.append(
-            {
-                "name": call.name,
-                "source": _source(call.step, root),
-                "inputs": {
-                    name: {"step": output._call, "output": output._name} for name, output in call.inputs.items()
-                },
-                "parameters": dict(call.parameters),
-                "outputs": list(call.step.outputs.names),
-                "settings": _settings(call.step.settings, root),
-            }
-        )
+    pipeline: dict[str, object] = {"name": recording.pipeline}
+    if options.schedule is not None:
+        pipeline["schedule"] = {"cron": options.schedule.cron, "timezone": options.schedule.timezone}
     return {
         "version": VERSION,
-        "pipeline": {"name": recording.pipeline},
+        "pipeline": pipeline,
         "source_root": root,
         "python": {
             "executable": sys.executable,
             "version": "{}.{}.{}".format(*sys.version_info),
         },
         "sdk_version": __version__,
-        "settings": _settings(settings, root),
-        "steps": steps,
+        "settings": settings_document(options.settings, root),
+        "steps": [_step(call, options, root) for call in recording.calls],
     }
 
 
-def _settings(settings: Settings, root: str) -> dict[str, object]:
-    return {key: docker_document(value, root) for key, value in settings.items()}
+def _step(call: StepCall, options: Options, root: str) -> dict[str, object]:
+    step = call.step
+    cache = options.cache if step.cache is None else step.cache
+    return {
+        "name": call.name,
+        "source": _source(step, root),
+        "inputs": {name: {"step": output._call, "output": output._name} for name, output in call.inputs.items()},
+        "parameters": dict(call.parameters),
+        "outputs": list(step.outputs.names),
+        "after": list(call.after),
+        "retries": options.retries if step.retries is None else step.retries,
+        "timeout": step.timeout,
+        "cache": bool(cache),
+        "settings": settings_document(step.settings, root),
+    }
 
 
 def _source(step: Step[..., object], root: str) -> dict[str, str]:

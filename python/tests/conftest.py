@@ -51,7 +51,7 @@ class Project:
 
     def step(self, *steps: dict, **environment: str) -> "subprocess.CompletedProcess[str]":
         """Runs the entrypoint on the steps, as a container does."""
-        document = self.write("step.json", json.dumps({"version": 1, "run_id": "r", "steps": steps}))
+        document = self.write("step.json", json.dumps({"version": 2, "run_id": "r", "steps": steps}))
         return self.python("-m", "longshore.entrypoint", LONGSHORE_STEP=str(document), **environment)
 
 

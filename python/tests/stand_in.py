@@ -40,7 +40,7 @@ def main() -> int:
             "outputs": places,
         }
         path = beside / "step.json"
-        path.write_text(json.dumps({"version": 1, "run_id": "r-1", "steps": [document]}))
+        path.write_text(json.dumps({"version": 2, "run_id": "r-1", "steps": [document]}))
         done = subprocess.run(
             [spec["python"]["executable"], "-m", "longshore.entrypoint"],
             cwd=spec["source_root"],
@@ -50,7 +50,7 @@ def main() -> int:
         if done.returncode != 0:
             return 1
         outputs[step["name"]] = places
-    result = {"version": 1, "run_id": "r-1", "status": "succeeded", "image": None, "outputs": outputs}
+    result = {"version": 2, "run_id": "r-1", "status": "succeeded", "image": None, "outputs": outputs}
     if wish == "old":
         result["version"] = 0
     if wish != "mute":

@@ -319,9 +319,9 @@ def test_a_document_that_makes_no_sense(uri, tmp_path):
         load(uri)
 
 
-@pytest.mark.parametrize("uri", ["s3://bucket/x", "/plain/path", "file://host/x", "file:x", "https://x/y"])
-def test_only_folders(uri):
-    with pytest.raises(ArtifactError, match="is not in a folder"):
+@pytest.mark.parametrize("uri", ["ftp://bucket/x", "s3://", "/plain/path", "file://host/x", "file:x", "https://x/y"])
+def test_only_stores_that_are_known(uri):
+    with pytest.raises(ArtifactError, match="is in no store that this version knows"):
         load(uri)
 
 

@@ -290,7 +290,7 @@ def test_a_missing_input(app):
 
 
 def test_output_is_seen_at_once_and_an_interrupt_is_quiet(app):
-    path = app.write("step.json", json.dumps({"version": 1, "run_id": "r", "steps": [document(app, "sleep")]}))
+    path = app.write("step.json", json.dumps({"version": 2, "run_id": "r", "steps": [document(app, "sleep")]}))
     with subprocess.Popen(
         [sys.executable, "-m", "longshore.entrypoint"],
         cwd=app.folder,
@@ -381,8 +381,8 @@ run.load("one")
     [
         (None, "cannot be read"),
         ("{", "cannot be read"),
-        ("[]", "has version None, this package reads 1"),
-        ('{"version": 2, "steps": []}', "has version 2, this package reads 1"),
+        ("[]", "has version None, this package reads 2"),
+        ('{"version": 1, "steps": []}', "has version 1, this package reads 2"),
     ],
 )
 def test_documents_that_cannot_be_used(project, content, message):

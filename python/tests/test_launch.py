@@ -111,7 +111,7 @@ def test_a_program_that_is_killed(project, program):
 def test_a_program_of_another_version(project, program, wish):
     done = run(project, "my_pipeline()", STAND_IN=wish)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {program} ran the pipeline but left no readable result (")
+    assert done.stderr.startswith(f"error: {program} did what it was asked but left no readable result (")
     assert "Traceback" not in done.stderr
 
 

@@ -198,7 +198,7 @@ def test_unknown_options_of_the_decorators():
     assert str(caught.value) == "@step has no option `nmae`; did you mean `name`?"
     with pytest.raises(UsageError) as caught:
         pipeline(enable_cache=True)
-    assert str(caught.value) == "@pipeline has no option `enable_cache`; known: `name`, `settings`"
+    assert str(caught.value) == "@pipeline has no option `enable_cache`; known: `cache`, `name`, `retries`, `settings`"
 
 
 def test_an_uncaught_mistake_is_a_sentence_with_its_line_and_exit_code_2(project):

@@ -13,14 +13,22 @@ TRAIN = """\
 from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 from longshore import pipeline, step
-from longshore.config import DockerSettings
+from longshore.config import DockerSettings, ResourceSettings
 if TYPE_CHECKING:
     import pandas as pd
 
 @step
 def load() -> pd.DataFrame: ...
 
-@step(settings={"docker": DockerSettings(environment={"OMP_NUM_THREADS": "4"})})
+@step(
+    settings={
+        "docker": DockerSettings(environment={"OMP_NUM_THREADS": "4"}),
+        "resources": ResourceSettings(cpu=4, memory="8GiB"),
+    },
+    retries=2,
+    timeout=3600,
+    cache=True,
+)
 def train(data: pd.DataFrame, depth: int = 3) -> Annotated[object, "model"]: ...
 
 @step(name="check")
@@ -39,7 +47,7 @@ def test_the_golden_spec(project):
     project.write("train.py", TRAIN + PRINT)
     done = project.python("train.py")
     assert json.loads(done.stdout) == {
-        "version": 1,
+        "version": 2,
         "pipeline": {"name": "my_pipeline"},
         "source_root": str(project.folder),
         "python": {"executable": sys.executable, "version": "{}.{}.{}".format(*sys.version_info)},
@@ -52,6 +60,10 @@ def test_the_golden_spec(project):
                 "inputs": {},
                 "parameters": {},
                 "outputs": ["output"],
+                "after": [],
+                "retries": 0,
+                "timeout": None,
+                "cache": False,
                 "settings": {},
             },
             {
@@ -60,7 +72,14 @@ def test_the_golden_spec(project):
                 "inputs": {"data": {"step": "load", "output": "output"}},
                 "parameters": {"depth": {"$tuple": [4, 2]}},
                 "outputs": ["model"],
-                "settings": {"docker": {"environment": {"OMP_NUM_THREADS": "4"}}},
+                "after": [],
+                "retries": 2,
+                "timeout": 3600,
+                "cache": True,
+                "settings": {
+                    "docker": {"environment": {"OMP_NUM_THREADS": "4"}},
+                    "resources": {"cpu": 4, "memory": "8GiB"},
+                },
             },
             {
                 "name": "check",
@@ -68,6 +87,10 @@ def test_the_golden_spec(project):
                 "inputs": {"model": {"step": "train", "output": "model"}, "data": {"step": "load", "output": "output"}},
                 "parameters": {},
                 "outputs": [],
+                "after": [],
+                "retries": 0,
+                "timeout": None,
+                "cache": False,
                 "settings": {},
             },
         ],

@@ -1,43 +1,39 @@
-//! The builder: plans an image, then makes it.
+//! The builder: plans an image. [`work`] then makes it.
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    sync::Arc,
 };
 
-use futures::future::try_join_all;
 use jiff::Timestamp;
 use longshore_client::Client;
 use longshore_fetch::Fetcher;
-use longshore_oci::{Arch, Digest, ImageConfig, Manifest, MediaType, Platform, Reference, Repository, Tag};
+use longshore_layer::Format;
+use longshore_oci::{Arch, Digest, ImageConfig, Manifest, Platform, Reference, Repository, Tag};
 use longshore_pipeline::DockerSettings;
 use longshore_python::{
-    bytecode::Compiler,
     install::Venv,
-    layers::OpenLayer,
     lock::Lock,
-    plan::{WheelLayer, wheel_layers},
+    plan::{Budget, LAYERS, WheelLayer, wheel_layers},
     uv::Search,
 };
-use longshore_store::{BlobStore, Durability, Registry, RepositoryPath, Table};
-use tokio::sync::{OnceCell, Semaphore};
+use longshore_store::{BlobStore, Durability, Registry, RepositoryPath, Table, TagOrDigest};
 
 use crate::{
-    BuildError, Images,
-    bytecode::ImageInterpreter,
-    code::{self, CodeKey},
-    elsewhere::Delivered,
-    event::{Event, ImageReport, LayerReport, LayerTitle, Observer, Origin, ParentReport},
-    image::{ImageLayer, assemble},
-    layer::{Lane, Layers, Made, format_of, processors},
+    BuildError, Images, LayerRecord,
+    code::CodeKey,
+    event::{LayerTitle, Observer},
+    inputs,
+    layer::{Layers, format_of},
     lock,
-    parent::{self, FoundParent, Parent, PythonFacts},
+    parent::{self, FoundParent, PythonFacts, Reading},
     plan::{Content, Plan, PlannedLayer, PlannedParent},
-    runtime::{self, RuntimeKey},
-    sbom::{self, Sbom},
+    platforms::PlatformImage,
+    runtime::RuntimeKey,
+    sbom::Sbom,
+    sdist::Workshop,
+    shared::Shared,
     source::SourceTree,
-    wheels::{self, Wheels},
 };
 
 /// Whether what is known is good enough.
@@ -60,6 +56,8 @@ pub struct Request {
     pub source_root: PathBuf,
     /// What it consists of.
     pub settings: DockerSettings,
+    /// Python packages that the image needs besides those of the settings.
+    pub drivers: Vec<String>,
     /// A Python on this machine, for the resolver to run with.
     pub host_python: Option<PathBuf>,
     /// Whether packages move.
@@ -77,6 +75,9 @@ pub struct Built {
     pub manifest: Manifest,
     /// Its configuration.
     pub config: ImageConfig,
+    /// The images, if it is for several platforms: `digest` is then that of their index, and `manifest` and `config` are of
+    /// the image for this machine, or of the first.
+    pub platforms: Vec<PlatformImage>,
     /// What went into it: parent, lock, code.
     pub inputs: serde_json::Value,
 }
@@ -159,53 +160,89 @@ impl Builder {
         self
     }
 
-    /// Finds out what an image consists of, and what of it exists.
-    pub async fn plan(&self, request: Request, observer: Observer<'_>) -> Result<Plan, BuildError> {
-        let arch = Arch::host().ok_or(BuildError::Machine)?;
+    /// Where to look for uv.
+    pub(crate) fn uv(&self) -> &Search {
+        &self.uv
+    }
+
+    /// The same builder for one image, which also knows what the registry that it goes to knows; or, if nothing is to be
+    /// reused, knows nothing.
+    pub(crate) fn for_request(&self, request: &Request) -> Self {
+        let table = if request.settings.prevent_build_reuse == Some(true) {
+            self.table.anew()
+        } else {
+            let remote = (!self.is_embedded(&request.repository)).then_some(&request.repository);
+            let shared = remote.and_then(|remote| Shared::new(self.client.clone(), remote.clone()));
+            self.table.session(shared.map(|shared| shared as _))
+        };
+        Self { layers: self.layers.remembered_in(table.clone()), table, ..self.clone() }
+    }
+
+    /// Finds out what an image consists of, and what of it exists, for one processor.
+    pub(crate) async fn planned(
+        &self,
+        request: Request,
+        arch: Arch,
+        reading: Reading,
+        observer: Observer<'_>,
+    ) -> Result<Plan, BuildError> {
+        let format = format_of(&request.settings)?;
         let root = request.source_root.clone();
         let allow = request.settings.allow_secrets.clone().unwrap_or_default();
         let table = self.table.clone();
         let scan = tokio::task::spawn_blocking(move || SourceTree::scan(&root, &allow, Some(&table)));
-        let parent = self.plan_parent(&request, arch, observer).await?;
+        let parent = self.plan_parent(&request, arch, reading, observer).await?;
+        let (mut parent, apt) = self.plan_apt(parent, &request, arch, observer).await?;
         let python = parent.python().clone();
         let target = longshore_python::target::Target { python: python.version, arch, glibc: python.glibc };
-        let lock = lock::resolve(&self.table, &self.uv, &request, target, observer).await?;
+        let indexes = inputs::indexes(&request.settings, &request.source_root)?;
+        let selection = lock::resolve(&self.table, &self.uv, &request, target, &indexes, observer).await?;
+        let fetcher = self.fetcher.with_logins(inputs::logins(&indexes, &request)?);
+        let workshop = Workshop {
+            builder: self,
+            request: &request,
+            target,
+            indexes: &indexes,
+            fetcher: &fetcher,
+            observer,
+        };
+        let lock = workshop.lock(&selection, &mut parent).await?;
         let code = scan.await.map_err(|_| BuildError::Lost("reading the code"))??;
-        let layers = self.plan_layers(&request, &python, &lock, &code)?;
-        Ok(Plan { request, parent, lock, code, layers })
+        let mut layers = self.plan_layers(&request, format, &parent, &lock, &code)?;
+        layers.splice(0..0, apt);
+        let interpreter = self.plan_interpreter(&request, arch, reading, &parent, &layers, observer).await?;
+        Ok(Plan { request, arch, format, parent, interpreter, lock, code, layers, fetcher })
     }
 
     pub(crate) async fn plan_parent(
         &self,
         request: &Request,
         arch: Arch,
+        reading: Reading,
         observer: Observer<'_>,
     ) -> Result<PlannedParent, BuildError> {
-        let packages = request.settings.apt_packages.clone().unwrap_or_default();
         if let Some(name) = &request.settings.parent_image {
-            if !packages.is_empty() {
-                return Err(BuildError::AptOnParent(name.clone()));
-            }
             let image: Reference = name.parse()?;
             if !self.is_embedded(&image.repository) {
-                let parent = self.parent_elsewhere(image, arch, observer).await?;
+                let parent = self.parent_elsewhere(image, arch, reading, observer).await?;
                 return Ok(PlannedParent::Ready(Box::new(parent)));
             }
-            let builder = self.clone();
+            let registry = self.registry.clone();
             let find = move || {
                 let path = RepositoryPath::from(&image.repository);
+                let top = registry.manifest(&path, TagOrDigest::from(&image))?.digest;
                 let (digest, manifest, config) =
-                    parent::read(&builder.registry, &path, &image, &Platform::linux(arch))?;
-                let found = FoundParent { image, digest, manifest, config, source: None };
-                found.examine(&builder.table, &builder.images, arch)
+                    parent::read(&registry, &path, &image, &Platform::linux(arch))?;
+                Ok::<_, BuildError>(FoundParent { image, top, digest, manifest, config, source: None })
             };
-            let parent = tokio::task::spawn_blocking(find).await;
-            return Ok(PlannedParent::Ready(Box::new(parent.map_err(|_| BuildError::Lost("the parent"))??)));
+            let found =
+                tokio::task::spawn_blocking(find).await.map_err(|_| BuildError::Lost("the parent"))??;
+            self.notice(&found.image, found.top, observer);
+            let parent = self.examine(found, arch, reading, observer).await?;
+            return Ok(PlannedParent::Ready(Box::new(parent)));
         }
-        let debian = self
-            .plan_debian(&packages, format_of(&request.settings), arch, request.upgrade, observer)
-            .await?;
-        Ok(match self.made_debian(&debian)? {
+        let debian = self.plan_debian(format_of(&request.settings)?, arch, request.upgrade, observer).await?;
+        Ok(match self.made_debian(&debian, &request.repository)? {
             Some(parent) => PlannedParent::Ready(Box::new(parent)),
             None => PlannedParent::Debian(Box::new(debian)),
         })
@@ -214,11 +251,15 @@ impl Builder {
     fn plan_layers(
         &self,
         request: &Request,
-        python: &PythonFacts,
+        format: Format,
+        parent: &PlannedParent,
         lock: &Lock,
         code: &SourceTree,
     ) -> Result<Vec<PlannedLayer>, BuildError> {
-        let wheels = wheel_layers(lock, &Venv::in_image(python.version));
+        let python = parent.python();
+        let most = request.settings.layers.map_or(LAYERS, |layers| layers.get().into());
+        let budget = Budget::new(most, parent.layers())?;
+        let wheels = wheel_layers(lock, &Venv::in_image(python.version), budget);
         let compile = request.settings.compile_bytecode.unwrap_or(true);
         let mut contents: Vec<Content> = vec![Content::Venv];
         contents.extend(wheels.iter().cloned().map(Content::Wheels));
@@ -230,7 +271,7 @@ impl Builder {
             contents.push(Content::SdkBytecode);
         }
         contents.push(Content::Code);
-        let layers = self.layers.in_format(format_of(&request.settings));
+        let layers = self.layers_of(request, format);
         contents
             .into_iter()
             .map(|content| {
@@ -243,232 +284,19 @@ impl Builder {
             .collect()
     }
 
-    /// Makes an image.
-    pub async fn build(&self, request: Request, observer: Observer<'_>) -> Result<Built, BuildError> {
-        if request.settings.skip_build == Some(true) {
-            return self.used(&request, observer).await;
+    /// Looks again for the layers of a plan that were not there when it was made.
+    pub(crate) fn look_again(&self, plan: &mut Plan) -> Result<(), BuildError> {
+        let layers = self.layers_of(&plan.request, plan.format);
+        for layer in plan.layers.iter_mut().filter(|layer| layer.known.is_none()) {
+            layer.known = known(&layers, &layer.content, plan.parent.python(), &plan.code)?;
         }
-        let started = Instant::now();
-        let plan = self.plan(request, observer).await?;
-        // It is large, and several images are made at once.
-        Box::pin(self.execute(plan, started, observer)).await
+        Ok(())
     }
 
-    async fn execute(
-        &self,
-        plan: Plan,
-        started: Instant,
-        observer: Observer<'_>,
-    ) -> Result<Built, BuildError> {
-        let work = Work {
-            builder: self,
-            plan: &plan,
-            observer,
-            wheels: Wheels::new(&self.fetcher, &self.downloads, observer, &plan.lock),
-            parent: OnceCell::new(),
-            compiler: OnceCell::new(),
-            sent: Mutex::default(),
-            lanes: Semaphore::new(self.client.config().parallel.clamp(1, Semaphore::MAX_PERMITS)),
-        };
-        if matches!(plan.parent, PlannedParent::Ready(_)) {
-            work.parent().await?;
-        }
-        // What is known is told first, in the order of the image; what is not is begun in the order of its weight.
-        let mut order: Vec<usize> = (0..plan.layers.len()).collect();
-        order.sort_by_key(|&position| {
-            let layer = &plan.layers[position];
-            std::cmp::Reverse(if layer.known.is_some() { u64::MAX } else { layer.weight() })
-        });
-        let layers = order.into_iter().map(|position| {
-            let work = &work;
-            async move { Ok::<_, BuildError>((position, work.layer(&work.plan.layers[position]).await?)) }
-        });
-        let survey = async { self.survey(&plan.request.repository, work.parent().await?).await };
-        let (_, mut made, surveyed) = futures::try_join!(work.parent(), try_join_all(layers), survey)?;
-        made.sort_by_key(|(position, _)| *position);
-        let parent = work.parent().await?;
-        let layers: Vec<ImageLayer> = made
-            .iter()
-            .map(|(position, made)| ImageLayer {
-                record: made.record,
-                title: plan.layers[*position].title.title.clone(),
-            })
-            .collect();
-        let (config, manifest) = assemble(parent, &layers, &plan.request.settings, &self.created);
-        let config_bytes = config.to_bytes();
-        let manifest_bytes = manifest.to_bytes();
-        let Request { repository, tag, .. } = &plan.request;
-        let written = self.layers.put(&config_bytes)?;
-        let new = |(_, made): &&(usize, Made)| made.origin == Origin::New;
-        let digest = Digest::of(&manifest_bytes);
-        let (pushed, new_layers, mounted) = if self.is_embedded(repository) {
-            let path = RepositoryPath::from(repository);
-            self.registry.put_manifest(&path, &manifest_bytes, &MediaType::Manifest, Some(tag))?;
-            let bytes = made.iter().filter(new).map(|(_, made)| made.record.size).sum::<u64>();
-            (written + bytes, made.iter().filter(new).count(), 0)
-        } else {
-            let mut delivered = work.sent();
-            delivered += self.deliver(repository, tag, &manifest, parent, observer).await?;
-            (delivered.bytes, delivered.layers, delivered.mounted)
-        };
-        let described = sbom::Delivered { repository, manifest: &manifest, config: &config };
-        self.describe(described, &plan, parent, surveyed, observer).await;
-        let image = Reference::tagged(repository.clone(), tag.clone());
-        observer(Event::ImageDone(ImageReport {
-            image: Reference { digest: Some(digest), ..image.clone() },
-            size: manifest.total_size(),
-            pushed,
-            new_layers,
-            mounted,
-            layers: manifest.layers.len(),
-            took: started.elapsed(),
-        }));
-        let inputs = self.inputs(&plan, parent);
-        Ok(Built { image, digest, manifest, config, inputs })
-    }
-}
-
-/// A plan being carried out.
-struct Work<'a> {
-    builder: &'a Builder,
-    plan: &'a Plan,
-    observer: Observer<'a>,
-    wheels: Wheels<'a>,
-    parent: OnceCell<Parent>,
-    compiler: OnceCell<Arc<Compiler>>,
-    /// What went to another registry while layers were being made, and how many at a time may go.
-    sent: Mutex<Delivered>,
-    lanes: Semaphore,
-}
-
-impl Work<'_> {
-    /// The parent, made by whoever asks first.
-    async fn parent(&self) -> Result<&Parent, BuildError> {
-        self.parent
-            .get_or_try_init(|| async {
-                match &self.plan.parent {
-                    PlannedParent::Ready(parent) => {
-                        (self.observer)(Event::ParentDone(ParentReport {
-                            title: parent.title.clone(),
-                            size: parent.size(),
-                            origin: Origin::Reused,
-                            took: Duration::ZERO,
-                            scripts_not_run: Vec::new(),
-                        }));
-                        Ok((**parent).clone())
-                    }
-                    PlannedParent::Debian(debian) => {
-                        // Parents of one distribution have most packages in common, so that they are made in turn.
-                        let _claim = self.builder.layers.claims.take("parent", &debian.title).await;
-                        match self.builder.made_debian(debian)? {
-                            Some(parent) => Ok(parent),
-                            None => self.builder.make_debian(debian, self.observer).await,
-                        }
-                    }
-                }
-            })
-            .await
-    }
-
-    /// The interpreters of the parent, started by whoever has something to compile first.
-    async fn compiler(&self) -> Result<Arc<Compiler>, BuildError> {
-        let compiler = self.compiler.get_or_try_init(|| async {
-            let parent = self.parent().await?.clone();
-            let images = self.builder.images.clone();
-            let start = move || {
-                let interpreter = ImageInterpreter {
-                    layers: images.unpack(&parent.manifest, &parent.config)?,
-                    scratch: images.scratch().to_owned(),
-                    executable: parent.python.executable.clone(),
-                };
-                let version = parent.python.version;
-                Ok::<_, BuildError>(Compiler::new(&(Arc::new(interpreter) as _), processors(), version)?)
-            };
-            let started = tokio::task::spawn_blocking(start).await;
-            Ok::<_, BuildError>(Arc::new(started.map_err(|_| BuildError::Lost("the interpreters"))??))
-        });
-        compiler.await.cloned()
-    }
-
-    /// One layer: looked up, or made.
-    async fn layer(&self, planned: &PlannedLayer) -> Result<Made, BuildError> {
-        let made = match planned.known {
-            Some(record) => Made { record, origin: Origin::Reused, took: Duration::ZERO },
-            None => self.make(&planned.content).await?,
-        };
-        let repository = &self.plan.request.repository;
-        (self.observer)(Event::LayerDone(LayerReport {
-            layer: planned.title.clone(),
-            size: made.record.size,
-            origin: made.origin,
-            took: made.took,
-        }));
-        if made.origin == Origin::New && !self.builder.is_embedded(repository) {
-            // The semaphore is never closed; if it were, one layer too many would be sent at once.
-            let _lane = self.lanes.acquire().await.ok();
-            let sent = self.builder.send(repository, made.record.digest, made.record.size).await?;
-            *self.sent.lock().unwrap_or_else(PoisonError::into_inner) += sent;
-        }
-        Ok(made)
-    }
-
-    /// What went to another registry so far.
-    fn sent(&self) -> Delivered {
-        *self.sent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn make(&self, content: &Content) -> Result<Made, BuildError> {
-        let layers = self.builder.layers.in_format(format_of(&self.plan.request.settings));
-        let python = self.plan.parent.python().clone();
-        match content {
-            Content::Wheels(layer) => {
-                let mut open = self.open(layer, &python).await?;
-                layers.make(&layer.key, Lane::Splice, move |out| Ok(open()?.write(out)?)).await
-            }
-            Content::Bytecode(layer) => {
-                let mut open = self.open(layer, &python).await?;
-                let compiler = self.compiler().await?;
-                let write = move |out| {
-                    let (out, summary) = open()?.write_bytecode(&compiler, out)?;
-                    Ok((out, summary.layer))
-                };
-                layers.make(&layer.bytecode_key, Lane::Compile, write).await
-            }
-            Content::Venv => {
-                let key = RuntimeKey::venv(&python);
-                layers.make(&key, Lane::Splice, move |out| runtime::venv(&python, out)).await
-            }
-            Content::Sdk => {
-                let key = RuntimeKey::sdk(&python);
-                layers.make(&key, Lane::Splice, move |out| runtime::sdk(&python, out)).await
-            }
-            Content::SdkBytecode => {
-                let compiler = self.compiler().await?;
-                let key = RuntimeKey::sdk_bytecode(&python);
-                layers.make(&key, Lane::Compile, move |out| runtime::sdk_bytecode(&compiler, out)).await
-            }
-            Content::Code => {
-                let code = self.plan.code.clone();
-                layers.make(&CodeKey::of(&code), Lane::Splice, move |out| code::write(&code, out)).await
-            }
-        }
-    }
-
-    /// Fetches the wheels of a layer; what is returned opens them, on the thread that then writes the layer.
-    async fn open(
-        &self,
-        layer: &WheelLayer,
-        python: &PythonFacts,
-    ) -> Result<impl FnMut() -> Result<OpenLayer<std::fs::File>, BuildError> + Send + 'static, BuildError>
-    {
-        let fetches = layer.wheels.iter().map(|wheel| async {
-            let _claim = self.builder.layers.claims.take("wheel", &wheel.digest).await;
-            self.wheels.get(wheel).await
-        });
-        try_join_all(fetches).await?;
-        let (layer, downloads) = (layer.clone(), self.builder.downloads.clone());
-        let venv = Venv::in_image(python.version);
-        Ok(move || Ok(OpenLayer::open(&layer, &venv, |wheel| wheels::open(&downloads, wheel))?))
+    /// The layers that count as known for an image, and the means to make others.
+    pub(crate) fn layers_of(&self, request: &Request, format: Format) -> Layers {
+        let layers = self.layers.in_format(format);
+        if self.is_embedded(&request.repository) { layers } else { layers.anywhere() }
     }
 }
 
@@ -477,14 +305,15 @@ fn known(
     content: &Content,
     python: &PythonFacts,
     code: &SourceTree,
-) -> Result<Option<crate::LayerRecord>, BuildError> {
+) -> Result<Option<LayerRecord>, BuildError> {
     match content {
+        Content::Apt(layer) => layers.known(&layer.key()),
         Content::Wheels(layer) => layers.known(&layer.key),
         Content::Bytecode(layer) => layers.known(&layer.bytecode_key),
         Content::Venv => layers.known(&RuntimeKey::venv(python)),
         Content::Sdk => layers.known(&RuntimeKey::sdk(python)),
         Content::SdkBytecode => layers.known(&RuntimeKey::sdk_bytecode(python)),
-        Content::Code => layers.known(&CodeKey::of(code)),
+        Content::Code => layers.apart().known(&CodeKey::of(code)),
     }
 }
 
@@ -501,6 +330,7 @@ fn title(content: &Content, lock: &Lock, code: &SourceTree) -> LayerTitle {
         }
     };
     let (title, verb) = match content {
+        Content::Apt(layer) => return layer.title(),
         Content::Wheels(layer) => (of_wheels(layer), "spliced"),
         Content::Bytecode(layer) => (format!("bytecode of {}", of_wheels(layer)), "compiled"),
         Content::Venv => ("virtual environment".to_owned(), "packed"),

@@ -11,7 +11,11 @@ use longshore_debian::{
     Event as Making, LAYOUT_VERSION, Parent as Assembled, ParentLayer, ParentPlan, ParentRequest, Sources,
 };
 use longshore_fetch::Fetcher;
-use longshore_layer::{EntryPath, Format, estargz::ESTARGZ_VERSION};
+use longshore_layer::{
+    EntryPath, Format,
+    estargz::ESTARGZ_VERSION,
+    zstd::{self, ZSTD_VERSION},
+};
 use longshore_oci::{
     Arch, Descriptor, Digest, ImageConfig, Manifest, MediaType, Platform, Reference, Repository, Tag,
 };
@@ -20,16 +24,17 @@ use longshore_store::RepositoryPath;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BuildError, Builder, Event, Observer, Origin, ParentReport, Upgrade,
-    parent::{self, Parent, PythonFacts, glibc_version},
+    BuildError, Builder, Event, Observer, Origin, ParentReport, Upgrade, elsewhere,
+    layer::Packing,
+    parent::{self, Facts, Parent, PythonFacts, glibc_version},
 };
 
 /// The repository in which parents are kept.
 const REPOSITORY: &str = "longshore/debian";
 /// The row of the table that has the plan of a parent.
-const PLAN: &str = "parent-plan";
+pub(crate) const PLAN: &str = "parent-plan";
 /// The row of the table that has the image of a plan.
-const IMAGE: &str = "parent-image";
+pub(crate) const IMAGE: &str = "parent-image";
 
 /// A parent that is known package by package.
 #[derive(Clone, Debug)]
@@ -55,10 +60,9 @@ impl DebianParent {
 /// What the plan of a parent depends on, while nobody asks for updates. The sources are in it by digest: the URL of a
 /// mirror can have a password.
 #[derive(Serialize)]
-struct PlanKey<'a> {
+struct PlanKey {
     layout: u32,
     arch: Arch,
-    packages: &'a [String],
     sources: Digest,
 }
 
@@ -69,25 +73,27 @@ struct ImageKey {
     bytecode: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     estargz: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    zstd: Option<(u32, u32)>,
 }
 
 impl ImageKey {
     fn of(debian: &DebianParent) -> Self {
         let estargz = (debian.format == Format::Estargz).then_some(ESTARGZ_VERSION);
-        Self { plan: debian.plan.key(), bytecode: bytecode::LAYOUT_VERSION, estargz }
+        let zstd = (debian.format == Format::Zstd).then(|| (ZSTD_VERSION, zstd::library()));
+        Self { plan: debian.plan.key(), bytecode: bytecode::LAYOUT_VERSION, estargz, zstd }
     }
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
-struct ImageRow {
-    digest: Digest,
+pub(crate) struct ImageRow {
+    pub(crate) digest: Digest,
 }
 
 impl Builder {
     /// Plans a Debian parent: the plan that it had before, unless an upgrade is asked for.
     pub(crate) async fn plan_debian(
         &self,
-        packages: &[String],
         format: Format,
         arch: Arch,
         upgrade: Upgrade,
@@ -98,14 +104,13 @@ impl Builder {
             doing: "reading apt's configuration".to_owned(),
             source: error.into(),
         })?);
-        let key = PlanKey { layout: LAYOUT_VERSION, arch, packages, sources: digest };
+        let key = PlanKey { layout: LAYOUT_VERSION, arch, sources: digest };
         let plan = match self.table.get::<ParentPlan>(PLAN, &key) {
             Some(plan) if upgrade == Upgrade::No => plan,
             _ => {
                 observer(Event::ParentStarted);
                 let fetcher = Fetcher::new(sources.network.fetch_config());
-                let mut request = ParentRequest::python(arch, sources);
-                request.packages = packages.to_vec();
+                let request = ParentRequest::python(arch, sources);
                 let plan =
                     longshore_debian::plan(&request, &fetcher, &self.downloads, &self.table, &|_| {}).await?;
                 self.table.put(PLAN, &key, &plan)?;
@@ -117,22 +122,41 @@ impl Builder {
         Ok(DebianParent { plan, format, python, title })
     }
 
-    /// The image of a plan, if it was made before and is still in the registry.
-    pub(crate) fn made_debian(&self, debian: &DebianParent) -> Result<Option<Parent>, BuildError> {
+    /// The image of a plan, if it was made before: still whole in the embedded registry; or, for an image that goes to
+    /// another registry, with layers that may be there.
+    pub(crate) fn made_debian(
+        &self,
+        debian: &DebianParent,
+        repository: &Repository,
+    ) -> Result<Option<Parent>, BuildError> {
         let key = ImageKey::of(debian);
         let Some(ImageRow { digest }) = self.table.get::<ImageRow>(IMAGE, &key) else { return Ok(None) };
         let image = self.parent_name(debian)?.at(digest);
         let path = RepositoryPath::from(&image.repository);
-        let (digest, manifest, config) =
-            match parent::read(&self.registry, &path, &image, &Platform::linux(debian.plan.arch)) {
-                Err(error) if parent::is_missing(&error) => return Ok(None),
-                other => other?,
-            };
-        for layer in &manifest.layers {
-            if self.registry.blobs().size_of(&layer.digest)? != Some(layer.size) {
-                return Ok(None);
+        let read = parent::read(&self.registry, &path, &image, &Platform::linux(debian.plan.arch));
+        let here = match read {
+            Err(error) if parent::is_missing(&error) => None,
+            other => Some(other?),
+        };
+        if let Some((digest, manifest, config)) = here {
+            let is_whole = manifest
+                .layers
+                .iter()
+                .try_fold(true, |whole, layer| Ok::<_, BuildError>(whole && self.has(layer)?))?;
+            if is_whole || !self.is_embedded(repository) {
+                elsewhere::remember(&self.table, &digest, &manifest.to_bytes())?;
+                elsewhere::remember(&self.table, &manifest.config.digest, &config.to_bytes())?;
+                return Ok(Some(self.parent(debian, digest, manifest, config)?));
             }
+            return Ok(None);
         }
+        if self.is_embedded(repository) {
+            return Ok(None);
+        }
+        let Some(text) = elsewhere::document(&self.table, &digest) else { return Ok(None) };
+        let Ok(manifest) = Manifest::parse(text.as_bytes()) else { return Ok(None) };
+        let Some(text) = elsewhere::document(&self.table, &manifest.config.digest) else { return Ok(None) };
+        let Ok(config) = ImageConfig::parse(text.as_bytes()) else { return Ok(None) };
         Ok(Some(self.parent(debian, digest, manifest, config)?))
     }
 
@@ -151,12 +175,15 @@ impl Builder {
             manifest,
             config,
             python: debian.python.clone(),
+            facts: Facts::Known,
             source: None,
+            tag: None,
+            debian: Some(Box::new(debian.clone())),
         })
     }
 
-    /// `localhost:5000/longshore/debian:bookworm-python3.11-amd64-0123456789ab`, with `-estargz` behind it if that is what its
-    /// layers are.
+    /// `localhost:5000/longshore/debian:bookworm-python3.11-amd64-0123456789ab`, with `-estargz` or `-zstd` behind it if that is
+    /// what its layers are.
     fn parent_name(&self, debian: &DebianParent) -> Result<Reference, BuildError> {
         let repository: Repository = format!("{}/{REPOSITORY}", self.uri).parse()?;
         let ParentPlan { distribution, arch, .. } = &debian.plan;
@@ -165,15 +192,18 @@ impl Builder {
         let format = match debian.format {
             Format::Plain => "",
             Format::Estargz => "-estargz",
+            Format::Zstd => "-zstd",
         };
         let tag: Tag = format!("{}-python{python}-{arch}-{key}{format}", distribution.codename).parse()?;
         Ok(Reference::tagged(repository, tag))
     }
 
     /// Makes the image of a plan: fetches the packages, turns them into layers, compiles the standard library.
+    /// Where this machine cannot run its Python, that of `interpreter` does it.
     pub(crate) async fn make_debian(
         &self,
         debian: &DebianParent,
+        interpreter: Option<&Parent>,
         observer: Observer<'_>,
     ) -> Result<Parent, BuildError> {
         let started = Instant::now();
@@ -194,9 +224,10 @@ impl Builder {
         let assembled = tokio::task::spawn_blocking(assemble);
         let assembled = assembled.await.map_err(|_| BuildError::Lost("assembling the parent"))??;
         let name = self.parent_name(debian)?;
-        let (mut config, mut layers) = described(&assembled);
+        let (mut config, mut layers) = described(&assembled, debian.format);
         config.created = Some(self.created.clone());
-        let compiled = self.compile_standard_library(debian, &assembled, &config, &layers).await?;
+        let compiled =
+            self.compile_standard_library(debian, interpreter, &assembled, &config, &layers).await?;
         config.push_layer(compiled.diff_id, "longshore: bytecode of the standard library");
         layers.push(compiled.descriptor());
         let config_bytes = config.to_bytes();
@@ -210,6 +241,8 @@ impl Builder {
         )?;
         let key = ImageKey::of(debian);
         self.table.put(IMAGE, &key, &ImageRow { digest })?;
+        elsewhere::remember(&self.table, &digest, &manifest.to_bytes())?;
+        elsewhere::remember(&self.table, &manifest.config.digest, &config_bytes)?;
         let parent = self.parent(debian, digest, manifest, config)?;
         observer(Event::ParentDone(ParentReport {
             title: parent.title.clone(),
@@ -225,6 +258,7 @@ impl Builder {
     async fn compile_standard_library(
         &self,
         debian: &DebianParent,
+        interpreter: Option<&Parent>,
         assembled: &Assembled,
         config: &ImageConfig,
         layers: &[Descriptor],
@@ -238,13 +272,15 @@ impl Builder {
         let sources = assembled.python_sources.iter().map(|source| EntryPath::new(&source.path));
         let sources = sources.collect::<Result<Vec<_>, _>>()?;
         let (images, python) = (self.images.clone(), debian.python.clone());
+        let other = interpreter.map(|image| (image.manifest.clone(), image.config.clone()));
         let manifest = Manifest::image(Descriptor::of(MediaType::Config, &[]), layers.to_vec());
         let config = config.clone();
         let layers = self.layers.in_format(debian.format);
         let made = layers.get(&key, crate::layer::Lane::Compile, move |out| {
             let folders = images.unpack(&manifest, &config)?;
+            let runs = other.map(|(manifest, config)| images.unpack(&manifest, &config)).transpose()?;
             let interpreter = crate::bytecode::ImageInterpreter {
-                layers: folders.clone(),
+                layers: runs.unwrap_or_else(|| folders.clone()),
                 scratch: images.scratch().to_owned(),
                 executable: python.executable.clone(),
             };
@@ -260,10 +296,11 @@ impl Builder {
 }
 
 /// The configuration and layers of an assembled parent.
-fn described(assembled: &Assembled) -> (ImageConfig, Vec<Descriptor>) {
+fn described(assembled: &Assembled, format: Format) -> (ImageConfig, Vec<Descriptor>) {
+    let packing = Packing::of(format);
     let layers = assembled.layers.iter().map(|layer| {
         let ParentLayer { digest, size, diff_id, uncompressed_size, toc, .. } = *layer;
-        crate::LayerRecord { digest, size, diff_id, uncompressed_size, toc }.descriptor()
+        crate::LayerRecord { digest, size, diff_id, uncompressed_size, toc, packing }.descriptor()
     });
     (assembled.config.clone(), layers.collect())
 }

@@ -1,63 +1,40 @@
-//! Parents from, and images to, other registries than the embedded one.
+//! Parents from other registries than the embedded one: planned from manifest and configuration, pulled when something
+//! must be read, compiled or run.
 
-use std::{cell::Cell, collections::BTreeSet, future::Future, sync::Arc, time::Instant};
+use std::{collections::BTreeSet, future::Future, sync::Arc, time::Instant};
 
-use longshore_client::{BlobOutcome, BlobPushed, Event as Moving, Selection};
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use longshore_client::{BlobOutcome, ClientError, Event as Moving};
 use longshore_oci::{
-    Arch, Descriptor, Digest, ImageConfig, Manifest, MediaType, Platform, Reference, Repository, Tag,
+    Arch, Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference, Repository,
 };
-use serde::{Deserialize, Serialize};
+use longshore_store::Table;
 use tokio::sync::mpsc;
 
 use crate::{
-    BuildError, Builder, Event, Observer,
-    parent::{FoundParent, LARGEST_CONFIG, Parent},
-    stored::{BlobSink, StoredImage},
+    BuildError, Builder, Built, Event, Observer,
+    parent::{DOCUMENT, FoundParent, LARGEST_CONFIG, Parent, Reading, TAG_SEEN},
+    stored::BlobSink,
     wheels::Meter,
 };
 
-/// The row of the table that says which image an index has for a platform.
-const CHOSEN: &str = "index-image";
-/// The row of the table that says which repository of a registry a layer was last pushed to.
-const PUSHED: &str = "pushed-layer";
-/// The largest manifest that is read back.
-const LARGEST_MANIFEST: u64 = 8 << 20;
-
-/// An index, or an image, and a platform.
-#[derive(Serialize)]
-struct ChosenKey {
-    index: Digest,
-    platform: String,
+/// A manifest or configuration that was seen before: its bytes have that digest, whoever kept them.
+pub(crate) fn document(table: &Table, digest: &Digest) -> Option<String> {
+    let text: String = table.get(DOCUMENT, digest)?;
+    if Digest::of(&text) == *digest {
+        return Some(text);
+    }
+    table.disown(DOCUMENT, digest);
+    None
 }
 
-/// The image for it.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-struct ChosenRow {
-    manifest: Digest,
-}
-
-/// A layer in a registry.
-#[derive(Serialize)]
-struct PushedKey<'a> {
-    host: &'a str,
-    layer: Digest,
-}
-
-/// Where it is.
-#[derive(Serialize, Deserialize)]
-struct PushedRow {
-    repository: String,
-}
-
-/// What became of an image that was pushed.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Delivered {
-    /// How many layers were moved.
-    pub(crate) layers: usize,
-    /// The bytes that were moved, of layers and configuration.
-    pub(crate) bytes: u64,
-    /// How many the registry took from another of its repositories.
-    pub(crate) mounted: usize,
+/// Remembers a manifest or configuration.
+pub(crate) fn remember(table: &Table, digest: &Digest, bytes: &[u8]) -> Result<(), BuildError> {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        table.put(DOCUMENT, digest, &text)?;
+    }
+    Ok(())
 }
 
 impl Builder {
@@ -66,65 +43,120 @@ impl Builder {
         repository.host() == self.uri
     }
 
-    /// A parent from another registry: pulled unless all of it is here, and examined.
+    /// A parent from another registry. Its layers stay there, unless they must be read to examine it.
     pub(crate) async fn parent_elsewhere(
         &self,
         image: Reference,
         arch: Arch,
+        reading: Reading,
         observer: Observer<'_>,
     ) -> Result<Parent, BuildError> {
-        let platform = Platform::linux(arch);
         // Tags move, so the registry is asked each time; what it answers is remembered by digest.
-        let resolved = self.client.resolve(&image).await?;
-        let key = ChosenKey { index: resolved.digest, platform: platform.to_string() };
-        let known = self.table.get::<ChosenRow>(CHOSEN, &key);
-        let held = known.map(|ChosenRow { manifest }| self.held(manifest)).transpose()?.flatten();
-        let (digest, manifest, config) = if let Some(held) = held {
-            held
-        } else {
-            let digest = self.pull(&image.at(resolved.digest), &platform, observer).await?;
-            self.table.put(CHOSEN, &key, &ChosenRow { manifest: digest })?;
-            self.held(digest)?.ok_or(BuildError::Lost("pulling the parent"))?
+        let top = match image.digest {
+            Some(digest) => digest,
+            None => self.client.resolve(&image).await?.digest,
         };
+        self.notice(&image, top, observer);
+        let (digest, manifest, config) = self.described(&image, top, &Platform::linux(arch)).await?;
         let source = Some(image.repository.clone());
-        let found = FoundParent { image, digest, manifest, config, source };
-        let builder = self.clone();
-        let examine = move || found.examine(&builder.table, &builder.images, arch);
-        tokio::task::spawn_blocking(examine).await.map_err(|_| BuildError::Lost("the parent"))?
+        let found = FoundParent { image, top, digest, manifest, config, source };
+        self.examine(found, arch, reading, observer).await
     }
 
-    /// An image whose blobs are all here.
-    fn held(&self, digest: Digest) -> Result<Option<(Digest, Manifest, ImageConfig)>, BuildError> {
-        let blobs = self.registry.blobs();
-        if blobs.size_of(&digest)?.is_none() {
-            return Ok(None);
+    /// Says so if a tag stood for something else in an earlier build.
+    pub(crate) fn notice(&self, image: &Reference, now: Digest, observer: Observer<'_>) {
+        let before = self.table.get::<Digest>(TAG_SEEN, &image.to_string());
+        if let Some(before) = before.filter(|before| image.digest.is_none() && *before != now) {
+            observer(Event::ParentMoved { image: image.to_string(), from: before, to: now });
         }
-        let wrong = |source| BuildError::Manifest { image: digest.to_string(), source };
-        let manifest = Manifest::parse(&blobs.read(&digest, LARGEST_MANIFEST)?).map_err(wrong)?;
-        for blob in manifest.layers.iter().chain([&manifest.config]) {
-            if blobs.size_of(&blob.digest)? != Some(blob.size) {
-                return Ok(None);
-            }
-        }
-        let config = blobs.read(&manifest.config.digest, LARGEST_CONFIG)?;
-        Ok(Some((digest, manifest, ImageConfig::parse(&config).map_err(wrong)?)))
     }
 
-    async fn pull(
+    /// The manifest and the configuration of an image for a platform, from what is remembered or from its registry.
+    async fn described(
         &self,
         image: &Reference,
+        top: Digest,
         platform: &Platform,
+    ) -> Result<(Digest, Manifest, ImageConfig), BuildError> {
+        let wrong = |source| BuildError::Manifest { image: image.to_string(), source };
+        let manifest = |digest| async move { Ok(self.client.manifest(&image.at(digest)).await?.bytes) };
+        let mut digest = top;
+        let mut text = self.document_or(digest, manifest(digest)).await?;
+        if is_index(&text) {
+            let index = Index::parse(&text).map_err(wrong)?;
+            let chosen = index.for_platform(platform).ok_or_else(|| {
+                let platforms = index.manifests.iter().filter_map(|manifest| manifest.platform.as_ref());
+                BuildError::ParentPlatform {
+                    image: Box::new(image.clone()),
+                    found: platforms.map(ToString::to_string).collect::<Vec<_>>().join(", "),
+                    wanted: platform.to_string(),
+                }
+            })?;
+            digest = chosen.digest;
+            text = self.document_or(digest, manifest(digest)).await?;
+        }
+        let manifest = Manifest::parse(&text).map_err(wrong)?;
+        let config =
+            async { Ok(self.client.blob(&image.repository, &manifest.config, LARGEST_CONFIG).await?) };
+        let config = self.document_or(manifest.config.digest, config).await?;
+        let config = ImageConfig::parse(&config).map_err(wrong)?;
+        if manifest.layers.len() == config.rootfs.diff_ids.len() {
+            return Ok((digest, manifest, config));
+        }
+        let reason = "it has not as many layers as its configuration says".to_owned();
+        Err(BuildError::ParentPython { image: Box::new(image.clone()), reason })
+    }
+
+    async fn document_or(
+        &self,
+        digest: Digest,
+        fetched: impl Future<Output = Result<Bytes, BuildError>>,
+    ) -> Result<Vec<u8>, BuildError> {
+        if let Some(text) = document(&self.table, &digest) {
+            return Ok(text.into_bytes());
+        }
+        let bytes = fetched.await?;
+        remember(&self.table, &digest, &bytes)?;
+        Ok(bytes.to_vec())
+    }
+
+    /// Whether this machine has a blob.
+    pub(crate) fn has(&self, blob: &Descriptor) -> Result<bool, BuildError> {
+        Ok(self.registry.blobs().size_of(&blob.digest)? == Some(blob.size))
+    }
+
+    /// Sees to it that this machine has all layers of an image that was built, so that it can be run here.
+    pub async fn bring_here(&self, built: &Built, observer: Observer<'_>) -> Result<(), BuildError> {
+        self.pull(&built.manifest, std::slice::from_ref(&built.image.repository), observer).await
+    }
+
+    /// Pulls those layers of an image that are not here, each from the first of some repositories that has it.
+    pub(crate) async fn pull(
+        &self,
+        manifest: &Manifest,
+        from: &[Repository],
         observer: Observer<'_>,
-    ) -> Result<Digest, BuildError> {
+    ) -> Result<(), BuildError> {
+        let mut missing = Vec::new();
+        let mut seen = BTreeSet::new();
+        for layer in &manifest.layers {
+            if seen.insert(layer.digest) && !self.has(layer)? {
+                missing.push(layer.clone());
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
         let started = Instant::now();
+        let bytes = missing.iter().map(|layer| layer.size).sum();
+        observer(Event::FetchStarted { bytes });
         let meter = Meter::new(observer);
         let sink: Arc<dyn longshore_client::ImageSink> = Arc::new(BlobSink(self.registry.blobs().clone()));
-        let selection = Selection::Platform(platform.clone());
-        let work = |observer| async move {
-            longshore_client::pull(&self.client, image, &selection, &sink, &observer).await
+        let work = |observer: Arc<longshore_client::Observer>| async move {
+            let layers = stream::iter(&missing).map(|layer| self.pull_layer(layer, from, &sink, &observer));
+            layers.buffer_unordered(self.client.config().parallel.max(1)).try_collect::<Vec<()>>().await
         };
-        let outcome = told(work, |event| match event {
-            Moving::Planned { bytes, .. } => observer(Event::FetchStarted { bytes }),
+        told(work, |event| match event {
             Moving::Moved { digest, bytes, .. } => meter.at(&digest.to_string(), bytes),
             Moving::Blob { digest, outcome: BlobOutcome::Existed, size } => {
                 meter.at(&digest.to_string(), size);
@@ -132,95 +164,40 @@ impl Builder {
             _ => {}
         })
         .await?;
-        let (what, bytes) = (image.repository.to_string(), outcome.bytes);
+        let what = from.first().map_or_else(String::new, ToString::to_string);
         observer(Event::FetchDone { what, bytes, took: started.elapsed() });
-        Ok(outcome.root.digest)
+        Ok(())
     }
 
-    /// Sends a layer that was just made to where its image will go, while others are still being made.
-    pub(crate) async fn send(
+    async fn pull_layer(
         &self,
-        repository: &Repository,
-        layer: Digest,
-        size: u64,
-    ) -> Result<Delivered, BuildError> {
-        let descriptor = Descriptor::new(MediaType::LayerGzip, layer, size);
-        let source = StoredImage::new(self.registry.blobs().clone(), descriptor.clone());
-        let observer: Arc<longshore_client::Observer> = Arc::new(longshore_client::ignore);
-        let pushed = self.client.push_blob(repository, &descriptor, Arc::new(source), &[], &observer).await?;
-        Ok(match pushed {
-            BlobPushed::Existed => Delivered::default(),
-            BlobPushed::Mounted => Delivered { mounted: 1, ..Delivered::default() },
-            BlobPushed::Uploaded => Delivered { layers: 1, bytes: size, mounted: 0 },
-        })
-    }
-
-    /// Pushes an image that is here: what the registry lacks of it, then its manifest, then its tag.
-    pub(crate) async fn deliver(
-        &self,
-        repository: &Repository,
-        tag: &Tag,
-        manifest: &Manifest,
-        parent: &Parent,
-        observer: Observer<'_>,
-    ) -> Result<Delivered, BuildError> {
-        let bytes = manifest.to_bytes();
-        let root = Descriptor::of(MediaType::Manifest, &bytes);
-        self.registry.blobs().put(&bytes)?;
-        let image = Arc::new(StoredImage::new(self.registry.blobs().clone(), root));
-        let destination = [Reference::tagged(repository.clone(), tag.clone())];
-        let mount_from = self.neighbours(repository, manifest, parent);
-        let meter = Meter::new(observer);
-        let work = |observer| async move {
-            longshore_client::push(&self.client, image, &destination, &mount_from, &observer).await
-        };
-        let layers = Cell::new(0);
-        let outcome = told(work, |event| match event {
-            Moving::Planned { bytes, .. } => observer(Event::PushStarted { bytes }),
-            Moving::Moved { digest, bytes, .. } => meter.at(&digest.to_string(), bytes),
-            Moving::Blob { digest, outcome, size } => {
-                meter.at(&digest.to_string(), size);
-                let is_layer = digest != manifest.config.digest;
-                layers.set(layers.get() + usize::from(outcome == BlobOutcome::Moved && is_layer));
+        layer: &Descriptor,
+        from: &[Repository],
+        sink: &Arc<dyn longshore_client::ImageSink>,
+        observer: &Arc<longshore_client::Observer>,
+    ) -> Result<(), BuildError> {
+        let mut last = None;
+        for repository in from.iter().filter(|repository| !self.is_embedded(repository)) {
+            match self.client.pull_blob(repository, layer, sink, observer).await {
+                Ok(()) => return Ok(()),
+                Err(error @ ClientError::NotFound { .. }) => last = Some(error),
+                Err(error) => return Err(error.into()),
             }
-            _ => {}
-        })
-        .await?;
-        for layer in &manifest.layers {
-            let key = PushedKey { host: repository.host(), layer: layer.digest };
-            let row = PushedRow { repository: repository.path().to_owned() };
-            self.table.put(PUSHED, &key, &row)?;
         }
-        let mut delivered = Delivered::default();
-        for pushed in outcome.repositories {
-            delivered += Delivered { bytes: pushed.bytes, mounted: pushed.mounted, layers: 0 };
-        }
-        Ok(delivered)
-    }
-
-    /// The repositories of the same registry that have layers of the image.
-    fn neighbours(&self, repository: &Repository, manifest: &Manifest, parent: &Parent) -> Vec<Repository> {
-        let host = repository.host();
-        let of_parent = parent.source.iter().filter(|source| source.host() == host).cloned();
-        let of_layers = manifest.layers.iter().filter_map(|layer| {
-            let row: PushedRow = self.table.get(PUSHED, &PushedKey { host, layer: layer.digest })?;
-            format!("{host}/{}", row.repository).parse().ok()
-        });
-        let found: BTreeSet<Repository> = of_parent.chain(of_layers).collect();
-        found.into_iter().filter(|found| found != repository).collect()
+        Err(last.map_or(BuildError::Nowhere(layer.digest), BuildError::from))
     }
 }
 
-impl std::ops::AddAssign for Delivered {
-    fn add_assign(&mut self, other: Self) {
-        self.layers += other.layers;
-        self.bytes += other.bytes;
-        self.mounted += other.mounted;
+fn is_index(text: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Outline {
+        manifests: Option<serde::de::IgnoredAny>,
     }
+    serde_json::from_slice::<Outline>(text).is_ok_and(|outline| outline.manifests.is_some())
 }
 
 /// Does work whose observer must live as long as its tasks, and passes on what it is told as it comes.
-async fn told<T, W: Future<Output = T>>(
+pub(crate) async fn told<T, W: Future<Output = T>>(
     work: impl FnOnce(Arc<longshore_client::Observer>) -> W,
     tell: impl Fn(Moving),
 ) -> T {

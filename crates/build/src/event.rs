@@ -2,16 +2,32 @@
 
 use std::time::Duration;
 
-use longshore_oci::Reference;
+use longshore_debian::addition::Way;
+use longshore_oci::{Digest, Platform, Reference};
 
 /// Something that happened.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
+    /// What follows is of the image for this platform, one of several.
+    Platform(Platform),
     /// The parent's packages are being looked up.
     ParentStarted,
+    /// The tag of the parent stands for another image than in the last build.
+    ParentMoved {
+        /// The parent, by tag.
+        image: String,
+        /// What it stood for.
+        from: Digest,
+        /// What it stands for now.
+        to: Digest,
+    },
     /// The parent is in the registry.
     ParentDone(ParentReport),
+    /// What `apt_packages` add to the parent is being found out.
+    AptStarted,
+    /// What they add is known, and how.
+    AptPlanned(AptReport),
     /// The requirements are being resolved.
     LockStarted,
     /// The requirements are resolved.
@@ -42,6 +58,24 @@ pub enum Event {
         /// How long it took.
         took: Duration,
     },
+    /// A wheel was built of a source.
+    WheelBuilt {
+        /// What it is of, e.g. `docopt 0.6.2`.
+        what: String,
+        /// Its length in bytes.
+        bytes: u64,
+        /// How long it took, with what it needed.
+        took: Duration,
+    },
+    /// Two packages have different files at a path; the image has the one's.
+    FilesClash {
+        /// The path below the virtual environment.
+        path: String,
+        /// The wheel whose file is hidden.
+        hidden: String,
+        /// The wheel whose file is in the image.
+        shown: String,
+    },
     /// A push of at most that many bytes begins; [`Event::FetchProgress`] tells how far it is.
     PushStarted {
         /// The bytes of all blobs.
@@ -61,6 +95,15 @@ pub enum Event {
     },
     /// The image is in the registry.
     ImageDone(ImageReport),
+    /// The index of the images for several platforms is in the registry.
+    IndexDone {
+        /// Its name, by tag and digest.
+        image: Reference,
+        /// The platforms.
+        platforms: Vec<Platform>,
+        /// How long the whole build took.
+        took: Duration,
+    },
 }
 
 /// Where something that the build needs comes from.
@@ -94,6 +137,19 @@ pub struct ParentReport {
     pub took: Duration,
     /// Debian packages that bring an installation script whose work was not done: no script is run.
     pub scripts_not_run: Vec<String>,
+}
+
+/// What `apt_packages` add to a parent.
+#[derive(Clone, Debug)]
+pub struct AptReport {
+    /// The packages that it lacks: name and version.
+    pub packages: Vec<String>,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Those of them, by name, that it has in an older version.
+    pub upgraded: Vec<String>,
+    /// How they are installed, and if not natively, why.
+    pub way: Way,
 }
 
 /// What became of a layer.

@@ -75,7 +75,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::parent::PythonFacts;
+    use crate::parent::{Facts, PythonFacts};
 
     fn parent() -> Parent {
         let config = json!({
@@ -94,7 +94,10 @@ mod tests {
                 executable: "/usr/bin/python3".to_owned(),
                 glibc: Glibc { major: 2, minor: 36 },
             },
+            facts: Facts::Known,
             source: None,
+            tag: None,
+            debian: None,
         }
     }
 

@@ -10,9 +10,10 @@ use std::{
 use longshore_layer::{
     Format, LayerSummary, LayerWriter,
     estargz::{self, ESTARGZ_VERSION},
+    zstd::{self, ZSTD_VERSION},
 };
 use longshore_oci::{Descriptor, Digest, MediaType};
-use longshore_pipeline::{DockerSettings, Lazy};
+use longshore_pipeline::{Compression, DockerSettings, Lazy};
 use longshore_store::{BlobStore, BlobWriter, Table};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -20,7 +21,7 @@ use tokio::sync::Semaphore;
 use crate::{BuildError, claim::Claims, event::Origin};
 
 /// The row of the table that has the layer of some inputs.
-const LAYER: &str = "layer";
+pub(crate) const LAYER: &str = "layer";
 
 /// A layer that exists: everything that an image says of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,12 +37,48 @@ pub struct LayerRecord {
     /// The digest of its table of contents, if it is an eStargz layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub toc: Option<Digest>,
+    /// How it is compressed.
+    #[serde(default, skip_serializing_if = "Packing::is_gzip")]
+    pub packing: Packing,
+}
+
+/// How a layer is compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Packing {
+    /// gzip.
+    #[default]
+    Gzip,
+    /// Zstandard.
+    Zstd,
+}
+
+impl Packing {
+    /// How layers of a format are compressed.
+    pub(crate) const fn of(format: Format) -> Self {
+        match format {
+            Format::Plain | Format::Estargz => Self::Gzip,
+            Format::Zstd => Self::Zstd,
+        }
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+    const fn is_gzip(&self) -> bool {
+        matches!(self, Self::Gzip)
+    }
+
+    const fn media_type(self) -> MediaType {
+        match self {
+            Self::Gzip => MediaType::LayerGzip,
+            Self::Zstd => MediaType::LayerZstd,
+        }
+    }
 }
 
 impl LayerRecord {
     /// The layer as an image's manifest has it.
     pub(crate) fn descriptor(&self) -> Descriptor {
-        let mut descriptor = Descriptor::new(MediaType::LayerGzip, self.digest, self.size);
+        let mut descriptor = Descriptor::new(self.packing.media_type(), self.digest, self.size);
         if let Some(toc) = self.toc {
             let size = self.uncompressed_size.to_string();
             descriptor.annotations.insert(estargz::TOC_DIGEST.to_owned(), toc.to_string());
@@ -52,11 +89,13 @@ impl LayerRecord {
 }
 
 /// The format of the layers of an image with these settings.
-pub(crate) const fn format_of(settings: &DockerSettings) -> Format {
-    match settings.lazy {
-        None => Format::Plain,
-        Some(Lazy::Estargz) => Format::Estargz,
-    }
+pub(crate) const fn format_of(settings: &DockerSettings) -> Result<Format, BuildError> {
+    Ok(match (settings.lazy, settings.compression) {
+        (None, None | Some(Compression::Gzip)) => Format::Plain,
+        (None, Some(Compression::Zstd)) => Format::Zstd,
+        (Some(Lazy::Estargz), None | Some(Compression::Gzip)) => Format::Estargz,
+        (Some(Lazy::Estargz), Some(Compression::Zstd)) => return Err(BuildError::LazyZstd),
+    })
 }
 
 /// The inputs of an eStargz layer: those of the ordinary one, and the layout.
@@ -64,6 +103,20 @@ pub(crate) const fn format_of(settings: &DockerSettings) -> Format {
 struct EstargzKey<'a, K> {
     estargz: u32,
     of: &'a K,
+}
+
+/// The inputs of a layer in Zstandard: those of the ordinary one, the layout, and the library that compresses.
+#[derive(Serialize)]
+struct ZstdKey<'a, K> {
+    zstd: u32,
+    library: u32,
+    of: &'a K,
+}
+
+impl<'a, K> ZstdKey<'a, K> {
+    fn of(key: &'a K) -> Self {
+        Self { zstd: ZSTD_VERSION, library: zstd::library(), of: key }
+    }
 }
 
 /// What a layer waits for before it is written.
@@ -103,6 +156,16 @@ pub(crate) struct Layers {
     /// What is being fetched and made just now, for several images at once.
     pub(crate) claims: Claims,
     format: Format,
+    place: Place,
+}
+
+/// Where a layer must be to count as known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// On this machine.
+    Here,
+    /// Wherever it is: whether the registry has it is asked when the image is put together.
+    Anywhere,
 }
 
 impl Layers {
@@ -114,7 +177,23 @@ impl Layers {
             compiling: Arc::new(Semaphore::new(COMPILED_AT_ONCE)),
             claims: Claims::default(),
             format: Format::Plain,
+            place: Place::Here,
         }
+    }
+
+    /// The same layers, remembered in another table.
+    pub(crate) fn remembered_in(&self, table: Table) -> Self {
+        Self { table, ..self.clone() }
+    }
+
+    /// The same layers, for those that are nobody else's business.
+    pub(crate) fn apart(&self) -> Self {
+        self.remembered_in(self.table.apart())
+    }
+
+    /// The same layers for an image that goes to another registry, which may have those that this machine lacks.
+    pub(crate) fn anywhere(&self) -> Self {
+        Self { place: Place::Anywhere, ..self.clone() }
     }
 
     /// The same layers in another format: looked up and made apart from the others.
@@ -129,14 +208,17 @@ impl Layers {
         Ok(if known { 0 } else { bytes.len() as u64 })
     }
 
-    /// The layer of these inputs, if it was made before and is still stored.
+    /// The layer of these inputs, if it was made before; stored here still, unless it may be [anywhere](Self::anywhere).
     pub(crate) fn known(&self, key: &impl Serialize) -> Result<Option<LayerRecord>, BuildError> {
         let record = match self.format {
             Format::Plain => self.table.get::<LayerRecord>(LAYER, key),
             Format::Estargz => self.table.get(LAYER, &EstargzKey { estargz: ESTARGZ_VERSION, of: key }),
+            Format::Zstd => self.table.get(LAYER, &ZstdKey::of(key)),
         };
         let Some(record) = record else { return Ok(None) };
-        Ok((self.blobs.size_of(&record.digest)? == Some(record.size)).then_some(record))
+        let is_known =
+            self.place == Place::Anywhere || self.blobs.size_of(&record.digest)? == Some(record.size);
+        Ok(is_known.then_some(record))
     }
 
     /// Makes the layer of these inputs with `write`, on a thread of its own, and remembers it; unless another image has just
@@ -146,7 +228,9 @@ impl Layers {
         F: FnOnce(LayerWriter<BlobWriter>) -> Result<(BlobWriter, LayerSummary), BuildError> + Send + 'static,
     {
         let _claim = self.claims.take(LAYER, &(format!("{:?}", self.format), key)).await;
-        if let Some(record) = self.known(key)? {
+        // One that was known and is made again is neither here nor where the image goes.
+        let here = Self { place: Place::Here, ..self.clone() };
+        if let Some(record) = here.known(key)? {
             return Ok(Made { record, origin: Origin::Reused, took: Duration::ZERO });
         }
         // The semaphore is never closed; if it were, one layer too many would be written at once.
@@ -162,7 +246,8 @@ impl Layers {
             let (digest, size) = writer.commit()?;
             drop(place);
             let LayerSummary { diff_id, uncompressed_size, toc, .. } = summary;
-            let record = LayerRecord { digest, size, diff_id, uncompressed_size, toc };
+            let packing = Packing::of(format);
+            let record = LayerRecord { digest, size, diff_id, uncompressed_size, toc, packing };
             Ok::<_, BuildError>((record, started.elapsed()))
         });
         let (record, took) = written.await.map_err(|_| BuildError::Lost("writing a layer"))??;
@@ -171,6 +256,7 @@ impl Layers {
             Format::Estargz => {
                 self.table.put(LAYER, &EstargzKey { estargz: ESTARGZ_VERSION, of: key }, &record)?;
             }
+            Format::Zstd => self.table.put(LAYER, &ZstdKey::of(key), &record)?,
         }
         Ok(Made { record, origin: Origin::New, took })
     }

@@ -1,80 +1,120 @@
-//! The lock of an image: which wheels it gets.
+//! The lock of an image: which packages it gets, and as which files.
 
-use std::{path::PathBuf, time::Instant};
+use std::time::Instant;
 
 use longshore_python::{
-    lock::Lock,
+    lock::Selection,
     requirements::Requirements,
     target::Target,
-    uv::{Environment, Freshness, Indexes, LockRequest, Search},
+    uv::{Dependencies, Environment, Freshness, Indexes, LockRequest, Search},
 };
 use longshore_store::Table;
 
 use crate::{
     BuildError, Request, Upgrade,
     event::{Event, Observer, Origin},
+    inputs::Inputs,
 };
 
-/// The row of the table that has the lock of some inputs.
-const LOCK: &str = "lock";
-/// The row of the table that has the last lock of a repository, whatever its inputs were.
-const LAST_LOCK: &str = "last-lock";
+/// The row of the table that has what was selected for some requirements.
+pub(crate) const LOCK: &str = "lock";
+/// The row of the table that has what was selected from a lock file.
+pub(crate) const LOCK_FILE: &str = "lock-file";
+/// The row of the table that has the last selection of a repository, whatever its inputs were.
+pub(crate) const LAST_LOCK: &str = "last-lock";
 
-/// Finds the lock for a request: the one that its inputs had before, else uv's answer.
+/// Finds the packages for a request: those that its inputs had before, else uv's answer.
 pub(crate) async fn resolve(
     table: &Table,
     search: &Search,
     request: &Request,
     target: Target,
+    indexes: &Indexes,
     observer: Observer<'_>,
-) -> Result<Lock, BuildError> {
-    let requirements = match request.settings.requirements.clone().unwrap_or_default() {
-        longshore_pipeline::Requirements::List(list) => Requirements::List(list),
-        longshore_pipeline::Requirements::File(path) => Requirements::File(PathBuf::from(path)),
-    };
-    if requirements == Requirements::List(Vec::new()) {
-        return Ok(Lock { packages: Vec::new() });
-    }
-    let started = Instant::now();
+) -> Result<Selection, BuildError> {
     let environment = Environment::of_process();
-    let question = LockRequest {
-        requirements,
-        folder: request.source_root.clone(),
-        target,
-        indexes: Indexes::default(),
-        exclude_newer: None,
-        interpreter: request.host_python.clone(),
+    let started = Instant::now();
+    let question = match Inputs::of(request, target, indexes, &environment)? {
+        None => return Ok(Selection::default()),
+        Some(Inputs::Requirements(question)) => question,
+        Some(Inputs::Lock(file)) => {
+            let key = file.key(&environment)?;
+            if let Some(selection) = table.get::<Selection>(LOCK_FILE, &key) {
+                done(observer, &selection, started, Origin::Reused);
+                return Ok(selection);
+            }
+            observer(Event::LockStarted);
+            let search = search.clone();
+            let selection = tokio::task::spawn_blocking(move || file.select(&search, &environment));
+            let selection = selection.await.map_err(|_| BuildError::Lost("reading the lock file"))??;
+            table.put(LOCK_FILE, &key, &selection)?;
+            done(observer, &selection, started, Origin::New);
+            return Ok(selection);
+        }
     };
     let key = question.key(&environment)?;
     let last = (request.repository.to_string(), target);
     if request.upgrade == Upgrade::No
-        && let Some(lock) = table.get::<Lock>(LOCK, &key)
+        && let Some(selection) = table.get::<Selection>(LOCK, &key)
     {
         // Another line of work on the same repository may have moved it on since.
-        if table.get::<Lock>(LAST_LOCK, &last).as_ref() != Some(&lock) {
-            table.put(LAST_LOCK, &last, &lock)?;
+        if table.get::<Selection>(LAST_LOCK, &last).as_ref() != Some(&selection) {
+            table.put(LAST_LOCK, &last, &selection)?;
         }
-        done(observer, &lock, started, Origin::Reused);
-        return Ok(lock);
+        done(observer, &selection, started, Origin::Reused);
+        return Ok(selection);
     }
     observer(Event::LockStarted);
-    let previous: Option<Lock> = table.get(LAST_LOCK, &last);
+    let previous: Option<Selection> = table.get(LAST_LOCK, &last);
     let search = search.clone();
     let upgrade = request.upgrade;
-    let lock = tokio::task::spawn_blocking(move || {
+    let selection = tokio::task::spawn_blocking(move || {
         let freshness = match upgrade {
             Upgrade::No => Freshness::Keep(previous.as_ref()),
             Upgrade::Yes => Freshness::Upgrade,
         };
         search.find(&environment)?.lock(&question, freshness, &environment)
     });
-    let lock = lock.await.map_err(|_| BuildError::Lost("the resolver"))??;
-    table.put(LOCK, &key, &lock)?;
-    table.put(LAST_LOCK, &last, &lock)?;
-    done(observer, &lock, started, Origin::New);
-    Ok(lock)
+    let selection = selection.await.map_err(|_| BuildError::Lost("the resolver"))??;
+    table.put(LOCK, &key, &selection)?;
+    table.put(LAST_LOCK, &last, &selection)?;
+    done(observer, &selection, started, Origin::New);
+    Ok(selection)
 }
 
-fn done(observer: Observer<'_>, lock: &Lock, started: Instant, origin: Origin) {
-    observer(Event::LockDone { packages: lock.packages.len(), took: started.elapsed(), origin });
+/// Finds the packages that building a project needs: the same as before, while the lines are.
+pub(crate) async fn resolve_for_building(
+    table: &Table,
+    search: &Search,
+    lines: Vec<String>,
+    request: &Request,
+    target: Target,
+    indexes: &Indexes,
+) -> Result<Selection, BuildError> {
+    let environment = Environment::of_process();
+    let question = LockRequest {
+        requirements: Requirements::List(lines),
+        project: None,
+        dependencies: Dependencies::Followed,
+        folder: request.source_root.clone(),
+        target,
+        indexes: indexes.clone(),
+        exclude_newer: None,
+        interpreter: request.host_python.clone(),
+    };
+    let key = question.key(&environment)?;
+    if let Some(selection) = table.get(LOCK, &key) {
+        return Ok(selection);
+    }
+    let search = search.clone();
+    let selection = tokio::task::spawn_blocking(move || {
+        search.find(&environment)?.lock(&question, Freshness::Keep(None), &environment)
+    });
+    let selection = selection.await.map_err(|_| BuildError::Lost("the resolver"))??;
+    table.put(LOCK, &key, &selection)?;
+    Ok(selection)
+}
+
+fn done(observer: Observer<'_>, selection: &Selection, started: Instant, origin: Origin) {
+    observer(Event::LockDone { packages: selection.packages.len(), took: started.elapsed(), origin });
 }

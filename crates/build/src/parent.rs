@@ -1,19 +1,31 @@
 //! The image that is built on: one from the registry, or one made from Debian packages.
 
-use std::path::PathBuf;
+use std::{io::BufReader, path::PathBuf};
 
+use longshore_layer::read::{Compression, LayerReader};
 use longshore_oci::{Arch, Digest, ImageConfig, Index, Manifest, Platform, Reference, Repository};
 use longshore_python::target::{Glibc, PythonVersion};
 use longshore_sandbox::{Container, Process, Sandbox, Streams};
-use longshore_store::{Registry, RepositoryPath, StoreError, Table, TagOrDigest};
+use longshore_store::{BlobStore, Registry, RepositoryPath, StoreError, TagOrDigest};
 use serde::{Deserialize, Serialize};
 
-use crate::{BuildError, container::Images};
+use crate::{
+    BuildError, Builder, Observer,
+    container::Images,
+    debian::DebianParent,
+    examine::{Examination, Known},
+};
 
 /// The row of the table that says what Python an image has, by the image's digest.
-const PYTHON: &str = "image-python";
+pub(crate) const PYTHON: &str = "image-python";
+/// The row of the table that has a manifest or a configuration, by its digest.
+pub(crate) const DOCUMENT: &str = "document";
+/// The row of the table that says what a parent's tag stood for in the last build.
+pub(crate) const TAG_SEEN: &str = "parent-tag";
 /// The largest image configuration that is read.
 pub(crate) const LARGEST_CONFIG: u64 = 4 << 20;
+/// What is presumed of an image that was not looked into: Debian 12's.
+const PRESUMED_GLIBC: Glibc = Glibc { major: 2, minor: 36 };
 /// What is asked of an image's Python. One line of JSON on standard output, in the fields of [`PythonFacts`].
 const QUESTION: &str = "\
 import json, os, sys
@@ -36,8 +48,32 @@ pub struct Parent {
     pub(crate) config: ImageConfig,
     /// Its Python.
     pub(crate) python: PythonFacts,
+    /// Whether that was found out.
+    pub(crate) facts: Facts,
     /// The repository of another registry that it came from. It has the layers too.
     pub(crate) source: Option<Repository>,
+    /// The name that it was asked for by, and what that stood for.
+    pub(crate) tag: Option<(Reference, Digest)>,
+    /// What it is made of, if it is one of ours: it can be made again where its layers are lost.
+    pub(crate) debian: Option<Box<DebianParent>>,
+}
+
+/// How what is said of a parent is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Facts {
+    /// It was found out.
+    Known,
+    /// It is presumed: to find it out, the layers must be read.
+    Presumed,
+}
+
+/// What may be read to find out what a parent has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// Manifest and configuration: what they do not say is presumed.
+    Manifests,
+    /// Layers too.
+    Layers,
 }
 
 /// The Python of an image.
@@ -55,6 +91,11 @@ impl Parent {
     /// The bytes of its layers.
     pub(crate) fn size(&self) -> u64 {
         self.manifest.total_size()
+    }
+
+    /// The repositories that may have its layers, for an image that goes into that one.
+    pub(crate) fn sources(&self, destination: &Repository) -> Vec<Repository> {
+        self.source.iter().chain([destination]).cloned().collect()
     }
 }
 
@@ -89,35 +130,92 @@ pub fn read(
 pub(crate) struct FoundParent {
     /// Its name, as the settings have it.
     pub(crate) image: Reference,
+    /// What that stands for: an index, or the image itself.
+    pub(crate) top: Digest,
     pub(crate) digest: Digest,
     pub(crate) manifest: Manifest,
     pub(crate) config: ImageConfig,
     pub(crate) source: Option<Repository>,
 }
 
-impl FoundParent {
-    /// Finds out what Python it has, and whether this machine can run it.
-    pub(crate) fn examine(self, table: &Table, images: &Images, arch: Arch) -> Result<Parent, BuildError> {
-        let Self { image, digest, manifest, config, source } = self;
+impl Builder {
+    /// Finds out what Python an image has: remembered, or read from its layers, or else by running it.
+    pub(crate) async fn examine(
+        &self,
+        found: FoundParent,
+        arch: Arch,
+        reading: Reading,
+        observer: Observer<'_>,
+    ) -> Result<Parent, BuildError> {
         let wanted = Platform::linux(arch);
-        if !config.platform.serves(&wanted) {
-            let found = config.platform.to_string();
+        if !found.config.platform.serves(&wanted) {
+            let platform = found.config.platform.to_string();
             return Err(BuildError::ParentPlatform {
-                image: Box::new(image),
-                found,
+                image: Box::new(found.image),
+                found: platform,
                 wanted: wanted.to_string(),
             });
         }
-        let python = if let Some(known) = table.get(PYTHON, &digest) {
-            known
+        let (python, facts) = if let Some(known) = self.table.get(PYTHON, &found.digest) {
+            (known, Facts::Known)
+        } else if reading == Reading::Manifests && found.source.is_some() {
+            (presumed(&found)?, Facts::Presumed)
         } else {
-            let found = ask(images, &image, &manifest, &config)?;
-            table.put(PYTHON, &digest, &found)?;
-            found
+            let from: Vec<Repository> = found.source.iter().cloned().collect();
+            self.pull(&found.manifest, &from, observer).await?;
+            let (images, blobs, image) = (self.images.clone(), self.registry.blobs().clone(), found.clone());
+            let read = move || match examined(&blobs, &image)? {
+                Known::Facts(facts) => Ok(facts),
+                Known::Unusable(reason) => {
+                    Err(BuildError::ParentPython { image: Box::new(image.image.clone()), reason })
+                }
+                Known::Open if Arch::host() == Some(arch) => {
+                    ask(&images, &image.image, &image.manifest, &image.config)
+                }
+                Known::Open => {
+                    let reason = format!(
+                        "its layers do not say which it is, and an image for {wanted} cannot be run on this machine"
+                    );
+                    Err(BuildError::ParentPython { image: Box::new(image.image.clone()), reason })
+                }
+            };
+            let python = tokio::task::spawn_blocking(read).await;
+            let python = python.map_err(|_| BuildError::Lost("reading the parent"))??;
+            self.table.put(PYTHON, &found.digest, &python)?;
+            (python, Facts::Known)
         };
-        let title = format!("{image}, Python {}", python.version);
-        Ok(Parent { name: image.to_string(), title, digest, manifest, config, python, source })
+        let presumed = if facts == Facts::Presumed { " (presumed)" } else { "" };
+        let FoundParent { image, top, digest, manifest, config, source } = found;
+        let title = format!("{image}, Python {}{presumed}", python.version);
+        let tag = image.digest.is_none().then(|| (image.clone(), top));
+        let name = image.to_string();
+        Ok(Parent { name, title, digest, manifest, config, python, facts, source, tag, debian: None })
     }
+}
+
+/// What the layers of an image on this machine say.
+fn examined(blobs: &BlobStore, image: &FoundParent) -> Result<Known, BuildError> {
+    let mut examination = Examination::default();
+    for layer in &image.manifest.layers {
+        let Some(compression) = Compression::of(&layer.media_type) else { return Ok(Known::Open) };
+        let file = BufReader::new(blobs.open_blob(&layer.digest)?);
+        examination.layer(LayerReader::new(file, compression)?)?;
+    }
+    Ok(examination.finish(&image.config))
+}
+
+/// What an image's configuration leads to expect of its Python, for a plan that is not carried out: that of the official
+/// images of Python.
+fn presumed(found: &FoundParent) -> Result<PythonFacts, BuildError> {
+    let version = found.config.config.env("PYTHON_VERSION").and_then(|version| version.parse().ok());
+    let version: PythonVersion = version.ok_or_else(|| BuildError::ParentPython {
+        image: Box::new(found.image.clone()),
+        reason:
+            "which one it has is not known before its layers have been read once, and --dry-run moves none"
+                .to_owned(),
+    })?;
+    let executable = format!("/usr/local/bin/python{}", version.short());
+    Ok(PythonFacts { version, executable, glibc: PRESUMED_GLIBC })
 }
 
 /// Runs the image's Python to learn what it is.

@@ -1,10 +1,17 @@
 //! What a build is going to do: a value, made before anything is downloaded or written.
 
-use longshore_oci::Digest;
-use longshore_python::{lock::Lock, plan::WheelLayer};
+use longshore_fetch::Fetcher;
+use longshore_layer::Format;
+use longshore_oci::{Arch, Digest, Repository};
+use longshore_python::{
+    lock::{Lock, PinnedWheel},
+    plan::{Slot, WheelLayer},
+};
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    Request,
+    AptReport, Request,
+    apt::AptLayer,
     debian::DebianParent,
     event::LayerTitle,
     layer::LayerRecord,
@@ -16,14 +23,38 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub(crate) request: Request,
+    /// The processor that it is for.
+    pub arch: Arch,
+    pub(crate) format: Format,
     /// The image that is built on.
     pub parent: PlannedParent,
+    /// The image whose Python compiles bytecode, where this machine cannot run the parent's own.
+    pub(crate) interpreter: Option<PlannedParent>,
     /// The packages.
     pub lock: Lock,
     /// The code.
     pub code: SourceTree,
     /// The layers above the parent, lowest first.
     pub layers: Vec<PlannedLayer>,
+    /// What fetches the wheels: it has the credentials of their indexes.
+    pub(crate) fetcher: Fetcher,
+}
+
+impl Plan {
+    /// What `apt_packages` add to the parent, and how.
+    pub fn apt(&self) -> Option<AptReport> {
+        self.layers.iter().find_map(|layer| match &layer.content {
+            Content::Apt(layer) => Some(layer.report()),
+            _ => None,
+        })
+    }
+}
+
+impl Plan {
+    /// The repository that the image goes into.
+    pub fn repository(&self) -> &Repository {
+        &self.request.repository
+    }
 }
 
 /// The parent of an image before it is made.
@@ -51,6 +82,14 @@ impl PlannedParent {
         }
     }
 
+    /// How many layers it has; one that is to be made, at most.
+    pub(crate) fn layers(&self) -> usize {
+        match self {
+            Self::Ready(parent) => parent.manifest.layers.len(),
+            Self::Debian(_) => longshore_python::plan::PARENT,
+        }
+    }
+
     /// Its digest, if it exists.
     pub fn digest(&self) -> Option<Digest> {
         match self {
@@ -70,9 +109,31 @@ pub struct PlannedLayer {
     pub(crate) content: Content,
 }
 
+/// Which of an image's layers one is: the same from build to build, whatever it holds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LayerSlot {
+    /// Debian packages on top of the parent.
+    Apt,
+    /// The frame of the virtual environment.
+    Venv,
+    /// Wheels.
+    Wheels(Slot),
+    /// The bytecode of the same wheels.
+    Bytecode(Slot),
+    /// longshore's own Python package.
+    Sdk,
+    /// Its bytecode.
+    SdkBytecode,
+    /// The user's code.
+    Code,
+}
+
 /// What a layer holds, and so what it is made from.
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
+    /// Debian packages.
+    Apt(AptLayer),
     /// Wheels, installed.
     Wheels(WheelLayer),
     /// The bytecode of the same wheels.
@@ -88,12 +149,35 @@ pub(crate) enum Content {
 }
 
 impl PlannedLayer {
+    /// Which layer it is.
+    pub fn slot(&self) -> LayerSlot {
+        match &self.content {
+            Content::Apt(_) => LayerSlot::Apt,
+            Content::Wheels(layer) => LayerSlot::Wheels(layer.slot.clone()),
+            Content::Bytecode(layer) => LayerSlot::Bytecode(layer.slot.clone()),
+            Content::Venv => LayerSlot::Venv,
+            Content::Sdk => LayerSlot::Sdk,
+            Content::SdkBytecode => LayerSlot::SdkBytecode,
+            Content::Code => LayerSlot::Code,
+        }
+    }
+
     /// The wheels that must be at hand to make it, whether or not they are.
-    pub fn wheels(&self) -> &[longshore_python::lock::PinnedWheel] {
-        match (&self.content, self.known) {
-            (Content::Wheels(layer) | Content::Bytecode(layer), None) => &layer.wheels,
+    pub fn wheels(&self) -> &[PinnedWheel] {
+        if self.known.is_some() { &[] } else { self.all_wheels() }
+    }
+
+    /// The wheels that it is made from.
+    pub(crate) fn all_wheels(&self) -> &[PinnedWheel] {
+        match &self.content {
+            Content::Wheels(layer) | Content::Bytecode(layer) => &layer.wheels,
             _ => &[],
         }
+    }
+
+    /// Whether the parent's interpreter must run to make it.
+    pub(crate) fn compiles(&self) -> bool {
+        self.known.is_none() && matches!(self.content, Content::Bytecode(_) | Content::SdkBytecode)
     }
 
     /// How much work it is, in bytes of input: what takes longest is begun first.
@@ -103,6 +187,7 @@ impl PlannedLayer {
             // Compiling costs some fifty times what splicing does, but it needs the wheels too, and its order among
             // its own kind is all that counts.
             Content::Bytecode(layer) => layer.weight() / 2,
+            Content::Apt(layer) => layer.weight(),
             _ => 0,
         }
     }

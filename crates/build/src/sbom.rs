@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{BuildError, Builder, Event, Observer, image::VENV, parent::Parent, plan::Plan};
 
 /// The row of the table that says what packages an image has, by the image's digest.
-const PACKAGES: &str = "image-packages";
+pub(crate) const PACKAGES: &str = "image-packages";
 /// The version of what is looked for in layers: with another, they are read again.
 const SURVEY: u32 = 1;
 
@@ -64,6 +64,7 @@ impl Builder {
         &self,
         repository: &Repository,
         parent: &Parent,
+        observer: Observer<'_>,
     ) -> Result<Option<Result<Surveyed, AttestError>>, BuildError> {
         if !self.describes(repository) {
             return Ok(None);
@@ -72,6 +73,7 @@ impl Builder {
         if let Some(known) = self.table.get(PACKAGES, &key) {
             return Ok(Some(Ok(known)));
         }
+        self.pull(&parent.manifest, &parent.sources(repository), observer).await?;
         let (manifest, config) = (parent.manifest.clone(), parent.config.clone());
         let blobs = self.registry.blobs().clone();
         let read = move || Survey::image(&manifest, &config, |layer| Ok(blobs.open_blob(&layer.digest)?));
@@ -188,7 +190,7 @@ impl Builder {
 }
 
 /// The versions of the ways in which layers are made.
-fn layouts() -> BTreeMap<&'static str, u32> {
+pub(crate) fn layouts() -> BTreeMap<&'static str, u32> {
     BTreeMap::from([
         ("layer", longshore_layer::LAYOUT_VERSION),
         ("bytecode", longshore_python::bytecode::LAYOUT_VERSION),

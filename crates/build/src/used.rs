@@ -4,7 +4,7 @@ use longshore_oci::{Arch, Reference};
 use longshore_pipeline::DockerSettings;
 use serde_json::json;
 
-use crate::{BuildError, Builder, Built, Event, Observer, Request, plan::PlannedParent};
+use crate::{BuildError, Builder, Built, Event, Observer, Request, parent::Reading, plan::PlannedParent};
 
 impl Builder {
     /// The parent image in the place of one that is built: found in its registry, known by its digest.
@@ -15,7 +15,9 @@ impl Builder {
         // Nothing is added to it, whatever other levels of the settings say.
         let settings = DockerSettings { apt_packages: None, ..request.settings.clone() };
         let request = Request { settings, ..request.clone() };
-        let PlannedParent::Ready(parent) = self.plan_parent(&request, arch, observer).await? else {
+        let PlannedParent::Ready(parent) =
+            self.plan_parent(&request, arch, Reading::Manifests, observer).await?
+        else {
             return Err(BuildError::NothingToUse);
         };
         observer(Event::ImageUsed { image: image.at(parent.digest) });
@@ -28,6 +30,7 @@ impl Builder {
             }),
             manifest: parent.manifest,
             config: parent.config,
+            platforms: Vec::new(),
         })
     }
 }

@@ -10,10 +10,7 @@ use std::{
 
 use longshore_fetch::{Download, Fetcher, Origin as From};
 use longshore_oci::Digest;
-use longshore_python::{
-    lock::{Lock, LockedPackage, PinnedWheel},
-    uv::{Environment, Indexes},
-};
+use longshore_python::lock::{Lock, LockedPackage, PinnedWheel};
 use longshore_store::BlobStore;
 use tokio::sync::OnceCell;
 
@@ -45,7 +42,6 @@ pub(crate) struct Wheels<'a> {
     observer: Observer<'a>,
     meter: Meter<'a>,
     packages: HashMap<Digest, (&'a LockedPackage, OnceCell<()>)>,
-    environment: Environment,
 }
 
 impl<'a> Wheels<'a> {
@@ -56,14 +52,7 @@ impl<'a> Wheels<'a> {
         lock: &'a Lock,
     ) -> Self {
         let packages = lock.packages.iter().map(|package| (package.wheel.digest, (package, OnceCell::new())));
-        Self {
-            fetcher,
-            downloads,
-            observer,
-            meter: Meter::new(observer),
-            packages: packages.collect(),
-            environment: Environment::of_process(),
-        }
+        Self { fetcher, downloads, observer, meter: Meter::new(observer), packages: packages.collect() }
     }
 
     /// Sees to it that a wheel is in the store.
@@ -81,7 +70,7 @@ impl<'a> Wheels<'a> {
         let started = Instant::now();
         (self.observer)(Event::FetchStarted { bytes: wheel.size.unwrap_or(0) });
         let download = Download {
-            url: Indexes::default().authorize(&wheel.url, &[], &self.environment),
+            url: wheel.url.clone(),
             digest: Some(wheel.digest),
             size: wheel.size,
             what: wheel.filename.as_str().to_owned(),

@@ -1,8 +1,10 @@
 //! The command line.
 
 pub(crate) mod build;
+pub(crate) mod bytes;
 pub(crate) mod component;
 pub(crate) mod connector;
+pub(crate) mod run;
 pub(crate) mod sbom;
 pub(crate) mod stack;
 mod values;
@@ -13,10 +15,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use longshore_oci::{Platform, Reference};
 
 use self::{
-    build::{BuildArguments, ConfigChoice},
-    component::{Builders, ContainerRegistryCommand, Orchestrators, PlainComponentCommand, Stores},
+    build::BuildArguments,
+    component::{
+        Builders, ConnectedComponentCommand, Orchestrators, PlainComponentCommand, Registries, Stores,
+    },
     connector::ConnectorCommand,
-    sbom::{SbomArguments, SbomChoice},
+    run::RunCommandLine,
+    sbom::SbomArguments,
     stack::{IntegrationCommand, StackCommand},
 };
 
@@ -39,8 +44,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a pipeline: build its image, push it, run each step (the Python package calls this)
-    Run(RunArguments),
+    /// Run a pipeline (the Python package calls this), and look at runs
+    Run(RunCommandLine),
     /// Build an image from a folder of code and requirements
     Build(Box<BuildArguments>),
     /// Look at, copy, export and run images
@@ -54,19 +59,19 @@ pub(crate) enum Command {
     Stack(StackCommand),
     /// Register container registries: where images are kept
     #[command(subcommand)]
-    ContainerRegistry(ContainerRegistryCommand),
+    ContainerRegistry(ConnectedComponentCommand<Registries>),
     /// Register service connectors: the credentials of registries and clouds
     #[command(subcommand)]
     ServiceConnector(ConnectorCommand),
     /// Register orchestrators: what runs the steps
     #[command(subcommand)]
-    Orchestrator(PlainComponentCommand<Orchestrators>),
+    Orchestrator(ConnectedComponentCommand<Orchestrators>),
     /// Register image builders
     #[command(subcommand)]
     ImageBuilder(PlainComponentCommand<Builders>),
     /// Register artifact stores: where the steps' outputs are kept
     #[command(subcommand)]
-    ArtifactStore(PlainComponentCommand<Stores>),
+    ArtifactStore(ConnectedComponentCommand<Stores>),
     /// Look at integrations and what they need from outside
     #[command(subcommand)]
     Integration(IntegrationCommand),
@@ -84,38 +89,6 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RunArguments {
-    /// The pipeline specification: a JSON file, or - for standard input
-    #[arg(long, value_name = "FILE")]
-    pub(crate) spec: PathBuf,
-    /// The stack to run on [default: the active one]
-    #[arg(long, env = "LONGSHORE_STACK", value_name = "NAME")]
-    pub(crate) stack: Option<String>,
-    /// Where settings come from beside the code
-    #[command(flatten)]
-    pub(crate) config: ConfigChoice,
-    /// Set a field of the settings, whatever code and files say: docker.user=1000, or step.train.docker.user=1000 for one
-    /// step (may be given several times; in $LONGSHORE_SET, one to a line)
-    #[arg(long, env = "LONGSHORE_SET", value_name = "FIELD=VALUE", value_delimiter = '\n')]
-    pub(crate) set: Vec<String>,
-    /// What runs the containers
-    #[arg(long, env = "LONGSHORE_ENGINE", value_enum, default_value_t)]
-    pub(crate) engine: Engine,
-    /// Write the run's id, image and outputs as JSON to FILE
-    #[arg(long, value_name = "FILE")]
-    pub(crate) result: Option<PathBuf>,
-    /// Ask again for the newest packages that the requirements allow, and for Debian's updates
-    #[arg(long, env = "LONGSHORE_UPGRADE", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0, default_missing_value = "true", default_value_t)]
-    pub(crate) upgrade: bool,
-    /// Which images get a bill of materials beside them
-    #[command(flatten)]
-    pub(crate) sbom: SbomChoice,
-    /// Print what would be built and run, and do neither
-    #[arg(long)]
-    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -155,6 +128,11 @@ pub(crate) enum ImageCommand {
         /// How to print it
         #[arg(short, long, value_enum, default_value_t)]
         output: OutputFormat,
+    },
+    /// Print the lock of an image that was built here, as pylock.toml (PEP 751)
+    Lock {
+        /// The image; a name without a host is in the embedded registry
+        image: String,
     },
     /// Copy an image from one registry to another; names without a host are in the embedded registry
     Copy(CopyArguments),

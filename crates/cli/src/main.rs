@@ -11,6 +11,7 @@ mod log;
 mod output;
 mod project;
 mod runtime;
+mod services;
 mod spelling;
 mod usage;
 
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<(), Failure> {
     let context = Context::from_env()?;
     match command {
-        Command::Run(arguments) => commands::run::run(&context, &arguments),
+        Command::Run(line) => commands::run::run(&context, line),
         Command::Build(arguments) => commands::build::build(&context, &arguments),
         Command::Image(ImageCommand::List { output }) => {
             commands::image::list(&context.registry()?, URI, output)
@@ -62,6 +63,9 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             };
             commands::image::inspect(&found, &image, output)
         }
+        Command::Image(ImageCommand::Lock { image }) => {
+            commands::lock::print(&context.state()?, &commands::build::image_name(&image)?)
+        }
         Command::Image(ImageCommand::Copy(arguments)) => commands::copy::copy(&context, &arguments),
         Command::Image(ImageCommand::Export { image, format, file }) => {
             let registry = context.registry()?;
@@ -74,11 +78,11 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             commands::registry::serve(context.registry()?, listen, insecure_anyone)
         }
         Command::Stack(command) => commands::stack::stack(&context, command),
-        Command::ContainerRegistry(command) => commands::component::container_registry(&context, command),
+        Command::ContainerRegistry(command) => commands::component::connected(&context, command),
         Command::ServiceConnector(command) => commands::connector::connector(&context, command),
-        Command::Orchestrator(command) => commands::component::plain(&context, command),
+        Command::Orchestrator(command) => commands::component::connected(&context, command),
         Command::ImageBuilder(command) => commands::component::plain(&context, command),
-        Command::ArtifactStore(command) => commands::component::plain(&context, command),
+        Command::ArtifactStore(command) => commands::component::connected(&context, command),
         Command::Doctor(arguments) => commands::doctor::doctor(&context, &arguments),
         Command::Integration(command) => commands::integration::integration(command),
         Command::Settings { form } => commands::settings::print(form),

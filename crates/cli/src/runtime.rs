@@ -20,6 +20,11 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
     result
 }
 
+/// Ends at the next Ctrl-C or request to terminate.
+pub(crate) fn stop() -> io::Result<Pin<Box<dyn Future<Output = ()> + Send>>> {
+    Ok(Box::pin(stop_signal()?))
+}
+
 /// Ends when the user or the system asks this program to.
 fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};

@@ -220,7 +220,7 @@ fn a_run_without_a_stack_is_on_the_active_one() {
     let spec = machine.0.path().join("spec.json");
     std::fs::write(
         &spec,
-        r#"{"version": 1, "pipeline": {"name": "p"}, "source_root": "/", "sdk_version": "0.1.0",
+        r#"{"version": 2, "pipeline": {"name": "p"}, "source_root": "/", "sdk_version": "0.1.0",
         "python": {"executable": "/usr/bin/python3", "version": "3.11.2"},
         "steps": [{"name": "s", "source": {"module": "m", "attribute": "s"}, "outputs": []}]}"#,
     )

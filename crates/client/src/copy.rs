@@ -38,22 +38,33 @@ pub async fn copy(
     let manifests =
         plan.manifests.iter().map(|document| (document.descriptor.digest, document.bytes.clone()));
     let source = Remote {
-        client: client.clone(),
-        repository: from.repository.clone(),
+        blobs: RemoteBlobs::new(client.clone(), from.repository.clone()),
         root: root.descriptor(),
         manifests: manifests.collect(),
-        runtime: Handle::current(),
     };
     push(client, Arc::new(source), to, std::slice::from_ref(&from.repository), observer).await
 }
 
 /// An image in a registry, as a source.
 struct Remote {
-    client: Client,
-    repository: Repository,
+    blobs: RemoteBlobs,
     root: Descriptor,
     manifests: HashMap<Digest, Bytes>,
+}
+
+/// The blobs of a repository, as a source: they pass through memory, a few buffers at a time.
+#[derive(Clone, Debug)]
+pub struct RemoteBlobs {
+    client: Client,
+    repository: Repository,
     runtime: Handle,
+}
+
+impl RemoteBlobs {
+    /// The blobs of that repository. Must be called within the runtime that is to do the downloads.
+    pub fn new(client: Client, repository: Repository) -> Self {
+        Self { client, repository, runtime: Handle::current() }
+    }
 }
 
 impl ImageSource for Remote {
@@ -68,6 +79,12 @@ impl ImageSource for Remote {
 }
 
 impl BlobSource for Remote {
+    fn open(&self, blob: &Descriptor, offset: u64) -> io::Result<Box<dyn Read + Send>> {
+        self.blobs.open(blob, offset)
+    }
+}
+
+impl BlobSource for RemoteBlobs {
     fn open(&self, blob: &Descriptor, offset: u64) -> io::Result<Box<dyn Read + Send>> {
         let (sender, receiver) = mpsc::channel(AHEAD);
         let (client, repository, blob) = (self.client.clone(), self.repository.clone(), blob.clone());

@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use longshore_oci::{Descriptor, Digest, Reference, Repository, Tag};
+use longshore_oci::{Descriptor, Digest, MediaType, Reference, Repository, Tag};
 
 use crate::{
     BlobPushed, BlobSource, Client, ClientError, Event, ImageSource, Observer, Result,
@@ -93,6 +93,47 @@ pub async fn push(
         repositories.push(pushed);
     }
     Ok(PushOutcome { digest: root.digest, repositories })
+}
+
+/// Puts a manifest, whose blobs are all in the repository, under its digest and these tags; unless it is there.
+pub async fn push_manifest(
+    client: &Client,
+    repository: &Repository,
+    bytes: &[u8],
+    media_type: &MediaType,
+    tags: &[Tag],
+) -> Result<Digest> {
+    let image: Arc<dyn ImageSource> =
+        Arc::new(Document { root: Descriptor::of(media_type.clone(), bytes), bytes: bytes.to_vec() });
+    let root = image.root();
+    let what = format!("push {repository}");
+    let observer: Arc<Observer> = Arc::new(crate::ignore);
+    if !is_there(client, &image, &what, repository, &root, tags, &observer).await? {
+        client.put_manifest(repository, bytes, media_type, tags).await?;
+    }
+    Ok(root.digest)
+}
+
+/// A manifest alone.
+struct Document {
+    root: Descriptor,
+    bytes: Vec<u8>,
+}
+
+impl ImageSource for Document {
+    fn root(&self) -> Descriptor {
+        self.root.clone()
+    }
+
+    fn manifest(&self, _: &Descriptor) -> io::Result<Vec<u8>> {
+        Ok(self.bytes.clone())
+    }
+}
+
+impl BlobSource for Document {
+    fn open(&self, _: &Descriptor, _: u64) -> io::Result<Box<dyn io::Read + Send>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
 }
 
 /// The destinations by repository, in their order, each tag once. One by digest alone gets no tag.

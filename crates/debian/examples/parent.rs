@@ -1,4 +1,4 @@
-//! Makes a parent image and says how long each stage takes: `parent <store> [amd64|arm64] [package …]`.
+//! Makes a parent image and says how long each stage takes: `parent <store> [amd64|arm64]`.
 #![expect(clippy::print_stdout, reason = "the figures are what this program is for")]
 
 use std::time::Instant;
@@ -12,7 +12,7 @@ use longshore_store::{BlobStore, Table};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let root = arguments.next().ok_or("usage: parent <store> [amd64|arm64] [package …]")?;
+    let root = arguments.next().ok_or("usage: parent <store> [amd64|arm64]")?;
     let arch = match arguments.next().as_deref() {
         Some("arm64") => Arch::Arm64,
         Some("amd64") => Arch::Amd64,
@@ -21,8 +21,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (blobs, table) = (BlobStore::open(format!("{root}/blobs"))?, Table::open(format!("{root}/table"))?);
     let fetcher = Fetcher::new(FetchConfig::default());
     let start = Instant::now();
-    let mut request = ParentRequest::python(arch, Sources::from_system()?);
-    request.packages = arguments.collect();
+    let request = ParentRequest::python(arch, Sources::from_system()?);
     let plan = plan(&request, &fetcher, &blobs, &table, &|_| ()).await?;
     let planned = Instant::now();
     fetch(&plan, &fetcher, &blobs, &|_| ()).await?;

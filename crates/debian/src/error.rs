@@ -91,6 +91,46 @@ pub enum Error {
         /// The suites that were asked, each with why not.
         looked: String,
     },
+    /// The image is of another kind.
+    #[error(
+        "it is {0}; Debian packages can be added to images that are based on Debian or Ubuntu: choose such a parent, \
+         or install what is needed in the parent itself and leave apt_packages out"
+    )]
+    NotDebian(String),
+    /// The image does not say what is installed.
+    #[error(
+        "it is {0}, and has no list of its packages (/var/lib/dpkg/status); choose a parent that was not stripped of it, or leave \
+         apt_packages out"
+    )]
+    NoStatus(String),
+    /// It is not known where packages for the image come from.
+    #[error(
+        "it is {0} and names no signed archive of its distribution in /etc/apt, and this machine's apt is not configured for \
+         that release either; choose a parent that has its apt sources, or leave apt_packages out"
+    )]
+    NoSources(String),
+    /// A suite that the image names is no longer there.
+    #[error(
+        "{source}: the archive no longer has this suite of {distribution}; releases that are out of support move to an archive \
+         of old releases: choose a newer parent, or one whose /etc/apt names that archive"
+    )]
+    SuiteGone {
+        /// The image's distribution.
+        distribution: String,
+        /// What was not found.
+        source: longshore_fetch::FetchError,
+    },
+    /// The image cannot run the packages' scripts.
+    #[error(
+        "it is {system} and has no dpkg, which these packages need to be installed with: {reasons}; choose a parent that has dpkg, or \
+         leave those packages out"
+    )]
+    NoDpkg {
+        /// The image's distribution.
+        system: String,
+        /// The packages, each with its reason.
+        reasons: String,
+    },
     /// The packages cannot be had together.
     #[error(transparent)]
     Resolve(#[from] ResolveError),

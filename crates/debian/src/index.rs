@@ -38,7 +38,7 @@ const LONGEST_LINE: usize = 1 << 20;
 const LARGEST_INDEX: usize = 256 << 20;
 
 /// The packages of one index, by name.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Index {
     /// The kept lines of all packages, one after another.
     text: String,
@@ -205,6 +205,16 @@ impl Index {
         Package::new(&self.text[start..end])
     }
 
+    /// Whether it has a package of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    /// The version of the first package of this name.
+    pub fn version(&self, name: &str) -> Option<&str> {
+        self.named(name).next().map(|package| package.version)
+    }
+
     fn named(&self, name: &str) -> impl Iterator<Item = Package<'_>> {
         self.by_name.get(name).into_iter().flatten().filter_map(|number| self.package(*number))
     }
@@ -219,10 +229,11 @@ fn invalid(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why.to_owned())
 }
 
-/// All indexes together. Of every name there is one candidate: its highest version, from the first index that
-/// has it.
+/// All indexes together. Of every name there is one candidate: what is installed, else its highest version, from the first
+/// index that has it.
 #[derive(Debug)]
 pub struct Universe {
+    installed: Index,
     indexes: Vec<Index>,
     arch: Arch,
 }
@@ -232,14 +243,19 @@ pub struct Universe {
 pub struct Candidate<'a> {
     /// The package.
     pub package: Package<'a>,
-    /// The position of its index.
-    pub index: usize,
+    /// The position of its index; `None` if this is what is installed.
+    pub index: Option<usize>,
 }
 
 impl Universe {
-    /// The union of `indexes`.
-    pub const fn new(indexes: Vec<Index>, arch: Arch) -> Self {
-        Self { indexes, arch }
+    /// The union of `indexes`, with nothing installed.
+    pub fn new(indexes: Vec<Index>, arch: Arch) -> Self {
+        Self::onto(Index::default(), indexes, arch)
+    }
+
+    /// The union of `indexes`, for a system that has the packages of `installed`.
+    pub const fn onto(installed: Index, indexes: Vec<Index>, arch: Arch) -> Self {
+        Self { installed, indexes, arch }
     }
 
     /// The architecture that the packages are for.
@@ -247,11 +263,27 @@ impl Universe {
         self.arch
     }
 
-    /// The one package of this name that is considered.
+    /// The one package of this name that is considered first.
     pub fn candidate(&self, name: &str) -> Option<Candidate<'_>> {
+        self.installed(name).or_else(|| self.newest(name))
+    }
+
+    /// The installed package of this name.
+    pub fn installed(&self, name: &str) -> Option<Candidate<'_>> {
+        self.installed.named(name).next().map(|package| Candidate { package, index: None })
+    }
+
+    /// All that is installed.
+    pub fn all_installed(&self) -> impl Iterator<Item = Candidate<'_>> {
+        let numbers = 0..self.installed.records.len();
+        numbers.filter_map(|number| Some(Candidate { package: self.installed.package(number)?, index: None }))
+    }
+
+    /// The highest version of this name that the indexes have.
+    pub fn newest(&self, name: &str) -> Option<Candidate<'_>> {
         let all = self.indexes.iter().enumerate();
         let all = all.flat_map(|(index, packages)| {
-            packages.named(name).map(move |package| Candidate { package, index })
+            packages.named(name).map(move |package| Candidate { package, index: Some(index) })
         });
         all.reduce(|best, next| match compare(next.package.version, best.package.version) {
             Ordering::Greater => next,
@@ -262,14 +294,14 @@ impl Universe {
     /// The candidates that meet a relation: the package of that name, else those that provide it, the most important first,
     /// then by name.
     pub fn meeting(&self, relation: &Relation<'_>) -> Vec<Candidate<'_>> {
-        let real = self.candidate(relation.name).filter(|it| it.package.meets(relation, self.arch));
+        let mut real = self.installed(relation.name).into_iter().chain(self.newest(relation.name));
+        let real = real.find(|it| it.package.meets(relation, self.arch));
         real.map_or_else(|| self.providers(relation), |real| vec![real])
     }
 
     fn providers(&self, relation: &Relation<'_>) -> Vec<Candidate<'_>> {
-        let mut names: Vec<&str> = self
-            .indexes
-            .iter()
+        let mut names: Vec<&str> = std::iter::once(&self.installed)
+            .chain(&self.indexes)
             .flat_map(Index::providing)
             .filter(|package| package.provides(relation, self.arch))
             .map(|package| package.name)
@@ -310,8 +342,8 @@ mod tests {
     fn the_highest_version_of_all_indexes_is_the_candidate() {
         let newer = "Package: a\nVersion: 1.0+deb12u1\nArchitecture: amd64\n";
         let same = "Package: a\nVersion: 1.0-0\nArchitecture: amd64\n";
-        assert_eq!(universe(&[TEXT, newer]).candidate("a").unwrap().index, 1);
-        assert_eq!(universe(&[TEXT, same]).candidate("a").unwrap().index, 0);
+        assert_eq!(universe(&[TEXT, newer]).candidate("a").unwrap().index, Some(1));
+        assert_eq!(universe(&[TEXT, same]).candidate("a").unwrap().index, Some(0));
     }
 
     #[test]

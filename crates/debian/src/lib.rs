@@ -21,6 +21,7 @@
 //! of the packages. All that comes from the network is treated as hostile until its digest is right, and as badly made after.
 #![forbid(unsafe_code)]
 
+pub mod addition;
 mod apt_conf;
 pub mod control;
 pub mod deb;

@@ -43,9 +43,6 @@ pub struct ParentRequest {
     pub arch: Arch,
     /// The packages of the parent itself.
     pub roots: Vec<String>,
-    /// Further packages, written like dependencies: `libgl1`, `git (>= 1:2.30)`. Their installation scripts are not run. What only
-    /// they need is a layer of its own.
-    pub packages: Vec<String>,
     /// Where packages come from.
     pub sources: Sources,
     /// The time at which signatures and dates are judged.
@@ -61,7 +58,6 @@ impl ParentRequest {
         Self {
             arch,
             roots: PYTHON_ROOTS.map(ToOwned::to_owned).to_vec(),
-            packages: Vec::new(),
             sources,
             now: Timestamp::now(),
             freshness: Duration::from_hours(4),
@@ -172,7 +168,7 @@ pub enum Group {
     Python,
     /// Packages for all architectures: certificates, time zones, names.
     Data,
-    /// What only the further packages need.
+    /// What is added to a parent.
     Packages,
     /// What scripts would have made: accounts, dpkg's status, certificate bundle, alternatives, loader cache.
     System,

@@ -32,7 +32,7 @@ pub async fn plan(
     table: &Table,
     progress: &Progress<'_>,
 ) -> Result<ParentPlan, Error> {
-    let suites = suites(request, fetcher, blobs, table, progress, Memory::Fresh).await?;
+    let suites = suites_for(request, fetcher, blobs, table, progress).await?;
     let remembered = suites.iter().any(|suite| suite.remembered);
     match plan_from(request, suites, fetcher, blobs, table, progress).await {
         // The mirror may have moved on since its release file was remembered, and dropped the indexes that this names.
@@ -42,6 +42,17 @@ pub async fn plan(
         }
         other => other,
     }
+}
+
+/// The suites of a request, as remembered if that is fresh enough.
+pub(crate) async fn suites_for(
+    request: &ParentRequest,
+    fetcher: &Fetcher,
+    blobs: &BlobStore,
+    table: &Table,
+    progress: &Progress<'_>,
+) -> Result<Vec<Suite>, Error> {
+    suites(request, fetcher, blobs, table, progress, Memory::Fresh).await
 }
 
 async fn suites_now(
@@ -124,33 +135,43 @@ async fn plan_from(
 ) -> Result<ParentPlan, Error> {
     let seen: Vec<(String, Digest, &[String])> =
         suites.iter().map(|it| (it.archive.title(), it.digest, it.archive.components.as_slice())).collect();
-    let key = serde_json::json!([LAYOUT_VERSION, request.arch, request.roots, request.packages, seen]);
+    let key = serde_json::json!([LAYOUT_VERSION, request.arch, request.roots, seen]);
     if let Some(plan) = table.get::<ParentPlan>(TABLE, &key) {
         return Ok(plan);
     }
-    let mut wanted = Vec::new();
-    for (position, suite) in suites.iter().enumerate() {
-        for component in &suite.archive.components {
-            wanted.extend(
-                suite.release.index_files(component, request.arch).into_iter().map(|file| (position, file)),
-            );
-        }
-    }
-    let reading = wanted.iter().map(|(position, file)| {
-        let suite = &suites[*position];
-        async move { read_index(suite, file, request.arch, fetcher, blobs, progress).await }
-    });
-    let mut indexes = Vec::new();
-    for index in join_all(reading).await {
-        indexes.push(index?);
-    }
-    let owners: Vec<usize> = wanted.iter().map(|(position, _)| *position).collect();
+    let (indexes, owners) = read_indexes(&suites, request.arch, fetcher, blobs, progress).await?;
     let request_ = request.clone();
     let work = move || choose(&request_, &suites, indexes, &owners);
     let plan = tokio::task::spawn_blocking(work).await.unwrap_or(Err(Error::Unfinished))?;
     table.put(TABLE, &key, &plan)?;
     progress(Event::Planned { packages: plan.packages.len(), bytes: plan.download_size() });
     Ok(plan)
+}
+
+/// The package indexes of all suites, each with the position of its suite.
+pub(crate) async fn read_indexes(
+    suites: &[Suite],
+    arch: Arch,
+    fetcher: &Fetcher,
+    blobs: &BlobStore,
+    progress: &Progress<'_>,
+) -> Result<(Vec<Index>, Vec<usize>), Error> {
+    let mut wanted = Vec::new();
+    for (position, suite) in suites.iter().enumerate() {
+        for component in &suite.archive.components {
+            let files = suite.release.index_files(component, arch);
+            wanted.extend(files.into_iter().map(|file| (position, file)));
+        }
+    }
+    let reading = wanted.iter().map(|(position, file)| {
+        let suite = &suites[*position];
+        async move { read_index(suite, file, arch, fetcher, blobs, progress).await }
+    });
+    let mut indexes = Vec::new();
+    for index in join_all(reading).await {
+        indexes.push(index?);
+    }
+    Ok((indexes, wanted.iter().map(|(position, _)| *position).collect()))
 }
 
 /// Fetches an index by its digest and reads it.
@@ -191,13 +212,11 @@ fn choose(
     owners: &[usize],
 ) -> Result<ParentPlan, Error> {
     let universe = Universe::new(indexes, request.arch);
-    let own = resolve(&universe, &request.roots)?;
-    let all: Vec<String> = request.roots.iter().chain(&request.packages).cloned().collect();
-    let chosen = if request.packages.is_empty() { own.clone() } else { resolve(&universe, &all)? };
     let mut packages = Vec::new();
-    for candidate in &chosen {
-        let further = !own.iter().any(|it| it.package.name == candidate.package.name);
-        packages.push(lock(candidate, owners[candidate.index], further)?);
+    for candidate in resolve(&universe, &request.roots)? {
+        let Some(index) = candidate.index else { continue };
+        let group = group(candidate.package.name, candidate.package.architecture());
+        packages.push(lock(&candidate, owners[index], group)?);
     }
     let first = &suites[0].release;
     Ok(ParentPlan {
@@ -214,21 +233,24 @@ fn choose(
                 .flatten(),
         },
         python: python(&packages),
-        suites: suites
-            .iter()
-            .map(|it| LockedSuite {
-                url: without_credentials(&it.archive.url),
-                suite: it.archive.suite.clone(),
-                release: it.digest,
-                date: it.release.date,
-                signed_by: it.signed_by.clone(),
-            })
-            .collect(),
+        suites: suites.iter().map(locked_suite).collect(),
         packages,
     })
 }
 
-fn lock(candidate: &Candidate<'_>, suite: usize, further: bool) -> Result<LockedPackage, Error> {
+/// What is written down of a suite.
+pub(crate) fn locked_suite(suite: &Suite) -> LockedSuite {
+    LockedSuite {
+        url: without_credentials(&suite.archive.url),
+        suite: suite.archive.suite.clone(),
+        release: suite.digest,
+        date: suite.release.date,
+        signed_by: suite.signed_by.clone(),
+    }
+}
+
+/// What is written down of a package.
+pub(crate) fn lock(candidate: &Candidate<'_>, suite: usize, group: Group) -> Result<LockedPackage, Error> {
     let package = &candidate.package;
     let wrong = |why: &str| Error::Package { package: package.name.to_owned(), why: why.to_owned() };
     let path = package.field("Filename").ok_or_else(|| wrong("it has no Filename"))?;
@@ -248,7 +270,7 @@ fn lock(candidate: &Candidate<'_>, suite: usize, further: bool) -> Result<Locked
         path: path.to_owned(),
         sha256: package.sha256().ok_or_else(|| wrong("it has no SHA256"))?,
         size: package.size().ok_or_else(|| wrong("it has no Size"))?,
-        group: if further { Group::Packages } else { group(package.name, package.architecture()) },
+        group,
     })
 }
 
@@ -287,9 +309,20 @@ pub async fn fetch(
     blobs: &BlobStore,
     progress: &Progress<'_>,
 ) -> Result<(), Error> {
-    let total = plan.packages.len();
-    let fetching = plan.packages.iter().map(|package| async move {
-        let suite = plan.suites.get(package.suite).ok_or_else(|| Error::Package {
+    fetch_packages(&plan.suites, &plan.packages, fetcher, blobs, progress).await
+}
+
+/// Fetches packages of those suites.
+pub(crate) async fn fetch_packages(
+    suites: &[LockedSuite],
+    packages: &[LockedPackage],
+    fetcher: &Fetcher,
+    blobs: &BlobStore,
+    progress: &Progress<'_>,
+) -> Result<(), Error> {
+    let total = packages.len();
+    let fetching = packages.iter().map(|package| async move {
+        let suite = suites.get(package.suite).ok_or_else(|| Error::Package {
             package: package.name.clone(),
             why: "the plan names a suite for it that the plan does not have".to_owned(),
         })?;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use crate::{
     index::{Candidate, Package, Universe},
     relation::{Relation, RelationError, groups, spell},
+    version::compare,
 };
 
 /// Why there is no set of packages.
@@ -49,6 +50,22 @@ pub enum ResolveError {
         /// What needs the other.
         chain: String,
     },
+    /// A package would have to be upgraded, and another that is installed needs it as it is.
+    #[error(
+        "{wanted} {version} is needed by {chain}, but {dependent}, which is installed, needs `{relation}` and has no newer version"
+    )]
+    Held {
+        /// The package that is needed.
+        wanted: String,
+        /// In which version.
+        version: String,
+        /// What needs it.
+        chain: String,
+        /// The installed package that it does not go with.
+        dependent: String,
+        /// What that depends on.
+        relation: String,
+    },
     /// Too many choices were tried.
     #[error(
         "no set of packages was found among {0} choices; ask for fewer packages, or name the alternatives that you want"
@@ -83,6 +100,24 @@ pub fn resolve<'a>(universe: &'a Universe, roots: &'a [String]) -> Result<Vec<Ca
     let mut search = Search { universe, choices: 0 };
     let selection = search.extend(Selection::default(), wanted)?;
     Ok(selection.packages.into_values().map(|(candidate, _)| candidate).collect())
+}
+
+/// The packages that must be added for `roots` to be there, beside what is installed, in order of name; with those that are
+/// installed and must be upgraded, because something depends on it. Nothing is removed, and nothing else is upgraded.
+pub fn resolve_onto<'a>(
+    universe: &'a Universe,
+    roots: &'a [String],
+) -> Result<Vec<Candidate<'a>>, ResolveError> {
+    let mut wanted = Vec::new();
+    for root in roots {
+        let groups = read(root, "the list of packages", universe)?;
+        wanted.extend(groups.into_iter().map(|group| Wanted { by: None, group }));
+    }
+    let installed = universe.all_installed().map(|it| (it.package.name, (it, None)));
+    let base = Selection { packages: installed.collect() };
+    let selection = Search { universe, choices: 0 }.extend(base, wanted)?;
+    let chosen = selection.packages.into_values().map(|(candidate, _)| candidate);
+    Ok(chosen.filter(|candidate| candidate.index.is_some()).collect())
 }
 
 fn read<'a>(text: &'a str, of: &str, universe: &Universe) -> Result<Vec<Vec<Relation<'a>>>, ResolveError> {
@@ -197,10 +232,28 @@ impl<'a> Search<'a> {
         by: Option<&'a str>,
     ) -> Result<(), ResolveError> {
         let package = candidate.package;
-        selection.packages.insert(package.name, (candidate, by));
-        for (other, _) in selection.packages.values() {
-            self.check(selection, &package, &other.package)?;
-            self.check(selection, &other.package, &package)?;
+        let replaced = selection.packages.insert(package.name, (candidate, by)).map(|(old, _)| old);
+        if replaced.is_some_and(|old| old.index.is_some() && old.package.version != package.version) {
+            return Err(ResolveError::Unmet {
+                chain: selection.chain(by),
+                wanted: format!("{} {}", package.name, package.version),
+                why: "and something else needs another version of it".to_owned(),
+            });
+        }
+        let others: Vec<Candidate<'a>> = selection.packages.values().map(|(other, _)| *other).collect();
+        for other in others {
+            let checked = self
+                .check(selection, &package, &other.package)
+                .and_then(|()| self.check(selection, &other.package, &package));
+            let Err(conflict) = checked else { continue };
+            // What is installed may go with it in a newer version.
+            match self.newer(&other).filter(|_| other.index.is_none()) {
+                Some(newer) => self.select(selection, wanted, newer, Some(package.name))?,
+                None => return Err(conflict),
+            }
+        }
+        if let Some(old) = replaced.filter(|old| old.index.is_none()) {
+            self.follow_upgrade(selection, wanted, &old, &candidate)?;
         }
         let mut asked = Vec::new();
         for field in ["Pre-Depends", "Depends"] {
@@ -209,6 +262,55 @@ impl<'a> Search<'a> {
             }
         }
         wanted.extend(asked.into_iter().rev());
+        Ok(())
+    }
+
+    /// The version of an installed package that the indexes have, if it is a newer one.
+    fn newer(&self, installed: &Candidate<'a>) -> Option<Candidate<'a>> {
+        let newest = self.universe.newest(installed.package.name)?;
+        compare(newest.package.version, installed.package.version).is_gt().then_some(newest)
+    }
+
+    /// Upgrades what is installed and needs `old` as it was.
+    fn follow_upgrade(
+        &self,
+        selection: &mut Selection<'a>,
+        wanted: &mut Vec<Wanted<'a>>,
+        old: &Candidate<'a>,
+        new: &Candidate<'a>,
+    ) -> Result<(), ResolveError> {
+        let arch = self.universe.arch();
+        let dependents: Vec<Candidate<'a>> = selection
+            .packages
+            .values()
+            .map(|(candidate, _)| *candidate)
+            .filter(|candidate| candidate.index.is_none())
+            .collect();
+        for dependent in dependents {
+            for field in ["Pre-Depends", "Depends"] {
+                let text = dependent.package.field(field).unwrap_or_default();
+                for group in read(text, dependent.package.name, self.universe)? {
+                    let was = group.iter().any(|relation| old.package.meets(relation, arch));
+                    if !was || self.is_met(selection, &group) {
+                        continue;
+                    }
+                    let Some(newer) = self.newer(&dependent) else {
+                        return Err(ResolveError::Held {
+                            wanted: new.package.name.to_owned(),
+                            version: new.package.version.to_owned(),
+                            chain: selection
+                                .chain(selection.packages.get(new.package.name).and_then(|it| it.1)),
+                            dependent: format!("{} {}", dependent.package.name, dependent.package.version),
+                            relation: spell(&group),
+                        });
+                    };
+                    let there = selection.packages.get(dependent.package.name);
+                    if there.is_some_and(|(it, _)| it.index.is_none()) {
+                        self.select(selection, wanted, newer, Some(new.package.name))?;
+                    }
+                }
+            }
+        }
         Ok(())
     }
 
@@ -262,7 +364,7 @@ mod tests {
     use longshore_oci::Arch;
     use proptest::prelude::*;
 
-    fn universe(lines: &str) -> Universe {
+    fn index(lines: &str) -> Index {
         let stanzas: Vec<String> = lines
             .lines()
             .filter(|line| !line.trim().is_empty())
@@ -273,7 +375,11 @@ mod tests {
                 format!("Package: {name}\nVersion: {version}\nArchitecture: amd64\n{fields}\n\n")
             })
             .collect();
-        Universe::new(vec![Index::read(stanzas.concat().as_bytes(), Arch::Amd64).unwrap()], Arch::Amd64)
+        Index::read(stanzas.concat().as_bytes(), Arch::Amd64).unwrap()
+    }
+
+    fn universe(lines: &str) -> Universe {
+        Universe::new(vec![index(lines)], Arch::Amd64)
     }
 
     fn names(lines: &str, roots: &[&str]) -> Result<String, String> {
@@ -316,6 +422,50 @@ mod tests {
     #[test]
     fn a_package_does_not_exclude_itself() {
         assert_eq!(names("a 1 Provides: mta; Conflicts: mta", &["a"]).unwrap(), "a");
+    }
+
+    fn added(installed: &str, lines: &str, roots: &[&str]) -> Result<String, String> {
+        let roots: Vec<String> = roots.iter().map(|&root| root.to_owned()).collect();
+        let universe = Universe::onto(index(installed), vec![index(lines)], Arch::Amd64);
+        let found = resolve_onto(&universe, &roots).map_err(|error| error.to_string())?;
+        let spelt = found.iter().map(|it| format!("{}={}", it.package.name, it.package.version));
+        Ok(spelt.collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn what_is_installed_stays_unless_something_depends_on_more() {
+        let installed = "libc 1\nperl 5";
+        let lines = "libc 2\nperl 6\na 1 Depends: libc, perl\nb 1 Depends: libc (>= 2)";
+        assert_eq!(added(installed, lines, &["a"]).unwrap(), "a=1");
+        assert_eq!(added(installed, lines, &["b"]).unwrap(), "b=1 libc=2");
+        assert_eq!(added(installed, lines, &["libc", "perl (>= 5)"]).unwrap(), "");
+        assert_eq!(
+            added("x 1 Provides: v", "a 1 Depends: v\ny 2 Provides: v; Priority: required", &["a"]).unwrap(),
+            "a=1"
+        );
+    }
+
+    #[test]
+    fn an_upgrade_takes_with_it_what_needs_the_old_version() {
+        let installed = "libc 1\nlibc-bin 1 Depends: libc (= 1)\nother 1 Depends: libc";
+        let lines =
+            "libc 2\nlibc-bin 2 Depends: libc (= 2), more\nmore 1\ndev 2 Depends: libc (= 2)\nother 2";
+        assert_eq!(added(installed, lines, &["dev"]).unwrap(), "dev=2 libc=2 libc-bin=2 more=1");
+        let held = added(installed, "libc 2\ndev 2 Depends: libc (= 2)", &["dev"]).unwrap_err();
+        assert_eq!(
+            held,
+            "libc 2 is needed by dev, but libc-bin 1, which is installed, needs `libc (= 1)` and has no newer version"
+        );
+    }
+
+    #[test]
+    fn a_conflict_with_what_is_installed_is_an_upgrade_or_a_sentence() {
+        let lines = "new 1 Breaks: old (<< 2)\nold 2\nbad 1 Conflicts: old";
+        assert_eq!(added("old 1", lines, &["new"]).unwrap(), "new=1 old=2");
+        let conflict = added("old 1", lines, &["bad"]).unwrap_err();
+        assert!(conflict.starts_with("bad and old 2 cannot be installed together"), "{conflict}");
+        let alone = added("old 3", lines, &["bad"]).unwrap_err();
+        assert!(alone.contains("bad conflicts with `old`"), "{alone}");
     }
 
     #[test]

@@ -34,14 +34,10 @@ fn rejection(result: Result<ParentPlan, Error>) -> Rejection {
 async fn a_signed_archive_becomes_an_image() {
     let (archive, key) = (with_hello(), Key::new());
     archive.publish(&key);
-    let mut request = archive.signed_request(&key, &[]);
-    request.packages = vec!["hello (>= 1.0)".to_owned()];
+    let request = archive.signed_request(&key, &["hello (>= 1.0)"]);
     let plan = archive.plan(&request).await.unwrap();
     let names: Vec<_> = plan.packages.iter().map(|it| (it.name.as_str(), it.group)).collect();
-    assert_eq!(
-        names,
-        [("base-files", Group::Base), ("base-passwd", Group::Base), ("hello", Group::Packages)]
-    );
+    assert_eq!(names, [("base-files", Group::Base), ("base-passwd", Group::Base), ("hello", Group::Base)]);
     assert_eq!(plan.distribution.to_string(), "Debian (test)");
     assert!(plan.suites[0].signed_by.is_some());
     let parent = archive.parent(&request).await.unwrap();

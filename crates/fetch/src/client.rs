@@ -9,12 +9,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use longshore_endpoint::{Fault, Stage, Web, bare, is_transient, redacted, retry_after, root_cause};
 use reqwest::Response;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use url::Url;
+use url::{Origin, Url};
 
 use crate::{
     FetchConfig, FetchError, Result,
     credentials::{Credentials, embedded},
     error::SentCredentials,
+    netrc::Login,
 };
 
 /// As many redirects as browsers and curl follow, roughly.
@@ -25,6 +26,8 @@ const MOST_REDIRECTS: usize = 10;
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     shared: Arc<Shared>,
+    /// The credentials of origins.
+    logins: Arc<[(Origin, Login)]>,
 }
 
 #[derive(Debug)]
@@ -76,7 +79,22 @@ impl Fetcher {
     pub fn new(config: FetchConfig) -> Self {
         let credentials = Credentials::new(config.netrc.clone());
         let slots = Semaphore::new(config.concurrency.clamp(1, Semaphore::MAX_PERMITS));
-        Self { shared: Arc::new(Shared { web: Web::new(config.web.clone()), config, credentials, slots }) }
+        let shared = Arc::new(Shared { web: Web::new(config.web.clone()), config, credentials, slots });
+        Self { shared, logins: Arc::new([]) }
+    }
+
+    /// The same fetcher, with credentials for the scheme, host and port of each URL: a name and a password, sent in a
+    /// header to exactly that origin. They go before those that are looked up.
+    pub fn with_logins(&self, logins: impl IntoIterator<Item = (Url, String, String)>) -> Self {
+        let logins = logins.into_iter().map(|(url, name, password)| (url.origin(), Login { name, password }));
+        Self { shared: Arc::clone(&self.shared), logins: logins.collect() }
+    }
+
+    /// Who asks at a URL.
+    fn login_at(&self, url: &Url) -> Option<&Login> {
+        let origin = url.origin();
+        let given = self.logins.iter().find(|(known, _)| *known == origin).map(|(_, login)| login);
+        given.or_else(|| self.shared.credentials.for_host(url.host_str()?))
     }
 
     pub(crate) fn config(&self) -> &FetchConfig {
@@ -105,7 +123,7 @@ impl Fetcher {
             for (name, value) in headers {
                 request = request.header(name, value);
             }
-            let login_here = login.as_ref().or_else(|| self.shared.credentials.for_host(url.host_str()?));
+            let login_here = login.as_ref().or_else(|| self.login_at(&url));
             if let Some(login) = login_here {
                 request = request.basic_auth(&login.name, Some(&login.password));
             }

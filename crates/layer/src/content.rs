@@ -155,6 +155,27 @@ impl Compressor {
     }
 }
 
+/// Hands the `size` bytes of `input` to `take` as they are.
+pub(crate) fn copy(
+    size: u64,
+    mut input: impl Read,
+    mut take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<Outcome, Side> {
+    let mut buffer = vec![0; usize::try_from(size).unwrap_or(SAMPLE).min(SAMPLE)];
+    let mut crc = crc32fast::Hasher::new();
+    let mut left = size;
+    while left > 0 {
+        let wanted = usize::try_from(left).unwrap_or(SAMPLE).min(SAMPLE);
+        if read_full(&mut input, &mut buffer[..wanted]).map_err(Side::Input)? < wanted {
+            return Ok(Outcome::Short);
+        }
+        crc.update(&buffer[..wanted]);
+        take(&buffer[..wanted]).map_err(Side::Output)?;
+        left -= wanted as u64;
+    }
+    Compressor::end(&mut input, crc.finalize())
+}
+
 /// The size of `size` bytes in stored blocks, each with its five bytes of header.
 const fn stored_size(size: usize) -> usize {
     size + 5 * size.div_ceil(LONGEST_BLOCK)

@@ -36,7 +36,7 @@
 //!   there are fewer), compressed alone, become smaller than in stored blocks; otherwise it is stored, in
 //!   blocks of 65,535 bytes. Here the bytes depend on zlib-rs, whose version is pinned: a test pins the digests.
 //!
-//! A layer of [`Format::Estargz`] differs as [`estargz`] says.
+//! A layer of [`Format::Estargz`] differs as [`estargz`] says, one of [`Format::Zstd`] as [`zstd`] says.
 //!
 //! # Reading
 //!
@@ -57,6 +57,7 @@ pub mod read;
 mod tar;
 mod writer;
 pub mod zip;
+pub mod zstd;
 
 pub use content::Level;
 pub use entry::{Entry, Kind};

@@ -6,7 +6,7 @@ use longshore_oci::Digest;
 
 use crate::{
     Entry, EntryPath, Error, Kind, Level, Result, WriteFault,
-    content::{Compressor, Outcome, Side},
+    content::{self, Compressor, Outcome, Side},
     deflate::Encoder,
     estargz::{self, Member, Toc},
     gzip,
@@ -14,6 +14,7 @@ use crate::{
     output::{Output, Plain},
     tar,
     zip::{Archive, Method, ZipFault},
+    zstd::Frames,
 };
 
 /// Headers are written as a member of their own before every content, and as soon as so many have come together.
@@ -23,7 +24,7 @@ pub(crate) const WHITEOUT: &str = ".wh.";
 /// The name that hides everything that lower layers have in its directory ("Opaque Whiteout").
 pub(crate) const OPAQUE: &str = ".wh..wh..opq";
 
-/// Writes a layer: a gzip file of many members, laid out as the [crate] says.
+/// Writes a layer, laid out as the [crate] says.
 ///
 /// Entries come in strictly ascending order of their paths ([`EntryPath`]'s order). Directories on the way to an entry
 /// that were not added are written by the writer, with mode 0755, of root's, with the entry's time.
@@ -40,6 +41,8 @@ pub struct LayerWriter<W: Write> {
     plain: Plain,
     /// The table of contents, if the layer is to have one.
     toc: Option<Toc>,
+    /// The frames, if the layer is in Zstandard: there are no members then.
+    frames: Option<Frames>,
     entries: u64,
     last: Option<(EntryPath, Last)>,
     state: State,
@@ -58,14 +61,16 @@ enum State {
     Broken,
 }
 
-/// What a layer is besides a tar archive in gzip.
+/// What a layer is besides a tar archive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// Nothing else.
+    /// gzip, and nothing else.
     #[default]
     Plain,
-    /// One whose files can be fetched one by one: [`estargz`](crate::estargz).
+    /// gzip, with files that can be fetched one by one: [`estargz`](crate::estargz).
     Estargz,
+    /// Zstandard: [`zstd`](crate::zstd).
+    Zstd,
 }
 
 /// What a finished layer is. Digest and size of its compressed bytes are known to whoever received them.
@@ -106,6 +111,7 @@ impl<W: Write> LayerWriter<W> {
             inflater: None,
             plain: Plain::new(),
             toc: None,
+            frames: None,
             entries: 0,
             last: None,
             state: State::Good,
@@ -115,9 +121,13 @@ impl<W: Write> LayerWriter<W> {
     /// Begins a layer of another format, at [`Level::Normal`].
     pub fn with_format(out: W, format: Format) -> Result<Self> {
         let mut writer = Self::new(out);
-        if format == Format::Estargz {
-            writer.toc = Some(Toc::new());
-            writer.guarded(Self::landmark)?;
+        match format {
+            Format::Plain => {}
+            Format::Estargz => {
+                writer.toc = Some(Toc::new());
+                writer.guarded(Self::landmark)?;
+            }
+            Format::Zstd => writer.frames = Some(Frames::new()),
         }
         Ok(writer)
     }
@@ -143,9 +153,9 @@ impl<W: Write> LayerWriter<W> {
         self.guarded(|this| this.compressed(entry, size, content).map(drop))
     }
 
-    /// Adds a file with the content of the zip archive's entry at `index`, reusing its DEFLATE stream as it is. The stream
-    /// is inflated once, to check it against the zip's CRC-32 and sizes and to hash it. The content of a stored entry
-    /// is compressed like that of [`file`](Self::file).
+    /// Adds a file with the content of the zip archive's entry at `index`, reusing its DEFLATE stream as it is, unless
+    /// the layer is in Zstandard. The stream is inflated once, to check it against the zip's CRC-32 and sizes and to hash
+    /// it. The content of a stored entry is compressed like that of [`file`](Self::file).
     pub fn splice<R: Read + Seek>(
         &mut self,
         entry: &Entry,
@@ -174,7 +184,11 @@ impl<W: Write> LayerWriter<W> {
                 return this.table(toc).map(Some);
             }
             this.pending.extend_from_slice(&tar::END);
-            this.flush().map(|()| None)
+            this.flush()?;
+            if let Some(frames) = this.frames.take() {
+                frames.finish(&mut this.out).map_err(Error::writing)?;
+            }
+            Ok(None)
         })?;
         let (diff_id, uncompressed_size) = self.plain.finish();
         let summary = LayerSummary { diff_id, uncompressed_size, entries: self.entries, toc };
@@ -250,6 +264,11 @@ impl<W: Write> LayerWriter<W> {
             return Ok(());
         }
         self.plain.update(&self.pending);
+        if let Some(frames) = &mut self.frames {
+            frames.write(&self.pending, &mut self.out).map_err(Error::writing)?;
+            self.pending.clear();
+            return Ok(());
+        }
         self.member.clear();
         self.member.extend_from_slice(&gzip::HEADER);
         self.encoder.encode(&self.pending, &mut self.member);
@@ -269,9 +288,15 @@ impl<W: Write> LayerWriter<W> {
     fn content(&mut self, entry: &Entry, size: u64, content: impl Read) -> Result<u32> {
         let offset = self.begin_content(size)?;
         let level = self.level;
-        let compressor = self.compressor.get_or_insert_with(|| Compressor::new(level));
         let refuse = |is| Error::Write { path: entry.path.clone(), fault: WriteFault::Size { is, size } };
-        match compressor.write(size, content, &mut self.out, &mut self.plain) {
+        let written = if let Some(frames) = &mut self.frames {
+            let mut sink = Framed { frames, out: &mut self.out, plain: &mut self.plain };
+            content::copy(size, content, |bytes| sink.write(bytes))
+        } else {
+            let compressor = self.compressor.get_or_insert_with(|| Compressor::new(level));
+            compressor.write(size, content, &mut self.out, &mut self.plain)
+        };
+        match written {
             Ok(Outcome::Whole { crc32 }) => self.end_content(entry, size, crc32, offset).map(|()| crc32),
             Ok(Outcome::Short) => Err(refuse("less than")),
             Ok(Outcome::Long) => Err(refuse("more than")),
@@ -307,7 +332,9 @@ impl<W: Write> LayerWriter<W> {
             self.plain.begin_file();
         }
         let offset = self.out.position();
-        self.out.write_all(&gzip::HEADER).map_err(Error::writing)?;
+        if self.frames.is_none() {
+            self.out.write_all(&gzip::HEADER).map_err(Error::writing)?;
+        }
         Ok(offset)
     }
 
@@ -320,6 +347,9 @@ impl<W: Write> LayerWriter<W> {
             toc.append(entry, size, Some(Member { offset, digest }))?;
         }
         self.pending.resize(tar::padding(size), 0);
+        if self.frames.is_some() {
+            return Ok(());
+        }
         self.out.write_all(&gzip::trailer(crc32, size)).map_err(Error::writing)
     }
 
@@ -381,15 +411,44 @@ impl<W: Write> LayerWriter<W> {
                 self.begin_file(entry, source.uncompressed_size)?;
                 let offset = self.begin_content(source.uncompressed_size)?;
                 let inflater = self.inflater.get_or_insert_with(Inflater::new);
-                let mut sink = Splice {
-                    out: (source.uncompressed_size > 0).then_some(&mut self.out),
-                    plain: &mut self.plain,
-                };
-                inflater.inflate(source, data, &mut sink)?;
+                if let Some(frames) = &mut self.frames {
+                    let mut sink = Framed { frames, out: &mut self.out, plain: &mut self.plain };
+                    inflater.inflate(source, data, &mut sink)?;
+                } else {
+                    let mut sink = Splice {
+                        out: (source.uncompressed_size > 0).then_some(&mut self.out),
+                        plain: &mut self.plain,
+                    };
+                    inflater.inflate(source, data, &mut sink)?;
+                }
                 self.end_content(entry, source.uncompressed_size, source.crc32, offset)
             }
             Method::Other(method) => Err(source.refuse(ZipFault::Method { method })),
         }
+    }
+}
+
+/// Hashes plain bytes and puts them into frames.
+struct Framed<'a, W: Write> {
+    frames: &'a mut Frames,
+    out: &'a mut Output<W>,
+    plain: &'a mut Plain,
+}
+
+impl<W: Write> Framed<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.plain.update(bytes);
+        self.frames.write(bytes, self.out)
+    }
+}
+
+impl<W: Write> Sink for Framed<'_, W> {
+    fn compressed(&mut self, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn plain(&mut self, bytes: &[u8]) -> Result<()> {
+        self.write(bytes).map_err(Error::writing)
     }
 }
 

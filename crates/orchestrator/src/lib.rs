@@ -3,6 +3,9 @@
 //! [`RunPlan`] says what each step is given: a pure value. Two orchestrators carry it out on this machine:
 //! [`local_container`], each step in a container of its image, and [`local`], all steps in one Python process.
 //! Both remember in [`longshore_stack::State`] how far they came.
+//!
+//! [`Workflow`] says the same for orchestrators elsewhere, each a crate of its own that is a [`Service`]: it makes documents
+//! of a workflow, submits them, and tells how far the run is.
 #![forbid(unsafe_code)]
 
 mod error;
@@ -11,11 +14,20 @@ mod interrupt;
 pub mod local;
 pub mod local_container;
 mod plan;
+mod service;
+mod wire;
+mod workflow;
 
 pub use error::RunError;
 pub use event::{Event, Observer, Stream};
 pub use interrupt::Interrupt;
+pub use local_container::log_file;
+pub use longshore_stack::{StoreScheme, StoreUri, StoreUriError};
 pub use plan::{Artifact, ArtifactView, Job, JobStep, RunPlan, StepPlan};
+pub use service::{
+    Content, Document, Follow, Phase, Retry, RunState, Service, ServiceError, StepState, Submission,
+};
+pub use workflow::{PYTHON, Target, Workflow, WorkflowStep};
 
 /// The module that carries out a job.
 const ENTRYPOINT: &str = "longshore.entrypoint";

@@ -6,6 +6,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     thread,
     time::Instant,
 };
@@ -23,6 +24,8 @@ use crate::{
 
 /// The interpreter in an image (DESIGN §5, "Image layout").
 const PYTHON: &str = "/opt/venv/bin/python";
+/// The folder of an artifact store that has what is remembered of steps (`docs/pipeline-spec.md`).
+const MEMORY: &str = ".steps";
 /// Where a container finds its job.
 const JOB_FILE: &str = "/longshore/step.json";
 
@@ -112,13 +115,25 @@ fn run_step(
     let name = &step.job.name;
     let job = job_file(plan, step)?;
     make_writable(&plan.artifacts, &image.process)?;
+    if step.job.is_cached()
+        && let Some(store) = plan.artifacts.parent()
+    {
+        let memory = store.join(MEMORY);
+        fs::create_dir_all(&memory).map_err(|source| RunError::Write { path: memory.clone(), source })?;
+        make_writable(&memory, &image.process)?;
+    }
     let artifacts = format!("{ARTIFACTS}/{}", plan.id);
     let mut process = Process::of_image(&image.process, &[]);
     process.argv = [PYTHON, "-m", ENTRYPOINT].map(str::to_owned).to_vec();
     process.set_env(JOB, JOB_FILE);
     process.set_env(FAILURE, format!("{artifacts}/{name}.failure.json"));
     process.set_env("PYTHONUNBUFFERED", "1");
-    let container = Container::new(process).mount(&plan.artifacts, artifacts, Access::ReadWrite).mount(
+    // What is remembered of earlier steps, and their outputs, are beside the run's folder.
+    let (folder, seen_at) = match (step.job.is_cached(), plan.artifacts.parent()) {
+        (true, Some(store)) => (store, ARTIFACTS.to_owned()),
+        _ => (plan.artifacts.as_path(), artifacts),
+    };
+    let container = Container::new(process).mount(folder, seen_at, Access::ReadWrite).mount(
         job.path(),
         JOB_FILE,
         Access::ReadOnly,
@@ -126,9 +141,18 @@ fn run_step(
     let mut running = image.runner.spawn(container)?;
     interrupt.running(Some(running.signals()));
     let (stdout, stderr) = (running.stdout.take(), running.stderr.take());
+    let log = Log::create(&plan.artifacts, name)?;
     let exit = thread::scope(|scope| {
+        let log = &log;
         let pass = |pipe: Option<std::io::PipeReader>, stream| {
-            pipe.map(|pipe| scope.spawn(move || pass_on(pipe, name, stream, observer)))
+            pipe.map(|pipe| {
+                scope.spawn(move || {
+                    pass_on(pipe, name, stream, &|event| {
+                        log.write(event);
+                        observer(event);
+                    });
+                })
+            })
         };
         let _readers = (pass(stdout, Stream::Output), pass(stderr, Stream::Error));
         running.wait()
@@ -154,6 +178,30 @@ fn make_writable(folder: &Path, process: &oci::Process) -> Result<(), RunError> 
     let mode = if is_root { 0o755 } else { 0o777 };
     fs::set_permissions(folder, fs::Permissions::from_mode(mode))
         .map_err(|source| RunError::Write { path: folder.to_owned(), source })
+}
+
+/// What a step printed, for `longshore run logs`.
+struct Log(Mutex<fs::File>);
+
+impl Log {
+    fn create(folder: &Path, step: &str) -> Result<Self, RunError> {
+        let path = log_file(folder, step);
+        let file = fs::File::create(&path).map_err(|source| RunError::Write { path, source })?;
+        Ok(Self(Mutex::new(file)))
+    }
+
+    fn write(&self, event: &Event<'_>) {
+        if let Event::Line { line, .. } = event {
+            let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            // The line is on the terminal: a full disk need not end the step.
+            let _ = writeln!(file, "{line}");
+        }
+    }
+}
+
+/// The file with what a step printed, in the folder of its run.
+pub fn log_file(run: &Path, step: &str) -> PathBuf {
+    run.join(format!("{step}.log"))
 }
 
 /// Passes on what a step prints, line by line. What a carriage return wrote over is left out, as a terminal would.

@@ -6,11 +6,10 @@ use std::{
 };
 
 use longshore_oci::Reference;
-use longshore_pipeline::{PipelineSpec, SourceRef, StepSpec};
-use longshore_stack::RunId;
+use longshore_pipeline::{Caching, PipelineSpec, SourceRef, StepSpec};
+use longshore_stack::{RunId, StoreUri};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use url::Url;
 
 /// Where the artifact store is in a container.
 pub(crate) const ARTIFACTS: &str = "/longshore/artifacts";
@@ -52,6 +51,21 @@ pub struct JobStep {
     inputs: BTreeMap<String, Artifact>,
     parameters: BTreeMap<String, Box<RawValue>>,
     outputs: BTreeMap<String, Artifact>,
+    /// How often the entrypoint tries again, where the orchestrator does not.
+    #[serde(skip_serializing_if = "is_zero")]
+    retries: u32,
+    /// After how many seconds the entrypoint ends it, where the orchestrator does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout: Option<u64>,
+    /// What the step does besides its parameters and inputs, if its outputs may be taken from an earlier run that did the same:
+    /// the digest of its image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Where an artifact is.
@@ -78,25 +92,29 @@ impl RunPlan {
         view: ArtifactView,
         image: impl Fn(&StepSpec) -> Option<Reference>,
     ) -> Self {
-        let root = match view {
+        let root = StoreUri::of_folder(match view {
             ArtifactView::Container => Path::new(ARTIFACTS),
             ArtifactView::Host => store,
-        };
-        let root = root.join(id.to_string());
-        let steps =
-            spec.steps.iter().map(|step| StepPlan { image: image(step), job: JobStep::new(step, &root) });
+        });
+        let run = id.to_string();
+        let steps = spec.steps.iter().map(|step| {
+            let image = image(step);
+            let job = JobStep::new(step, |name, output| root.artifact(&run, name, output));
+            StepPlan { job: job.supervised(step).cached(step.caching, image.as_ref()), image }
+        });
         Self { id, steps: steps.collect(), artifacts: store.join(id.to_string()) }
     }
 
     /// The job of some of the steps.
     pub fn job<'a>(&self, steps: impl IntoIterator<Item = &'a StepPlan>) -> Job {
-        let steps = steps.into_iter().map(|step| step.job.clone());
-        Job { version: 1, run_id: self.id.to_string(), steps: steps.collect() }
+        Job::of(&self.id.to_string(), steps.into_iter().map(|step| step.job.clone()).collect())
     }
 
     /// The outputs of all steps by step and name, where they are on this machine.
     pub fn outputs(&self) -> BTreeMap<&str, BTreeMap<&str, Artifact>> {
-        let on_host = |step: &JobStep, output: &str| Artifact::at(&self.artifacts, &step.name, output);
+        let run = StoreUri::of_folder(&self.artifacts);
+        let on_host =
+            |step: &JobStep, output: &str| Artifact { uri: format!("{run}/{}/{output}", step.name) };
         self.steps
             .iter()
             .map(|StepPlan { job, .. }| {
@@ -107,29 +125,50 @@ impl RunPlan {
     }
 }
 
+impl Job {
+    /// The job of these steps.
+    pub(crate) fn of(run: &str, steps: Vec<JobStep>) -> Self {
+        Self { version: 2, run_id: run.to_owned(), steps }
+    }
+}
+
 impl JobStep {
-    fn new(step: &StepSpec, root: &Path) -> Self {
+    /// The job of a step. `uri` says where an output of a step is.
+    pub(crate) fn new(step: &StepSpec, uri: impl Fn(&str, &str) -> String) -> Self {
         let input = |(input, from): (&String, &longshore_pipeline::OutputRef)| {
-            (input.clone(), Artifact::at(root, &from.step, &from.output))
+            (input.clone(), Artifact { uri: uri(&from.step, &from.output) })
         };
-        let output = |output: &String| (output.clone(), Artifact::at(root, &step.name, output));
+        let output = |output: &String| (output.clone(), Artifact { uri: uri(&step.name, output) });
         Self {
             name: step.name.clone(),
             source: step.source.clone(),
             inputs: step.inputs.iter().map(input).collect(),
             parameters: step.parameters.clone(),
             outputs: step.outputs.iter().map(output).collect(),
+            retries: 0,
+            timeout: None,
+            cache: None,
         }
     }
-}
 
-impl Artifact {
-    /// The artifact of an output in the folder of a run.
-    fn at(root: &Path, step: &str, output: &str) -> Self {
-        let path = root.join(step).join(output);
-        // Only a relative path has no URI, and the artifact store's is absolute.
-        let uri = Url::from_file_path(&path).map_or_else(|()| path.display().to_string(), String::from);
-        Self { uri }
+    /// The same, with the entrypoint seeing to retries and to the time limit.
+    fn supervised(self, step: &StepSpec) -> Self {
+        Self { retries: step.retries, timeout: step.timeout.map(|timeout| timeout.as_secs()), ..self }
+    }
+
+    /// The same, its outputs taken from an earlier run if that is wanted. What it does depends on its image, which holds the
+    /// code and the packages.
+    pub(crate) fn cached(mut self, caching: Caching, image: Option<&Reference>) -> Self {
+        self.cache = match caching {
+            Caching::On => image.and_then(|image| image.digest).map(|digest| digest.to_string()),
+            Caching::Off => None,
+        };
+        self
+    }
+
+    /// Whether its outputs may be taken from an earlier run, and are remembered for later ones.
+    pub(crate) fn is_cached(&self) -> bool {
+        self.cache.is_some()
     }
 }
 
@@ -138,7 +177,7 @@ mod tests {
     use super::*;
 
     const SPEC: &str = r#"{
-        "version": 1, "pipeline": {"name": "p"}, "source_root": "/src", "sdk_version": "0.1.0",
+        "version": 2, "pipeline": {"name": "p"}, "source_root": "/src", "sdk_version": "0.1.0",
         "python": {"executable": "/usr/bin/python3", "version": "3.11.2"},
         "steps": [
             {"name": "load", "source": {"module": "m", "attribute": "load"}, "outputs": ["output"],

@@ -5,14 +5,19 @@
 #![forbid(unsafe_code)]
 
 mod name;
+mod resources;
 mod settings;
 mod spec;
 
 pub use name::repository_component;
+pub use resources::{Cpu, Memory, MemoryError, Resources, ResourcesError};
 pub use settings::{
     BuildStrategy, Compression, DockerSettings, Field, IndexUrl, IndexUrlError, Kind, Lazy, LevelsError,
     OverrideError, Overrides, PipelineSettings, Platforms, PlatformsError, Requirements, SETTINGS_FILES,
     SecretSource, SecretSourceError, Section, SettingsError, SettingsFile, SettingsFileError, StepSettings,
     settings_page,
 };
-pub use spec::{ClientPython, ImagePlan, OutputRef, PipelineSpec, Settings, SourceRef, SpecError, StepSpec};
+pub use spec::{
+    Caching, ClientPython, ImagePlan, OutputRef, PipelineSpec, Schedule, Settings, SourceRef, SpecError,
+    StepSpec,
+};

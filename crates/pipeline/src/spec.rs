@@ -1,17 +1,18 @@
-//! The pipeline specification, version 1.
+//! The pipeline specification, version 2.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 
-use crate::{DockerSettings, SettingsError};
+use crate::{DockerSettings, Resources, ResourcesError, SettingsError};
 
 /// The version of the specification that this program reads.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// A pipeline as the SDK describes it.
 #[derive(Clone, Debug)]
@@ -24,8 +25,10 @@ pub struct PipelineSpec {
     pub python: ClientPython,
     /// The SDK's version.
     pub sdk_version: String,
-    /// The settings of the pipeline.
+    /// The settings of the pipeline's image.
     pub docker: DockerSettings,
+    /// When it runs by itself, if it does.
+    pub schedule: Option<Schedule>,
     /// The steps, each after those whose outputs it takes.
     pub steps: Vec<StepSpec>,
 }
@@ -52,8 +55,57 @@ pub struct StepSpec {
     pub parameters: BTreeMap<String, Box<RawValue>>,
     /// The names of its outputs, in order.
     pub outputs: Vec<String>,
+    /// Steps that it runs after though it takes nothing from them.
+    pub after: Vec<String>,
+    /// How often it is tried again after a failure.
+    pub retries: u32,
+    /// How long it may take, each time.
+    pub timeout: Option<Duration>,
+    /// Whether the outputs of an earlier run with the same inputs are taken instead of running it.
+    pub caching: Caching,
     /// The settings of its image: the pipeline's, with the step's own over them.
     pub docker: DockerSettings,
+    /// What its container is given of a machine.
+    pub resources: Resources,
+    /// Settings that one orchestrator knows the meaning of, by the orchestrator's flavor: the pipeline's, with the step's
+    /// own fields over them.
+    pub orchestrators: BTreeMap<String, Map<String, Value>>,
+}
+
+/// Whether a step's outputs are taken from an earlier run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Caching {
+    /// The step runs each time.
+    #[default]
+    Off,
+    /// The step runs unless one with the same code, packages, parameters and inputs has run.
+    On,
+}
+
+/// When a pipeline runs by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// Minute, hour, day of month, month and day of week, as cron has them.
+    pub cron: String,
+    /// The time zone that they are in, by its IANA name. Default: UTC.
+    #[serde(default = "utc")]
+    pub timezone: String,
+}
+
+fn utc() -> String {
+    "UTC".to_owned()
+}
+
+impl StepSpec {
+    /// The steps that have to succeed before it: whose outputs it takes, and those that it is told to run after.
+    pub fn upstream(&self) -> BTreeSet<&str> {
+        self.inputs
+            .values()
+            .map(|from| from.step.as_str())
+            .chain(self.after.iter().map(String::as_str))
+            .collect()
+    }
 }
 
 /// A function in a module.
@@ -107,10 +159,16 @@ pub enum SpecError {
         /// What is wrong.
         source: SettingsError,
     },
+    /// The resources of the pipeline or of a step are wrong.
+    #[error("in the settings of {place}: {source}")]
+    Resources {
+        /// Whose settings.
+        place: String,
+        /// What is wrong.
+        source: ResourcesError,
+    },
     /// A kind of settings that does not exist.
-    #[error(
-        "in the settings of {place}: there are no settings named `{key}`; write settings={{\"docker\": DockerSettings(…)}}"
-    )]
+    #[error("in the settings of {place}: there are no settings named `{key}`; there are: docker, resources, {}", ORCHESTRATORS.join(", "))]
     SettingsKey {
         /// Whose settings.
         place: String,
@@ -140,6 +198,19 @@ pub enum SpecError {
         /// The output named.
         output: String,
     },
+    /// A step that runs after one that does not exist.
+    #[error("step {step} is to run after `{after}`, and there is no such step")]
+    UnknownStep {
+        /// The step.
+        step: String,
+        /// The one named.
+        after: String,
+    },
+    /// A schedule that cron would not understand.
+    #[error(
+        "the schedule `{0}` does not have the five fields minute, hour, day, month, weekday, as in \"0 3 * * *\""
+    )]
+    Schedule(String),
     /// Steps that wait for each other.
     #[error("these steps wait for each other: {}", .0.join(", "))]
     Cycle(Vec<String>),
@@ -169,6 +240,8 @@ struct Document {
 #[serde(deny_unknown_fields)]
 struct DocumentPipeline {
     name: String,
+    #[serde(default)]
+    schedule: Option<Schedule>,
 }
 
 #[derive(Deserialize)]
@@ -182,21 +255,67 @@ struct DocumentStep {
     parameters: BTreeMap<String, Box<RawValue>>,
     outputs: Vec<String>,
     #[serde(default)]
+    after: Vec<String>,
+    #[serde(default)]
+    retries: u32,
+    /// Seconds.
+    #[serde(default)]
+    timeout: Option<u64>,
+    #[serde(default)]
+    cache: bool,
+    #[serde(default)]
     settings: Map<String, Value>,
 }
 
-/// The settings of a pipeline or step by kind. `docker` is the one kind there is.
+/// The settings of a pipeline or step by kind: `docker`, `resources`, and those of orchestrators.
 pub type Settings = Map<String, Value>;
 
-fn docker_settings(settings: &Settings, place: &str) -> Result<DockerSettings, SpecError> {
-    if let Some(key) = settings.keys().find(|key| *key != "docker") {
-        return Err(SpecError::SettingsKey { place: place.to_owned(), key: key.clone() });
+/// The orchestrators that have settings of their own.
+const ORCHESTRATORS: [&str; 6] = ["kubernetes", "kubeflow", "vertex", "sagemaker", "azureml", "airflow"];
+
+/// Settings, read.
+#[derive(Clone, Default)]
+struct ReadSettings {
+    docker: DockerSettings,
+    resources: Resources,
+    orchestrators: BTreeMap<String, Map<String, Value>>,
+}
+
+impl ReadSettings {
+    fn read(settings: &Settings, place: &str) -> Result<Self, SpecError> {
+        let mut read = Self::default();
+        for (key, value) in settings {
+            let unknown = || SpecError::SettingsKey { place: place.to_owned(), key: key.clone() };
+            let Value::Object(fields) = value else { return Err(unknown()) };
+            match key.as_str() {
+                "docker" => {
+                    let wrong = |source| SpecError::Settings { place: place.to_owned(), source };
+                    read.docker = DockerSettings::from_json(fields).map_err(wrong)?;
+                }
+                "resources" => {
+                    let wrong = |source| SpecError::Resources { place: place.to_owned(), source };
+                    read.resources = Resources::from_json(fields).map_err(wrong)?;
+                }
+                key if ORCHESTRATORS.contains(&key) => {
+                    read.orchestrators.insert(key.to_owned(), fields.clone());
+                }
+                _ => return Err(unknown()),
+            }
+        }
+        Ok(read)
     }
-    let wrong = |source| SpecError::Settings { place: place.to_owned(), source };
-    match settings.get("docker") {
-        None => Ok(DockerSettings::default()),
-        Some(Value::Object(fields)) => DockerSettings::from_json(fields).map_err(wrong),
-        Some(_) => Err(SpecError::SettingsKey { place: place.to_owned(), key: "docker".to_owned() }),
+
+    /// These where they are set, `base` elsewhere.
+    fn over(self, base: &Self) -> Self {
+        let mut orchestrators = base.orchestrators.clone();
+        for (key, fields) in self.orchestrators {
+            orchestrators.entry(key).or_default().extend(fields);
+        }
+        Self {
+            docker: self.docker.over(&base.docker),
+            resources: self.resources.over(&base.resources),
+            orchestrators,
+        }
     }
 }
 
@@ -223,18 +342,29 @@ impl PipelineSpec {
         let document: Document = serde_json::from_slice(bytes)?;
         let name = document.pipeline.name;
         check_name(&name)?;
-        let docker = docker_settings(&document.settings, &format!("pipeline {name}"))?;
+        let of_pipeline = ReadSettings::read(&document.settings, &format!("pipeline {name}"))?;
+        let schedule = document.pipeline.schedule;
+        if let Some(schedule) = schedule.as_ref().filter(|schedule| !is_cron(&schedule.cron)) {
+            return Err(SpecError::Schedule(schedule.cron.clone()));
+        }
         let steps = document.steps.into_iter().map(|step| {
             check_name(&step.name)?;
             step.outputs.iter().try_for_each(|name| check_name(name))?;
-            let own = docker_settings(&step.settings, &format!("step {}", step.name))?;
+            let own = ReadSettings::read(&step.settings, &format!("step {}", step.name))?;
+            let ReadSettings { docker, resources, orchestrators } = own.over(&of_pipeline);
             Ok(StepSpec {
                 name: step.name,
                 source: step.source,
                 inputs: step.inputs,
                 parameters: step.parameters,
                 outputs: step.outputs,
-                docker: own.over(&docker),
+                after: step.after,
+                retries: step.retries,
+                timeout: step.timeout.map(Duration::from_secs),
+                caching: if step.cache { Caching::On } else { Caching::Off },
+                docker,
+                resources,
+                orchestrators,
             })
         });
         let steps = in_order(&name, steps.collect::<Result<_, SpecError>>()?)?;
@@ -243,7 +373,8 @@ impl PipelineSpec {
             source_root: document.source_root,
             python: document.python,
             sdk_version: document.sdk_version,
-            docker,
+            docker: of_pipeline.docker,
+            schedule,
             steps,
         })
     }
@@ -263,7 +394,13 @@ impl PipelineSpec {
     }
 }
 
-/// The steps, each after those whose outputs it takes, otherwise as they came.
+/// Whether a text has cron's five fields. What they mean is for the orchestrator to check.
+fn is_cron(text: &str) -> bool {
+    let field = |field: &str| field.chars().all(|c| c.is_ascii_alphanumeric() || "*/,-?#".contains(c));
+    text.split_whitespace().count() == 5 && text.split_whitespace().all(field)
+}
+
+/// The steps, each after those that it waits for, otherwise as they came.
 fn in_order(pipeline: &str, steps: Vec<StepSpec>) -> Result<Vec<StepSpec>, SpecError> {
     if steps.is_empty() {
         return Err(SpecError::NoSteps(pipeline.to_owned()));
@@ -286,11 +423,16 @@ fn in_order(pipeline: &str, steps: Vec<StepSpec>) -> Result<Vec<StepSpec>, SpecE
             }
         }
     }
+    for step in &steps {
+        if let Some(after) = step.after.iter().find(|after| !outputs.contains_key(after.as_str())) {
+            return Err(SpecError::UnknownStep { step: step.name.clone(), after: after.clone() });
+        }
+    }
     let mut waiting = steps;
     let mut ordered = Vec::with_capacity(waiting.len());
     let mut done = BTreeSet::new();
     while !waiting.is_empty() {
-        let is_ready = |step: &StepSpec| step.inputs.values().all(|from| done.contains(&from.step));
+        let is_ready = |step: &StepSpec| step.upstream().iter().all(|step| done.contains(*step));
         let Some(next) = waiting.iter().position(is_ready) else {
             return Err(SpecError::Cycle(waiting.into_iter().map(|step| step.name).collect()));
         };
@@ -316,7 +458,7 @@ mod tests {
 
     fn spec(steps: &[Value]) -> Value {
         json!({
-            "version": 1, "pipeline": {"name": "p"}, "source_root": "/src",
+            "version": 2, "pipeline": {"name": "p"}, "source_root": "/src",
             "python": {"executable": "/usr/bin/python3", "version": "3.11.2"}, "sdk_version": "0.1.0",
             "settings": {"docker": {"requirements": ["pandas==2.2.3"]}}, "steps": steps,
         })
@@ -356,9 +498,9 @@ mod tests {
     #[test]
     fn a_newer_specification_is_named_as_such() {
         let mut document = spec(&[step("a", &[])]);
-        document["version"] = json!(2);
+        document["version"] = json!(3);
         document["new_field"] = json!(true);
-        assert!(matches!(parse(&document), Err(SpecError::Version { found: 2 })));
+        assert!(matches!(parse(&document), Err(SpecError::Version { found: 3 })));
     }
 
     #[test]
@@ -372,6 +514,41 @@ mod tests {
         );
         document["steps"][0]["settings"] = json!({"dokcer": {}});
         assert!(matches!(parse(&document), Err(SpecError::SettingsKey { .. })));
+    }
+
+    #[test]
+    fn a_step_may_wait_for_another_that_it_takes_nothing_from() {
+        let mut document = spec(&[step("b", &[]), step("a", &[])]);
+        document["steps"][0]["after"] = json!(["a"]);
+        let names: Vec<_> = parse(&document).unwrap().steps.into_iter().map(|step| step.name).collect();
+        assert_eq!(names, ["a", "b"]);
+        document["steps"][0]["after"] = json!(["z"]);
+        assert_eq!(
+            parse(&document).unwrap_err().to_string(),
+            "step b is to run after `z`, and there is no such step"
+        );
+    }
+
+    #[test]
+    fn settings_of_orchestrators_are_merged_by_their_fields() {
+        let mut document = spec(&[step("a", &[])]);
+        document["settings"]["kubernetes"] = json!({"service_account": "p", "priority_class": "low"});
+        document["settings"]["resources"] = json!({"cpu": 1});
+        document["steps"][0]["settings"] =
+            json!({"kubernetes": {"service_account": "a"}, "resources": {"memory": "1GiB"}});
+        let step = parse(&document).unwrap().steps.remove(0);
+        let expected = json!({"service_account": "a", "priority_class": "low"});
+        assert_eq!(Value::Object(step.orchestrators["kubernetes"].clone()), expected);
+        assert_eq!(serde_json::to_value(&step.resources).unwrap(), json!({"cpu": 1.0, "memory": "1GiB"}));
+    }
+
+    #[test]
+    fn a_schedule_has_crons_fields() {
+        let mut document = spec(&[step("a", &[])]);
+        document["pipeline"]["schedule"] = json!({"cron": "*/5 3 * * MON-FRI"});
+        assert_eq!(parse(&document).unwrap().schedule.unwrap().timezone, "UTC");
+        document["pipeline"]["schedule"] = json!({"cron": "every day"});
+        assert!(parse(&document).unwrap_err().to_string().contains("five fields"));
     }
 
     #[test]

@@ -60,16 +60,112 @@ pub enum Error {
         /// Why.
         reason: String,
     },
-    /// A locked package is not a wheel.
+    /// A `pyproject.toml` cannot be used.
+    #[error("{path} cannot be used: {reason}", path = path.display())]
+    Project {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A lock file of the user's cannot be used.
+    #[error("the lock file {path} cannot be used: {reason}", path = path.display())]
+    LockFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A lock file of the user's is older than what it locks.
+    #[error("{path} does not match {of} any more: run `{remedy}`, then build again", path = path.display())]
+    LockStale {
+        /// The file.
+        path: PathBuf,
+        /// What it locks.
+        of: &'static str,
+        /// What makes it match.
+        remedy: &'static str,
+    },
+    /// A lock file does not satisfy what the settings require.
     #[error(
-        "{package} is required as {form}, and only wheels can be put into an image: build a wheel of it with \
-         `uv build --wheel` and require that"
+        "the lock {path} does not satisfy the requirements: {differences}; lock the requirements again, or take them back",
+        path = path.display()
     )]
-    NotAWheel {
+    LockUnsatisfied {
+        /// The file.
+        path: PathBuf,
+        /// What is required and not there.
+        differences: String,
+    },
+    /// A lock file of a program that is not installed.
+    #[error("{path} is read by {program}, which is missing: run `{remedy}`", path = path.display())]
+    ExporterMissing {
+        /// The file.
+        path: PathBuf,
+        /// The program.
+        program: &'static str,
+        /// What installs it.
+        remedy: &'static str,
+    },
+    /// The program that reads a lock file failed.
+    #[error("{program} cannot export {path}: {said}", path = path.display())]
+    Exporter {
+        /// The file.
+        path: PathBuf,
+        /// The program.
+        program: &'static str,
+        /// What it said.
+        said: String,
+    },
+    /// Something that no extra or dependency group can be called.
+    #[error(
+        "`{name}` is not the name of an extra or a dependency group: letters, digits, `-`, `_` and `.` make one"
+    )]
+    ExtraName {
+        /// The name.
+        name: String,
+    },
+    /// A repository that is not one of git's.
+    #[error("{package} is required from a repository of {kind}, and only git's can be read")]
+    NotGit {
         /// The package.
         package: PackageName,
-        /// What it is instead.
-        form: &'static str,
+        /// What it is.
+        kind: String,
+    },
+    /// A lock has wheels of a package, but none for the target, and no source distribution.
+    #[error(
+        "{package} {version} has no wheel for {target}: there are wheels for {listed}; \
+         require a version that has one, or take another parent image"
+    )]
+    NoWheelListed {
+        /// The package.
+        package: PackageName,
+        /// Its version.
+        version: String,
+        /// What it was to run on.
+        target: Target,
+        /// The tags of the wheels that there are.
+        listed: String,
+    },
+    /// The packages of a Python on this machine cannot be listed.
+    #[error("cannot list the packages of {python}: {reason}", python = python.display())]
+    Installed {
+        /// The interpreter.
+        python: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A package of a Python on this machine that cannot be had elsewhere.
+    #[error(
+        "{package} was installed from {place}, which is not there any more, so that it cannot be replicated: \
+         install it from an index or leave replicate_local_python_environment out"
+    )]
+    NotReplicable {
+        /// The package.
+        package: String,
+        /// Where from.
+        place: String,
     },
     /// No wheel of a locked package has a hash that the requirements allow.
     #[error(
@@ -167,14 +263,36 @@ pub enum Resolution {
     },
     /// There is no usable wheel at all.
     #[error(
-        "{package} has no wheel that can be used on {target}, only a source distribution or wheels for other Python \
-         versions: require a version that has one, or build a wheel of it with `pip wheel {package}` and require that"
+        "{package} has no wheel that can be used on {target}, only a source distribution that cannot be used or wheels \
+         for other Python versions: require a version that has one"
     )]
     OnlySource {
         /// The package.
         package: String,
         /// What was asked for.
         target: Target,
+    },
+    /// What a source distribution depends on cannot be found out.
+    #[error(
+        "{package} has no wheel that can be used, and what its source depends on cannot be found out: {explanation}; \
+         require a version that has a wheel"
+    )]
+    SourceMetadata {
+        /// The package.
+        package: String,
+        /// uv's words.
+        explanation: String,
+    },
+    /// git is needed and missing.
+    #[error(
+        "git, which fetches requirements from repositories, was not found: install it (apt-get install git)"
+    )]
+    NoGit,
+    /// A repository could not be fetched.
+    #[error("a repository cannot be fetched: {explanation}")]
+    Repository {
+        /// What failed.
+        explanation: String,
     },
     /// The requirements contradict each other.
     #[error("the requirements contradict each other: {explanation}")]
@@ -259,6 +377,13 @@ pub enum WheelProblem {
         /// Why.
         reason: String,
     },
+}
+
+impl Resolution {
+    /// Whether sources, where wheels were asked for, may be a solution.
+    pub(crate) const fn may_have_sources(&self) -> bool {
+        matches!(self, Self::OnlySource { .. } | Self::NoWheel { .. } | Self::Other { .. })
+    }
 }
 
 impl Error {

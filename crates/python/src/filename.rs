@@ -51,6 +51,11 @@ impl WheelFilename {
         self.build.as_ref()
     }
 
+    /// The tags as the name has them, e.g. `cp311-abi3-manylinux_2_28_x86_64`.
+    pub fn tags(&self) -> String {
+        self.tags.join("-")
+    }
+
     /// The Python tags, e.g. `py2` and `py3`.
     pub fn python_tags(&self) -> impl Iterator<Item = &str> {
         self.tags[0].split('.')

@@ -1,22 +1,16 @@
 //! The lock: one wheel for every package, with its digest (PEP 751).
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 
 use longshore_oci::Digest;
 use pep508_rs::{PackageName, pep440_rs::Version};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::{
-    error::Error, filename::WheelFilename, requirements::RequirementSet, tags::Tags, target::Target,
-};
+use crate::filename::WheelFilename;
 
 /// The packages of an environment, by name, each pinned to one wheel.
-///
-/// It is what is kept between builds: while the [key](crate::uv::LockKey) of a request is the same, the
-/// lock that was stored under it is the answer, and uv is neither started nor needed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lock {
     /// The packages, in order of their names.
     pub packages: Vec<LockedPackage>,
@@ -31,6 +25,9 @@ pub struct LockedPackage {
     pub version: Version,
     /// The wheel for the target that was asked for.
     pub wheel: PinnedWheel,
+    /// What the wheel was built of, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
 }
 
 /// One file, by digest.
@@ -38,8 +35,8 @@ pub struct LockedPackage {
 pub struct PinnedWheel {
     /// Its name.
     pub filename: WheelFilename,
-    /// Where it is to be had: `https:`, `http:`, or `file:` for one on this machine. Without credentials;
-    /// [`Indexes::authorize`](crate::uv::Indexes::authorize) puts them in.
+    /// Where it is to be had: `https:`, `http:`, or `file:` for one on this machine; of one that was built, where its
+    /// source is. Without credentials.
     pub url: Url,
     /// Its length in bytes, where the index says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,7 +47,7 @@ pub struct PinnedWheel {
     pub origin: Origin,
 }
 
-/// Where a wheel comes from. It decides about `direct_url.json` (PEP 610).
+/// Where a file comes from. It decides about `direct_url.json` (PEP 610).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
@@ -60,37 +57,96 @@ pub enum Origin {
     Direct,
 }
 
-impl Lock {
-    /// Reads uv's `pylock.toml`.
-    ///
-    /// Where it lists several wheels of a package (uv lists every one that runs on the target), the one is
-    /// taken that uv would install: of those with an allowed hash the best by tags, then by build tag.
-    /// Relative paths are relative to `folder`.
-    pub fn parse(
-        text: &str,
-        target: &Target,
-        requirements: &RequirementSet,
-        folder: &Path,
-    ) -> Result<Self, Error> {
-        let wrong = |reason: String| Error::Lock { reason };
-        let document: Pylock = toml::from_str(text).map_err(|error| wrong(error.message().to_owned()))?;
-        if document.lock_version.split('.').next() != Some("1") {
-            return Err(wrong(format!(
-                "its lock-version is {}, and longshore reads version 1 (PEP 751)",
-                document.lock_version
-            )));
-        }
-        let chooser = Chooser { tags: Tags::of(target), target, requirements, folder };
-        let mut packages = BTreeMap::new();
-        for package in document.packages {
-            let locked = chooser.choose(package)?;
-            if let Some(twice) = packages.insert(locked.name.clone(), locked) {
-                return Err(wrong(format!("it has {} twice", twice.name)));
-            }
-        }
-        Ok(Self { packages: packages.into_values().collect() })
-    }
+/// What a resolution gives: for every package a wheel, or the source that one is to be built of.
+///
+/// It is what is kept between builds: while the [key](crate::uv::LockKey) of a request is the same, the
+/// selection that was stored under it is the answer, and uv is neither started nor needed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selection {
+    /// The packages, in order of their names.
+    pub packages: Vec<Selected>,
+}
 
+/// A package of a [`Selection`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selected {
+    /// The name, normalised.
+    pub name: PackageName,
+    /// The version, unless only building tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
+    /// What there is of it.
+    pub artifact: Artifact,
+}
+
+/// What there is of a package.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Artifact {
+    /// A wheel.
+    Wheel(PinnedWheel),
+    /// The source of one.
+    Source(Source),
+}
+
+/// What a wheel is built of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Source {
+    /// What it is.
+    pub form: SourceForm,
+    /// The folder in it that has the project, if it is not the uppermost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subdirectory: Option<String>,
+    /// The wheel that a lock of longshore's says was built of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built: Option<BuiltWheel>,
+}
+
+/// The forms of source.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceForm {
+    /// A source distribution.
+    Archive {
+        /// Where it is. Without credentials.
+        url: Url,
+        /// Its name.
+        filename: String,
+        /// Its digest.
+        digest: Digest,
+        /// Its length in bytes, where the index says.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        size: Option<u64>,
+        /// How it was asked for.
+        origin: Origin,
+    },
+    /// A commit of a git repository.
+    Git {
+        /// The repository.
+        url: String,
+        /// The commit's hash.
+        commit: String,
+    },
+    /// A folder of this machine.
+    Folder {
+        /// Which, absolute.
+        path: PathBuf,
+    },
+}
+
+/// A wheel that was built.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct BuiltWheel {
+    /// Its name.
+    pub filename: WheelFilename,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its length in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+}
+
+impl Lock {
     /// The package of this name.
     pub fn get(&self, name: &PackageName) -> Option<&LockedPackage> {
         self.packages
@@ -98,149 +154,51 @@ impl Lock {
             .ok()
             .map(|index| &self.packages[index])
     }
+}
+
+impl Selection {
+    /// The package of this name.
+    pub fn get(&self, name: &PackageName) -> Option<&Selected> {
+        self.packages
+            .binary_search_by(|package| package.name.cmp(name))
+            .ok()
+            .map(|index| &self.packages[index])
+    }
+
+    /// The lock, if every package is a wheel.
+    pub fn of_wheels(&self) -> Option<Lock> {
+        let packages = self.packages.iter().map(|package| match (&package.version, &package.artifact) {
+            (Some(version), Artifact::Wheel(wheel)) => Some(LockedPackage {
+                name: package.name.clone(),
+                version: version.clone(),
+                wheel: wheel.clone(),
+                source: None,
+            }),
+            _ => None,
+        });
+        Some(Lock { packages: packages.collect::<Option<_>>()? })
+    }
 
     /// A `pylock.toml` with names and versions alone: what uv takes as its preferences.
     pub(crate) fn preferences(&self) -> String {
         use std::fmt::Write as _;
         let mut text = "lock-version = \"1.0\"\ncreated-by = \"longshore\"\n".to_owned();
         for package in &self.packages {
+            let Some(version) = &package.version else { continue };
             // Normalised names and versions have no character that TOML would escape.
-            let _ = write!(
-                text,
-                "\n[[packages]]\nname = \"{}\"\nversion = \"{}\"\n",
-                package.name, package.version
-            );
+            let _ = write!(text, "\n[[packages]]\nname = \"{}\"\nversion = \"{version}\"\n", package.name);
         }
         text
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Pylock {
-    lock_version: String,
-    #[serde(default)]
-    packages: Vec<PylockPackage>,
-}
-
-#[derive(Deserialize)]
-struct PylockPackage {
-    name: PackageName,
-    version: Option<Version>,
-    #[serde(default)]
-    wheels: Vec<PylockFile>,
-    archive: Option<PylockFile>,
-    sdist: Option<toml::Table>,
-    vcs: Option<toml::Table>,
-    directory: Option<toml::Table>,
-}
-
-#[derive(Deserialize)]
-struct PylockFile {
-    name: Option<String>,
-    url: Option<Url>,
-    path: Option<String>,
-    size: Option<u64>,
-    #[serde(default)]
-    hashes: BTreeMap<String, String>,
-}
-
-struct Chooser<'a> {
-    tags: Tags,
-    target: &'a Target,
-    requirements: &'a RequirementSet,
-    folder: &'a Path,
-}
-
-impl Chooser<'_> {
-    fn choose(&self, package: PylockPackage) -> Result<LockedPackage, Error> {
-        let name = package.name;
-        if package.vcs.is_some() {
-            return Err(Error::NotAWheel { package: name, form: "a repository" });
-        }
-        if package.directory.is_some() {
-            return Err(Error::NotAWheel { package: name, form: "a folder" });
-        }
-        let (files, origin) = match package.archive {
-            Some(archive) => (vec![archive], Origin::Direct),
-            None => (package.wheels, Origin::Index),
-        };
-        if files.is_empty() {
-            let form =
-                if package.sdist.is_some() { "a source distribution" } else { "something without a file" };
-            return Err(Error::NotAWheel { package: name, form });
-        }
-        let wheels = files
-            .into_iter()
-            .map(|file| self.pin(&name, file, origin))
-            .collect::<Result<Vec<PinnedWheel>, Error>>()?;
-        let version = package.version.unwrap_or_else(|| wheels[0].filename.version().clone());
-        let allowed = self.requirements.hashes(&name);
-        let suitable = wheels.into_iter().filter_map(|wheel| {
-            // A wheel that was named is taken at its word, as uv does after its own check of the tags.
-            let rank = if origin == Origin::Direct { Some(0) } else { self.tags.rank(&wheel.filename) };
-            Some((rank?, wheel))
-        });
-        let mut suitable: Vec<_> = suitable.collect();
-        if suitable.is_empty() {
-            return Err(Error::Lock {
-                reason: format!(
-                    "none of the wheels that it lists for {name} {version} runs on {}",
-                    self.target
-                ),
-            });
-        }
-        suitable.retain(|(_, wheel)| allowed.is_none_or(|allowed| allowed.contains(&wheel.digest)));
-        // Ties are broken by the file name, so that the order of the lock's lines decides nothing.
-        let best = suitable.into_iter().min_by(|(a_rank, a), (b_rank, b)| {
-            (a_rank, b.filename.build(), a.filename.as_str()).cmp(&(
-                b_rank,
-                a.filename.build(),
-                b.filename.as_str(),
-            ))
-        });
-        match best {
-            Some((_, wheel)) => Ok(LockedPackage { name, version, wheel }),
-            None => Err(Error::Hash { package: name, version: version.to_string(), target: *self.target }),
+impl Source {
+    /// What it is, for people.
+    pub fn describe(&self) -> String {
+        match &self.form {
+            SourceForm::Archive { filename, .. } => filename.clone(),
+            SourceForm::Git { url, commit } => format!("{url} at {}", commit.get(..12).unwrap_or(commit)),
+            SourceForm::Folder { path } => path.display().to_string(),
         }
     }
-
-    fn pin(&self, package: &PackageName, file: PylockFile, origin: Origin) -> Result<PinnedWheel, Error> {
-        let wrong = |what: &str| Error::Lock { reason: format!("a file of {package} has {what}") };
-        let url = match (file.url, file.path) {
-            (Some(url), _) => url,
-            (None, Some(path)) => Url::from_file_path(self.folder.join(path))
-                .map_err(|()| wrong("a path that is not absolute"))?,
-            (None, None) => return Err(wrong("neither a URL nor a path")),
-        };
-        let last = url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default();
-        let name = file.name.unwrap_or_else(|| percent_decoded(last));
-        let filename = name.parse::<WheelFilename>().map_err(|error| {
-            if Path::new(&name).extension().is_some_and(|extension| extension == "whl") {
-                Error::Lock { reason: error.to_string() }
-            } else {
-                Error::NotAWheel { package: package.clone(), form: "a source distribution" }
-            }
-        })?;
-        let sha256 = file.hashes.get("sha256").ok_or_else(|| wrong("no sha256 hash"))?;
-        let digest = Digest::from_hex(sha256).map_err(|error| wrong(&error.to_string()))?;
-        Ok(PinnedWheel { filename, url, size: file.size, digest, origin })
-    }
-}
-
-/// A URL's path segment as text: file names of wheels with a local version have a `+`, which is often escaped.
-fn percent_decoded(segment: &str) -> String {
-    let mut bytes = Vec::with_capacity(segment.len());
-    let mut rest = segment.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let escaped = match (first, tail) {
-            (b'%', [high, low, ..]) => std::str::from_utf8(&[*high, *low])
-                .ok()
-                .and_then(|digits| u8::from_str_radix(digits, 16).ok()),
-            _ => None,
-        };
-        bytes.push(escaped.unwrap_or(*first));
-        rest = if escaped.is_some() { &tail[2..] } else { tail };
-    }
-    String::from_utf8(bytes).unwrap_or_else(|_| segment.to_owned())
 }

@@ -18,7 +18,7 @@ use pep508_rs::{
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::error::Error;
+use crate::{error::Error, lock::Selection, marker::Markers};
 
 /// What the user asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,17 @@ pub struct RequirementSet {
     hashes: BTreeMap<PackageName, BTreeSet<Digest>>,
     pins: BTreeMap<PackageName, Version>,
     indexes: Vec<Url>,
+    stated: Vec<Stated>,
+}
+
+/// A line that can be held against a lock.
+#[derive(Clone, Debug)]
+struct Stated {
+    line: String,
+    name: PackageName,
+    /// None of a line that names a URL.
+    versions: Option<VersionSpecifiers>,
+    marker: Option<String>,
 }
 
 /// The size at which a requirements file is taken for something else.
@@ -56,7 +67,13 @@ impl Requirements {
 
 impl RequirementSet {
     fn empty() -> Self {
-        Self { digest: Digest::of([]), hashes: BTreeMap::new(), pins: BTreeMap::new(), indexes: Vec::new() }
+        Self {
+            digest: Digest::of([]),
+            hashes: BTreeMap::new(),
+            pins: BTreeMap::new(),
+            indexes: Vec::new(),
+            stated: Vec::new(),
+        }
     }
 
     /// The digest of everything that was read, in order.
@@ -77,6 +94,23 @@ impl RequirementSet {
     /// The indexes that the lines name, with their credentials.
     pub fn indexes(&self) -> &[Url] {
         &self.indexes
+    }
+
+    /// What of the lines a lock does not satisfy, in words.
+    pub fn unsatisfied(&self, lock: &Selection, markers: &Markers) -> Vec<String> {
+        let differs = |stated: &&Stated| {
+            // A marker that cannot be read is uv's to complain about.
+            stated.marker.as_ref().is_none_or(|marker| markers.hold(marker).unwrap_or(false))
+        };
+        let difference = |stated: &Stated| {
+            let Some(package) = lock.get(&stated.name) else {
+                return Some(format!("`{}` is required, and the lock has no {}", stated.line, stated.name));
+            };
+            let (versions, version) = (stated.versions.as_ref()?, package.version.as_ref()?);
+            (!versions.contains(version))
+                .then(|| format!("`{}` is required, and the lock has {} {version}", stated.line, stated.name))
+        };
+        self.stated.iter().filter(differs).filter_map(difference).collect()
     }
 }
 
@@ -115,15 +149,29 @@ impl Reader {
                 }
             } else if let Some(url) = option(&line, &["-i", "--index-url", "--extra-index-url"]) {
                 self.set.indexes.extend(Url::parse(url));
+            } else if let Some(path) = option(&line, &["-e", "--editable"]) {
+                self.project(folder, path);
             } else if !line.starts_with('-') {
-                self.requirement(&line);
+                self.requirement(&line, folder);
             }
         }
         Ok(())
     }
 
+    /// Notes what a project on this machine depends on: what it requires counts as if the lines stated it. (Its code does
+    /// not: that decides about its wheel, not about the lock.)
+    fn project(&mut self, folder: &Path, place: &str) {
+        let Some(path) = path_of(folder, place) else { return };
+        for name in ["pyproject.toml", "setup.cfg", "setup.py"] {
+            if let Ok(bytes) = fs::read(path.join(name)) {
+                self.digester.update(&(bytes.len() as u64).to_be_bytes());
+                self.digester.update(&bytes);
+            }
+        }
+    }
+
     /// Notes what a line states. One that cannot be read is left for uv to complain about.
-    fn requirement(&mut self, line: &str) {
+    fn requirement(&mut self, line: &str, folder: &Path) {
         let mut words = line.split_whitespace().peekable();
         let mut specifier = Vec::new();
         let mut hashes = Vec::new();
@@ -135,7 +183,20 @@ impl Reader {
             }
         }
         let specifier = specifier.join(" ");
+        let place = specifier.split_once('@').map_or(specifier.as_str(), |(_, place)| place.trim());
+        if specifier.starts_with(['.', '/']) || place.starts_with("file:") {
+            self.project(folder, place);
+        }
         let Some((name, specifiers)) = name_and_versions(&specifier) else { return };
+        let marker = specifier.split_once(';').map(|(_, marker)| marker.trim().to_owned());
+        if specifiers.starts_with('@') {
+            let line = specifier.split_once('@').map_or(specifier.as_str(), |(name, _)| name.trim());
+            let stated = Stated { line: line.to_owned(), name: name.clone(), versions: None, marker };
+            self.set.stated.push(stated);
+        } else if let Ok(versions) = specifiers.parse() {
+            let versions = Some(versions);
+            self.set.stated.push(Stated { line: specifier.clone(), name: name.clone(), versions, marker });
+        }
         if let Ok(specifiers) = specifiers.parse::<VersionSpecifiers>()
             && let [only] = &specifiers[..]
             && matches!(only.operator(), Operator::Equal | Operator::ExactEqual)
@@ -148,6 +209,16 @@ impl Reader {
             self.set.hashes.entry(name).or_default().extend(digests);
         }
     }
+}
+
+/// The path that a requirement names, if it does.
+fn path_of(folder: &Path, place: &str) -> Option<PathBuf> {
+    let place = place.split([';', '#']).next().unwrap_or_default();
+    let place = place.split_once('[').map_or(place, |(path, _)| path).trim();
+    if let Ok(url) = Url::parse(place) {
+        return url.to_file_path().ok();
+    }
+    Some(folder.join(place))
 }
 
 /// `numpy` and `==2.1.0` of `numpy[extra]==2.1.0 ; marker`. (The parser of pep508_rs 0.9 panics on some names that

@@ -11,7 +11,7 @@ use longshore_python::{
     install::Venv,
     layers::{find_conflicts, write_venv},
     lock::PinnedWheel,
-    plan::wheel_layers,
+    plan::{Budget, wheel_layers},
     requirements::Requirements,
 };
 use support::Found;
@@ -40,7 +40,7 @@ fn compare(requirements: &Requirements, folder: &Path) -> usize {
     let expected = installed_by_uv(requirements, folder, &environment);
     let store = support::wheels(&lock);
     let venv = Venv::at(EntryPath::new(prefix).unwrap(), version);
-    let layers = wheel_layers(&lock, &venv);
+    let layers = wheel_layers(&lock, &venv, Budget::default());
     let mut actual = BTreeMap::new();
     for layer in &layers {
         let (bytes, summary) = support::open(layer, &venv, &store).write(Vec::new()).unwrap();

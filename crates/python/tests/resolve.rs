@@ -7,9 +7,11 @@ use std::path::Path;
 use longshore_oci::{Arch, Digest};
 use longshore_python::{
     Error, Resolution,
+    lock::{Artifact, PinnedWheel, Selected, Selection, SourceForm},
+    project::Project,
     requirements::Requirements,
     target::{Glibc, PythonVersion, Target},
-    uv::{Environment, Freshness, Indexes, LockRequest, Search, Uv},
+    uv::{Dependencies, Environment, Freshness, Indexes, LockRequest, Search, Uv},
 };
 
 const TARGET: Target =
@@ -25,6 +27,8 @@ fn uv() -> Uv {
 fn request(lines: &[&str]) -> LockRequest {
     LockRequest {
         requirements: Requirements::List(lines.iter().map(ToString::to_string).collect()),
+        project: None,
+        dependencies: Dependencies::Followed,
         folder: std::env::temp_dir(),
         target: TARGET,
         indexes: Indexes::default(),
@@ -33,8 +37,17 @@ fn request(lines: &[&str]) -> LockRequest {
     }
 }
 
-fn lock(request: &LockRequest) -> Result<longshore_python::lock::Lock, Error> {
+fn lock(request: &LockRequest) -> Result<Selection, Error> {
     uv().lock(request, Freshness::Keep(None), &Environment::of_process())
+}
+
+/// A package's wheel.
+#[expect(clippy::panic, reason = "a test's")]
+fn wheel(package: &Selected) -> &PinnedWheel {
+    match &package.artifact {
+        Artifact::Wheel(wheel) => wheel,
+        Artifact::Source(source) => panic!("{source:?}"),
+    }
 }
 
 fn refusal(lines: &[&str]) -> Resolution {
@@ -50,13 +63,13 @@ fn requirements_become_one_wheel_each() {
         lock(&request(&["requests==2.32.3", "charset-normalizer==3.4.0", "markupsafe==3.0.2"])).unwrap();
     let names: Vec<&str> = lock.packages.iter().map(|package| package.name.as_ref()).collect();
     assert_eq!(names, ["certifi", "charset-normalizer", "idna", "markupsafe", "requests", "urllib3"]);
-    let wheel = &lock.get(&"markupsafe".parse().unwrap()).unwrap().wheel;
+    let wheel = wheel(lock.get(&"markupsafe".parse().unwrap()).unwrap());
     assert_eq!(
         wheel.filename.as_str(),
         "MarkupSafe-3.0.2-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl"
     );
     // uv lists the pure wheel of charset-normalizer too; the compiled one suits better.
-    let wheel = &lock.get(&"charset-normalizer".parse().unwrap()).unwrap().wheel;
+    let wheel = wheel(lock.get(&"charset-normalizer".parse().unwrap()).unwrap());
     assert_eq!(wheel.filename.python_tags().collect::<Vec<_>>(), ["cp311"]);
     let again = serde_json::from_str(&serde_json::to_string(&lock).unwrap()).unwrap();
     assert_eq!(lock, again);
@@ -67,7 +80,7 @@ fn a_target_of_another_processor_gets_its_wheels() {
     let mut request = request(&["markupsafe==3.0.2"]);
     request.target = Target { arch: Arch::Arm64, python: PythonVersion::new(3, 13, 0), ..TARGET };
     let lock = lock(&request).unwrap();
-    assert!(lock.packages[0].wheel.filename.as_str().contains("cp313-cp313-manylinux_2_17_aarch64"));
+    assert!(wheel(&lock.packages[0]).filename.as_str().contains("cp313-cp313-manylinux_2_17_aarch64"));
 }
 
 #[test]
@@ -77,8 +90,8 @@ fn one_changed_pin_moves_nothing_else() {
     let after = uv()
         .lock(&request(&["jinja2==3.1.5", "markupsafe"]), Freshness::Keep(Some(&before)), &environment)
         .unwrap();
-    let version = |lock: &longshore_python::lock::Lock, name: &str| {
-        lock.get(&name.parse().unwrap()).unwrap().version.to_string()
+    let version = |lock: &Selection, name: &str| {
+        lock.get(&name.parse().unwrap()).unwrap().version.clone().unwrap().to_string()
     };
     assert_eq!(version(&after, "jinja2"), "3.1.5");
     assert_eq!(version(&after, "markupsafe"), "2.1.5", "what the last lock had stays");
@@ -115,7 +128,7 @@ fn hashes_in_the_requirements_bind() {
     }
     let right = "8abb2f1d86890a2dfb989f9a77cfcfd3e47c2a354b01111771326f8aa26e0254";
     let lock = lock(&request(&[&format!("six==1.16.0 --hash=sha256:{right}")])).unwrap();
-    assert_eq!(lock.packages[0].wheel.digest, Digest::from_hex(right).unwrap());
+    assert_eq!(wheel(&lock.packages[0]).digest, Digest::from_hex(right).unwrap());
 }
 
 #[test]
@@ -131,8 +144,11 @@ fn a_requirements_file_with_includes_is_read_by_uv() {
         ..request(&[])
     };
     let lock = lock(&request).unwrap();
-    let versions: Vec<String> =
-        lock.packages.iter().map(|package| format!("{}=={}", package.name, package.version)).collect();
+    let versions: Vec<String> = lock
+        .packages
+        .iter()
+        .map(|package| format!("{}=={}", package.name, package.version.clone().unwrap()))
+        .collect();
     assert_eq!(versions, ["idna==3.9", "six==1.15.0"]);
 }
 
@@ -141,7 +157,7 @@ fn exclude_newer_is_obeyed_and_part_of_the_key() {
     let environment = Environment::of_process();
     let mut old = request(&["idna"]);
     old.exclude_newer = Some("2024-06-01".into());
-    assert_eq!(lock(&old).unwrap().packages[0].version.to_string(), "3.7");
+    assert_eq!(lock(&old).unwrap().packages[0].version.clone().unwrap().to_string(), "3.7");
     assert_ne!(old.key(&environment).unwrap(), request(&["idna"]).key(&environment).unwrap());
     assert_eq!(old.key(&environment).unwrap(), old.clone().key(&environment).unwrap());
 }
@@ -188,6 +204,7 @@ fn a_line_that_is_no_requirement() {
     assert!(matches!(refusal(&["foo bar baz"]), Resolution::Syntax { .. }));
 }
 
+/// Sources that cannot be used either: what was said of the wheels is what is told.
 #[test]
 fn wheels_for_other_pythons_or_platforms_only() {
     for (line, package) in [("tensorflow==2.3.0", "tensorflow"), ("pywin32==306", "pywin32")] {
@@ -199,25 +216,61 @@ fn wheels_for_other_pythons_or_platforms_only() {
 }
 
 #[test]
-fn a_source_distribution_only() {
-    for line in ["docopt==0.6.2", "apache-airflow==2.9.0"] {
-        match refusal(&[line]) {
-            Resolution::OnlySource { package, .. } => {
-                assert_eq!(package, if line.starts_with("docopt") { "docopt" } else { "python-nvd3" });
-            }
+fn a_source_distribution_is_taken_where_there_is_no_wheel() {
+    let lock = lock(&request(&["docopt==0.6.2", "six==1.16.0"])).unwrap();
+    let source = |name: &str| lock.get(&name.parse().unwrap()).unwrap().artifact.clone();
+    match source("docopt") {
+        Artifact::Source(source) => match source.form {
+            SourceForm::Archive { filename, .. } => assert_eq!(filename, "docopt-0.6.2.tar.gz"),
             other => panic!("{other:?}"),
-        }
+        },
+        other => panic!("{other:?}"),
     }
+    assert!(matches!(source("six"), Artifact::Wheel(_)));
+    assert!(lock.of_wheels().is_none());
 }
 
 #[test]
-fn a_folder_and_a_repository_are_no_wheels() {
+fn a_folder_is_a_source() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("pyproject.toml"), "[project]\nname = \"thing\"\nversion = \"1\"\n")
         .unwrap();
-    let request = LockRequest { folder: folder.path().to_owned(), ..request(&["."]) };
-    let said = lock(&request).unwrap_err();
-    assert!(said.to_string().contains("thing"), "{said}");
+    let request = LockRequest { folder: folder.path().to_owned(), ..request(&["-e ."]) };
+    let lock = lock(&request).unwrap();
+    match &lock.packages[0].artifact {
+        Artifact::Source(source) => {
+            assert_eq!(source.form, SourceForm::Folder { path: folder.path().into() })
+        }
+        other => panic!("{other:?}"),
+    }
+    let before = request.key(&Environment::of_process()).unwrap();
+    std::fs::write(folder.path().join("pyproject.toml"), "[project]\nname = \"thing\"\nversion = \"2\"\n")
+        .unwrap();
+    assert_ne!(request.key(&Environment::of_process()).unwrap(), before, "what it depends on counts");
+}
+
+#[test]
+fn a_project_is_resolved_with_its_extras_and_groups() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "[project]\nname = 'x'\nversion = '1'\ndependencies = ['six==1.16.0']\n[project.optional-dependencies]\n\
+                web = ['idna==3.10']\n[dependency-groups]\ndev = ['toml==0.10.2']\n";
+    std::fs::write(folder.path().join("pyproject.toml"), text).unwrap();
+    let names = |extras: &[&str], groups: &[&str]| {
+        let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+        let project = Project { file: "pyproject.toml".into(), extras: owned(extras), groups: owned(groups) };
+        let request =
+            LockRequest { project: Some(project), folder: folder.path().to_owned(), ..request(&[]) };
+        let lock = lock(&request).unwrap();
+        lock.packages.iter().map(|package| package.name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&[], &[]), ["six"]);
+    assert_eq!(names(&["web"], &["dev"]), ["idna", "six", "toml"]);
+}
+
+#[test]
+fn what_is_stated_brings_nothing() {
+    let request = LockRequest { dependencies: Dependencies::Stated, ..request(&["requests==2.32.3"]) };
+    assert_eq!(lock(&request).unwrap().packages.len(), 1);
 }
 
 #[test]

@@ -143,6 +143,8 @@ pub enum Stage {
     Privileges,
     /// Executing the command.
     Execute,
+    /// Writing down what the command changed.
+    Changes,
 }
 
 impl fmt::Display for Stage {
@@ -163,6 +165,7 @@ impl fmt::Display for Stage {
             Self::WorkDir => "cannot enter the working directory",
             Self::Privileges => "cannot give privileges up",
             Self::Execute => "cannot execute the command",
+            Self::Changes => "cannot write down what the command changed",
         })
     }
 }

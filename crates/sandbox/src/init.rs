@@ -107,7 +107,7 @@ fn start(
     enter_namespaces()?;
     let folder = setting.lease.path();
     let entry = setting.request.entry;
-    let (path, rootfs) = mounts::root_file_system(layers, folder)?;
+    let (path, rootfs) = mounts::root_file_system(layers, folder, setting.request.changes)?;
     {
         // No descriptor of the old root may be open when the command's directory is entered.
         let root = Root::open(&path).at(Stage::Root, "root")?;

@@ -24,6 +24,7 @@
 //!
 //! Needs Linux 5.12; overlays for ordinary users need 5.11 and are tested, not assumed.
 
+mod changes;
 mod error;
 mod extract;
 mod init;

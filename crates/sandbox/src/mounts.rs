@@ -22,7 +22,7 @@ use crate::{
     error::At,
     root::{Place, Root},
     sys,
-    wire::Entry,
+    wire::{Changes, Entry},
 };
 
 type Done<T = ()> = Result<T, Failure>;
@@ -52,11 +52,18 @@ pub(crate) fn make_private() -> Done {
 }
 
 /// Makes the root file system in `folder` and returns where it is.
-pub(crate) fn root_file_system(layers: &[PathBuf], folder: &Path) -> Done<(PathBuf, RootFs)> {
+pub(crate) fn root_file_system(
+    layers: &[PathBuf],
+    folder: &Path,
+    changes: Changes,
+) -> Done<(PathBuf, RootFs)> {
     let root = folder.join("root");
     make_directory(&root, Stage::RootFs)?;
-    if overlay(layers, folder).is_ok() {
-        return Ok((root, RootFs::Overlay));
+    match overlay(layers, folder) {
+        Ok(()) => return Ok((root, RootFs::Overlay)),
+        // Only an overlay tells what was changed.
+        Err(failure) if changes == Changes::Kept => return Err(failure),
+        Err(_) => {}
     }
     // A file system that cannot carry an overlay, a kernel without it: a copy always works.
     crate::tree::merge(layers, &root).map_err(|(path, error)| error_at(error, Stage::RootFs, &path))?;

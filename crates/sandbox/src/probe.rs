@@ -117,7 +117,7 @@ impl Obstacle {
 
 impl Privilege {
     /// What the caller would use; that it works is another question.
-    pub(crate) fn of_caller() -> Self {
+    pub fn of_caller() -> Self {
         let needed = CapabilitySet::SYS_ADMIN
             | CapabilitySet::CHOWN
             | CapabilitySet::DAC_OVERRIDE
@@ -143,7 +143,7 @@ impl Capabilities {
         let privilege = Privilege::of_caller();
         let ranges = id_ranges().map(|(users, groups)| Ranges { users, groups });
         let nothing = Streams { stdin: Stream::Null, stdout: Stream::Null, stderr: Stream::Null };
-        let mut start = Start::new(scratch, Task::Probe, Maps::Parent, nothing)?;
+        let mut start = Start::new(scratch, Task::Probe, Maps::Parent, nothing, None)?;
         match start.converse() {
             Ok(ToParent::Probed { overlay, proc }) => {
                 start.finish()?;

@@ -19,7 +19,7 @@ use crate::{
     Container, Error, Failure, Obstacle, Privilege, Result, Running, Stage,
     running::Inner,
     user::IdRange,
-    wire::{Entry, Maps, Request, Task, ToParent, ToSandbox, Wire},
+    wire::{Changes, Entry, Maps, Request, Task, ToParent, ToSandbox, Wire},
 };
 
 /// The name under which the program is executed again as a sandbox.
@@ -140,6 +140,19 @@ impl Stream {
 impl Sandbox {
     /// Starts the container; it runs when this returns.
     pub fn spawn(&self, streams: Streams) -> Result<Running> {
+        self.start(streams, None)
+    }
+
+    /// Starts the container, and writes to `changes` what it changed, as an image layer on top of its layers; the layer is
+    /// complete when [`Running::wait`] or [`Running::output`] returns without an error.
+    ///
+    /// Owners and modes are those that files have inside. This needs an overlay: a copy of the layers does not show what was
+    /// changed.
+    pub fn spawn_recorded(&self, streams: Streams, changes: OwnedFd) -> Result<Running> {
+        self.start(streams, Some(changes))
+    }
+
+    fn start(&self, streams: Streams, changes: Option<OwnedFd>) -> Result<Running> {
         self.container.check()?;
         for layer in &self.layers {
             fs::read_dir(layer).map_err(Error::io("read layer", layer))?;
@@ -152,7 +165,7 @@ impl Sandbox {
         let layers = self.layers[lowest..].iter().map(absolute).collect::<Result<_>>()?;
         let task = Task::Run { layers, container: Box::new(self.container.clone()) };
         let maps = if is_root(&self.container.process.user) { Maps::Parent } else { Maps::Own };
-        let mut start = Start::new(&self.scratch, task, maps, streams)?;
+        let mut start = Start::new(&self.scratch, task, maps, streams, changes)?;
         match start.converse()? {
             ToParent::Started { rootfs } => {
                 let Start { wire, child, pipes, .. } = start;
@@ -183,7 +196,13 @@ pub(crate) struct Start {
 }
 
 impl Start {
-    pub(crate) fn new(scratch: &Path, task: Task, maps: Maps, streams: Streams) -> Result<Self> {
+    pub(crate) fn new(
+        scratch: &Path,
+        task: Task,
+        maps: Maps,
+        streams: Streams,
+        changes: Option<OwnedFd>,
+    ) -> Result<Self> {
         if !READY.load(Ordering::Acquire) {
             return Err(Error::NotEntered);
         }
@@ -199,7 +218,8 @@ impl Start {
             _ if ranges.is_some() => Entry::User { maps: Maps::Parent },
             _ => Entry::User { maps: Maps::Own },
         };
-        let request = memory_file(&Request { entry, scratch, task })?;
+        let kept = if changes.is_some() { Changes::Kept } else { Changes::Dropped };
+        let request = memory_file(&Request { entry, scratch, task, changes: kept })?;
         let mut pipes = Pipes::default();
         let stdin = streams.stdin.input(&mut pipes)?;
         let program = "/proc/self/exe";
@@ -212,8 +232,10 @@ impl Start {
             .stderr(streams.stderr.output(&mut pipes.stderr)?)
             .spawn()
             .map_err(Error::io("execute", program))?;
-        let fds: Vec<_> =
-            std::iter::once(request.as_fd()).chain(stdin.as_ref().map(|fd| fd.as_fd())).collect();
+        let fds: Vec<_> = std::iter::once(request.as_fd())
+            .chain(changes.as_ref().map(|fd| fd.as_fd()))
+            .chain(stdin.as_ref().map(|fd| fd.as_fd()))
+            .collect();
         // If the other end is gone already, the conversation will show it.
         let _ = wire.send_with(&(), &fds);
         Ok(Self { wire, child, pipes, entry, ranges })

@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, Result, RootFs,
+    Error, Result, RootFs, Stage,
     engine::Named,
     run::Pipes,
     wire::{ToParent, ToSandbox, Wire},
@@ -174,6 +174,13 @@ impl Running {
         let exit = match &mut self.inner {
             Inner::Sandbox { child, wire, .. } => {
                 let last = wire.receive().map_err(io())?;
+                if matches!(last, Some(ToParent::Exited(_)))
+                    && let Ok(Some(ToParent::Failed(failure))) = wire.receive()
+                    && failure.stage == Stage::Changes
+                {
+                    let _ = child.wait();
+                    return Err(Error::Setup(failure));
+                }
                 // Fails if the caller ignores SIGCHLD, but not before the supervisor has ended.
                 let _ = child.wait();
                 match last {

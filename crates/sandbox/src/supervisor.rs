@@ -25,14 +25,14 @@ use rustix::{
 };
 
 use crate::{
-    Failure, Stage,
+    Failure, Stage, changes,
     error::At,
     init,
     lease::Lease,
     mounts::Identifiers,
     sys::{self, SingleThreaded},
     user,
-    wire::{Entry, Maps, Request, ToParent, ToSandbox, Wire},
+    wire::{Changes, Entry, Maps, Request, ToParent, ToSandbox, Wire},
 };
 
 /// Serves the parent at the other end of standard input.
@@ -58,11 +58,15 @@ fn serve(wire: &Wire) -> Result<i32, Failure> {
     let ((), fds) = wire.receive_with().at(stage, "")?.ok_or_else(gone)?;
     let mut fds = fds.into_iter();
     let request = File::from(fds.next().ok_or_else(gone)?);
+    let request: Request = serde_json::from_reader(std::io::BufReader::new(request)).at(stage, "")?;
+    let changes = match request.changes {
+        Changes::Dropped => None,
+        Changes::Kept => Some(File::from(fds.next().ok_or_else(gone)?)),
+    };
     match fds.next() {
         Some(stdin) => rustix::stdio::dup2_stdin(stdin).at(stage, "standard input")?,
         None => rustix::stdio::dup2_stdin(null().at(stage, "/dev/null")?).at(stage, "standard input")?,
     }
-    let request: Request = serde_json::from_reader(std::io::BufReader::new(request)).at(stage, "")?;
     // A session of its own: what the terminal sends to the parent's process group is for the parent,
     // which passes on what it wants to.
     rustix::process::setsid().at(stage, "setsid")?;
@@ -85,8 +89,11 @@ fn serve(wire: &Wire) -> Result<i32, Failure> {
     };
     drop(alive);
     let outcome = let_go_of_streams().and_then(|()| attend(init));
+    let upper = lease.path().join("upper");
+    let written = changes.filter(|_| upper.is_dir()).map_or(Ok(()), |out| changes::write(&upper, out));
     let cleaned = lease.release();
     outcome.at(Stage::Namespaces, "waiting")?;
+    written?;
     cleaned.at(Stage::Folder, &folder)?;
     Ok(0)
 }

@@ -28,6 +28,8 @@ pub(crate) struct Request {
     pub(crate) scratch: PathBuf,
     /// What it does there.
     pub(crate) task: Task,
+    /// What is done with the files that it wrote.
+    pub(crate) changes: Changes,
 }
 
 /// How the namespaces are entered.
@@ -63,6 +65,15 @@ pub(crate) enum Task {
     },
     /// Find out what can be done.
     Probe,
+}
+
+/// What is done with the files that a container wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Changes {
+    /// They are thrown away.
+    Dropped,
+    /// They are written to the descriptor that comes second, as a layer, before they are thrown away.
+    Kept,
 }
 
 /// A message of the sandbox.
@@ -127,7 +138,7 @@ impl Wire {
     /// Sends a message with file descriptors.
     pub(crate) fn send_with(&self, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let bytes = serde_json::to_vec(message)?;
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
             return Err(Errno::NOBUFS.into());
@@ -146,7 +157,7 @@ impl Wire {
     /// Waits for a message with file descriptors.
     pub(crate) fn receive_with<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
         let mut bytes = vec![0; LIMIT];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = rustix::io::retry_on_intr(|| {
             let mut parts = [IoSliceMut::new(&mut bytes)];

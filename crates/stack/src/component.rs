@@ -1,11 +1,13 @@
 //! The components of stacks.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    ComponentKind, Configuration, EcrRepositories, Flavor, Name, RegistryFlavor, RegistryUri, UriError,
-    Values,
+    ComponentKind, Configuration, EcrRepositories, Flavor, Name, OrchestratorFlavor, RegistryFlavor,
+    RegistryUri, StoreFlavor, StoreUri, StoreUriError, UriError, Values,
 };
 
 /// A registered component.
@@ -51,6 +53,39 @@ impl Component {
         self.configuration.values()
     }
 
+    /// The orchestrator that it is, if it is one.
+    pub fn orchestrator(&self) -> Option<Orchestrator> {
+        Some(match self.flavor() {
+            Flavor::LocalOrchestrator => Orchestrator::Local,
+            Flavor::LocalContainerOrchestrator => Orchestrator::LocalContainer,
+            Flavor::Orchestrator(flavor) => Orchestrator::Remote(Box::new(RemoteOrchestrator {
+                name: self.name.clone(),
+                flavor,
+                values: self.values().clone(),
+                connector: self.connector.clone(),
+            })),
+            _ => return None,
+        })
+    }
+
+    /// The artifact store that it is, if it is one.
+    pub fn artifact_store(&self) -> Result<Option<ArtifactStore>, StoreUriError> {
+        let flavor = match self.flavor() {
+            Flavor::LocalStore => return Ok(Some(ArtifactStore::Local)),
+            Flavor::Store(flavor) => flavor,
+            _ => return Ok(None),
+        };
+        let variable =
+            |(field, value): (&String, &String)| Some((flavor.variable(field)?.to_owned(), value.clone()));
+        Ok(Some(ArtifactStore::Remote(Box::new(RemoteStore {
+            name: self.name.clone(),
+            flavor,
+            uri: self.configuration.store_uri()?,
+            environment: self.values().iter().filter_map(variable).collect(),
+            connector: self.connector.clone(),
+        }))))
+    }
+
     /// The container registry that it is, if it is one.
     pub fn container_registry(&self) -> Result<Option<ContainerRegistry>, UriError> {
         let flavor = match self.flavor() {
@@ -70,13 +105,27 @@ impl Component {
 }
 
 /// What runs the steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Orchestrator {
     /// All steps in one Python process on this machine, with no image.
     Local,
     /// Each step in a container on this machine.
     LocalContainer,
+    /// Steps run on other machines.
+    Remote(Box<RemoteOrchestrator>),
+}
+
+/// An orchestrator that runs steps on other machines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteOrchestrator {
+    /// The component's name.
+    pub name: Name,
+    /// Its flavor.
+    pub flavor: OrchestratorFlavor,
+    /// What its flavor's fields say.
+    pub values: Values,
+    /// The service connector that gives its credentials.
+    pub connector: Option<Name>,
 }
 
 /// Where images are kept.
@@ -128,9 +177,25 @@ pub enum ImageBuilder {
 }
 
 /// Where the steps' outputs are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ArtifactStore {
     /// A folder on this machine.
     Local,
+    /// A bucket that other machines reach.
+    Remote(Box<RemoteStore>),
+}
+
+/// An artifact store that is reached over the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteStore {
+    /// The component's name.
+    pub name: Name,
+    /// Its flavor.
+    pub flavor: StoreFlavor,
+    /// Where it is.
+    pub uri: StoreUri,
+    /// What the driver in the container reads of its configuration, as environment variables.
+    pub environment: BTreeMap<String, String>,
+    /// The service connector that gives its credentials. Without one, the container's own identity is used.
+    pub connector: Option<Name>,
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use longshore_oci::ReferenceError;
 
 use crate::{
-    Field, Flavor, Need, Provider, Registrable, RegistryFlavor, RegistryUri, Shape, UriError, Values, field,
+    Field, Flavor, Need, Provider, Registrable, RegistryFlavor, RegistryUri, Shape, StoreUri, StoreUriError,
+    UriError, Values, field,
 };
 
 /// Values that are valid for a flavor.
@@ -66,7 +67,7 @@ fn list(flavor: Flavor) -> String {
 
 fn example(flavor: Flavor, field: &Field) -> String {
     match (field.shape, flavor.example()) {
-        (Shape::RegistryUri, Some(example)) => format!(", e.g. --{}={example}", field.name),
+        (Shape::RegistryUri | Shape::StoreUri, Some(example)) => format!(", e.g. --{}={example}", field.name),
         _ => String::new(),
     }
 }
@@ -167,6 +168,16 @@ impl Configuration {
         self.value("uri").unwrap_or_default().parse()
     }
 
+    /// The URI of an artifact store; what is wrong with a stored one.
+    pub(crate) fn store_uri(&self) -> Result<StoreUri, StoreUriError> {
+        self.value("uri").unwrap_or_default().parse()
+    }
+
+    /// Whether a switch is on.
+    pub(crate) fn is_on(&self, name: &str) -> bool {
+        self.value(name).and_then(field::switch).unwrap_or_default()
+    }
+
     pub(crate) fn default_repository(&self) -> Option<String> {
         self.value("default_repository").map(str::to_owned)
     }
@@ -175,7 +186,7 @@ impl Configuration {
     pub(crate) fn repositories(&self) -> Option<EcrRepositories> {
         let is_ecr = self.flavor == Flavor::Registry(RegistryFlavor::Aws)
             && matches!(self.uri().ok()?.provider(), Some(Provider::Ecr(_)));
-        let on = |name| self.value(name).and_then(field::switch).unwrap_or_default();
+        let on = |name| self.is_on(name);
         is_ecr.then(|| EcrRepositories {
             creation: if on("create_repositories") { Creation::OnPush } else { Creation::Never },
             tags_are: if on("immutable_tags") { Mutability::Immutable } else { Mutability::Mutable },
@@ -214,6 +225,16 @@ fn check(flavor: Flavor, field: &Field, value: &str) -> Result<String, Configura
                 flavor.check(&uri)?;
             }
             Ok(uri.to_string())
+        }
+        Shape::StoreUri => {
+            let uri: StoreUri = value.parse().map_err(|error: StoreUriError| invalid(error.reason()))?;
+            match flavor {
+                Flavor::Store(store) if store.scheme() != uri.scheme() => Err(invalid(&format!(
+                    "is not of this flavor, whose URIs are {}",
+                    flavor.example().unwrap_or_default()
+                ))),
+                _ => Ok(uri.to_string()),
+            }
         }
         Shape::RepositoryPath => match format!("localhost/{value}").parse::<longshore_oci::Repository>() {
             Ok(_) => Ok(value.to_owned()),

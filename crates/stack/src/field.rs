@@ -33,6 +33,8 @@ pub enum Need {
 pub enum Shape {
     /// The URI of a registry, which the flavor checks further.
     RegistryUri,
+    /// The URI of an artifact store, of the flavor's scheme.
+    StoreUri,
     /// The path of a repository below a registry's URI.
     RepositoryPath,
     /// `true` or `false`.

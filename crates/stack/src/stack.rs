@@ -64,7 +64,7 @@ impl Parts {
 /// The kinds that a stack must have because of its orchestrator, besides the artifact store.
 pub(crate) const fn needed_by(orchestrator: Flavor) -> &'static [ComponentKind] {
     match orchestrator {
-        Flavor::LocalContainerOrchestrator => {
+        Flavor::LocalContainerOrchestrator | Flavor::Orchestrator(_) => {
             &[ComponentKind::ContainerRegistry, ComponentKind::ImageBuilder]
         }
         _ => &[],

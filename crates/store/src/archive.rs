@@ -61,6 +61,7 @@ impl<W: Write> Archive<'_, W> {
     fn docker(&mut self, image: &Reference, manifest: &Manifest) -> Result<()> {
         let name = |descriptor: &Descriptor| match descriptor.media_type {
             MediaType::Config | MediaType::DockerConfig => format!("{}.json", descriptor.digest.hex()),
+            MediaType::LayerZstd => format!("{}.tar.zst", descriptor.digest.hex()),
             _ => format!("{}.tar.gz", descriptor.digest.hex()),
         };
         let tags: Vec<String> = image

@@ -34,7 +34,7 @@ pub use name::{RepositoryPath, TagOrDigest};
 pub use pump::{Pump, Sink};
 pub use referrers::subject_of;
 pub use registry::Registry;
-pub use table::Table;
+pub use table::{Elsewhere, Found, Table, UsedRow};
 pub use upload::{Upload, UploadId, Uploads};
 pub use writer::BlobWriter;
 

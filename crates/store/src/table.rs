@@ -6,6 +6,11 @@ use std::{
     sync::Arc,
 };
 
+mod session;
+
+use session::Session;
+pub use session::{Elsewhere, Found, UsedRow};
+
 use longshore_oci::Digest;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -19,6 +24,7 @@ use crate::{Result, StoreError, error::Context, staging::Staging};
 pub struct Table {
     root: PathBuf,
     staging: Arc<Staging>,
+    session: Option<Arc<Session>>,
 }
 
 impl Table {
@@ -26,23 +32,39 @@ impl Table {
     pub fn open(root: impl AsRef<Path>) -> Result<Self> {
         let root = std::path::absolute(root.as_ref()).doing("find", root.as_ref())?;
         let staging = Arc::new(Staging::open(&root)?);
-        Ok(Self { root, staging })
+        Ok(Self { root, staging, session: None })
     }
 
     /// The value of a row, if there is one and it reads as a `V`.
     pub fn get<V: DeserializeOwned>(&self, kind: &str, key: &impl Serialize) -> Option<V> {
         let row = Row::new(kind, key).ok()?;
+        match &self.session {
+            None => serde_json::from_str(&self.read(&row)?).ok(),
+            Some(session) => session.get(&row, || self.read(&row)),
+        }
+    }
+
+    /// The text of a row's value.
+    fn read(&self, row: &Row<'_>) -> Option<String> {
         let bytes = fs::read(self.root.join(row.path())).ok()?;
-        let value = bytes.strip_prefix(row.head.as_bytes())?.strip_suffix(b"}\n")?;
-        serde_json::from_slice(value).ok()
+        let value = bytes.strip_prefix(row.head().as_bytes())?.strip_suffix(b"}\n")?;
+        String::from_utf8(value.to_vec()).ok()
     }
 
     /// Writes a row, in place of what it was.
     pub fn put(&self, kind: &str, key: &impl Serialize, value: &impl Serialize) -> Result<()> {
         let row = Row::new(kind, key)?;
-        let path = self.root.join(row.path());
         let value = canonical(kind, value)?;
-        let text = format!("{}{value}}}\n", row.head);
+        self.write(&row, &value)?;
+        if let Some(session) = &self.session {
+            session.note(&row, value, Found::Made);
+        }
+        Ok(())
+    }
+
+    fn write(&self, row: &Row<'_>, value: &str) -> Result<()> {
+        let path = self.root.join(row.path());
+        let text = format!("{}{value}}}\n", row.head());
         self.staging.write(&path, text.as_bytes())?.replace(&path)
     }
 
@@ -52,12 +74,11 @@ impl Table {
     }
 }
 
-/// The place of a row and how its file begins.
+/// A row's place.
 struct Row<'a> {
     kind: &'a str,
+    key: String,
     name: String,
-    /// `{"kind":…,"key":…,"value":`; what follows is the value. A file that begins otherwise is another row's.
-    head: String,
 }
 
 impl<'a> Row<'a> {
@@ -68,7 +89,12 @@ impl<'a> Row<'a> {
         }
         let key = canonical(kind, key)?;
         let name = Digest::of(format!("[\"{kind}\",{key}]")).hex();
-        Ok(Self { kind, name, head: format!("{{\"kind\":\"{kind}\",\"key\":{key},\"value\":") })
+        Ok(Self { kind, key, name })
+    }
+
+    /// `{"kind":…,"key":…,"value":`; what follows is the value. A file that begins otherwise is another row's.
+    fn head(&self) -> String {
+        format!("{{\"kind\":\"{}\",\"key\":{},\"value\":", self.kind, self.key)
     }
 
     fn path(&self) -> PathBuf {

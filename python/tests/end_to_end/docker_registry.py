@@ -70,6 +70,10 @@ class DockerRegistry:
             time.sleep(0.02)
         raise AssertionError(self._log.read_text())
 
+    def log(self) -> str:
+        """What it was asked, one line a request."""
+        return self._log.read_text()
+
     def stop(self) -> None:
         self._process.kill()
         self._process.wait()

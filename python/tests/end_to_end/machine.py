@@ -48,8 +48,8 @@ class Machine:
     def longshore(self, *arguments: str, cwd: Path | None = None, **environment: str) -> Outcome:
         return self.run(str(PROGRAM), *arguments, cwd=cwd, **environment)
 
-    def python(self, script: str, cwd: Path | None = None, **environment: str) -> Outcome:
-        return self.run(sys.executable, script, cwd=cwd, **environment)
+    def python(self, script: str, *arguments: str, cwd: Path | None = None, **environment: str) -> Outcome:
+        return self.run(sys.executable, script, *arguments, cwd=cwd, **environment)
 
     def write(self, path: str, text: str) -> Path:
         file = self.project / path

@@ -52,7 +52,7 @@ def test_a_misspelt_setting(machine: Machine) -> None:
 
 
 def test_a_misspelt_setting_in_the_specification(machine: Machine) -> None:
-    spec = """{"version": 1, "pipeline": {"name": "p"}, "source_root": "/", "sdk_version": "0.1.0",
+    spec = """{"version": 2, "pipeline": {"name": "p"}, "source_root": "/", "sdk_version": "0.1.0",
         "python": {"executable": "/usr/bin/python3", "version": "3.11.2"}, "settings": {"docker": {"requirments": []}},
         "steps": [{"name": "s", "source": {"module": "m", "attribute": "s"}, "outputs": []}]}"""
     said = machine.longshore("run", "--spec", str(machine.write("spec.json", spec))).refused(2)

@@ -8,7 +8,7 @@ use clap::{
 };
 use longshore_pipeline::{DockerSettings, Field, Kind, Section};
 
-use super::{OutputFormat, sbom::SbomChoice};
+use super::{OutputFormat, bytes::ByteCount, sbom::SbomChoice};
 
 #[derive(Debug, Args)]
 pub(crate) struct BuildArguments {
@@ -22,15 +22,24 @@ pub(crate) struct BuildArguments {
     /// Where settings come from beside the command line
     #[command(flatten)]
     pub(crate) config: ConfigChoice,
+    /// A lock to install exactly, without resolving: pylock.toml as `longshore image lock` prints it, or any lock file
+    #[arg(long, value_name = "LOCKFILE")]
+    pub(crate) locked: Option<PathBuf>,
     /// Ask again for the newest packages that the requirements allow, and for Debian's updates
     #[arg(long, env = "LONGSHORE_UPGRADE", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0, default_missing_value = "true", default_value_t)]
     pub(crate) upgrade: bool,
     /// Which images get a bill of materials beside them
     #[command(flatten)]
     pub(crate) sbom: SbomChoice,
-    /// Print what would be built, and build nothing
+    /// Print the layers and, for each, why it would be made or not, and build nothing
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// Print what would be built, and what would be moved from where to where, and do neither
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Fail, with nothing moved, if the build would download and push more than so many bytes, e.g. 100kB or 1MiB
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) fail_if_moved: Option<ByteCount>,
     /// How to print the result
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: OutputFormat,

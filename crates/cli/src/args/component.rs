@@ -18,10 +18,12 @@ pub(crate) trait Kind: fmt::Debug + Clone + Send + Sync + 'static {
     const ONE: &'static str;
     /// Several: `container registries`.
     const MANY: &'static str;
+    /// Where its credentials come from without a service connector.
+    const WITHOUT: &'static str;
 }
 
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $name:ident: $kind:ident, $one:literal, $many:literal;)*) => { $(
+    ($($(#[$doc:meta])* $name:ident: $kind:ident, $one:literal, $many:literal, $without:literal;)*) => { $(
         $(#[$doc])*
         #[derive(Clone, Debug)]
         pub(crate) struct $name;
@@ -30,30 +32,32 @@ macro_rules! kinds {
             const KIND: ComponentKind = ComponentKind::$kind;
             const ONE: &'static str = $one;
             const MANY: &'static str = $many;
+            const WITHOUT: &'static str = $without;
         }
     )* };
 }
 
 kinds! {
     /// Container registries.
-    Registries: ContainerRegistry, "a container registry", "container registries";
+    Registries: ContainerRegistry, "a container registry", "container registries", "without one, those of docker are used";
     /// Orchestrators.
-    Orchestrators: Orchestrator, "an orchestrator", "orchestrators";
+    Orchestrators: Orchestrator, "an orchestrator", "orchestrators", "without one, those of this machine are used";
     /// Image builders.
-    Builders: ImageBuilder, "an image builder", "image builders";
+    Builders: ImageBuilder, "an image builder", "image builders", "";
     /// Artifact stores.
-    Stores: ArtifactStore, "an artifact store", "artifact stores";
+    Stores: ArtifactStore, "an artifact store", "artifact stores", "without one, steps use the identity that they run with";
 }
 
+/// The commands of the kinds that may be connected to a service connector.
 #[derive(Debug, Subcommand)]
-pub(crate) enum ContainerRegistryCommand {
-    /// Register a container registry, connected to a service connector if one is named
-    Register(RegisterRegistry),
+pub(crate) enum ConnectedComponentCommand<K: Kind> {
+    #[command(about = format!("Register {}, connected to a service connector if one is named", K::ONE))]
+    Register(RegisterConnected<K>),
     #[command(flatten)]
-    Component(ComponentCommand<Registries>),
-    /// Connect a container registry to a service connector, whose credentials are verified with it
+    Component(ComponentCommand<K>),
+    #[command(about = format!("Connect {} to a service connector", K::ONE))]
     Connect {
-        /// The container registry
+        /// Its name
         name: String,
         /// The service connector
         #[arg(short, long, value_name = "NAME")]
@@ -62,19 +66,18 @@ pub(crate) enum ContainerRegistryCommand {
         #[arg(long)]
         no_verify: bool,
     },
-    /// Disconnect a container registry from its service connector
+    #[command(about = format!("Disconnect {} from its service connector", K::ONE))]
     Disconnect {
-        /// The container registry
+        /// Its name
         name: String,
     },
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct RegisterRegistry {
+pub(crate) struct RegisterConnected<K: Kind> {
     #[command(flatten)]
-    pub(crate) component: RegisterComponent<Registries>,
-    /// The service connector that gives its credentials; they are verified. Without one, those of docker are used
-    #[arg(short, long, value_name = "NAME")]
+    pub(crate) component: RegisterComponent<K>,
+    #[arg(short, long, value_name = "NAME", help = format!("The service connector that gives its credentials; {}", K::WITHOUT))]
     pub(crate) connector: Option<Name>,
     /// Store the connection without verifying the credentials
     #[arg(long, requires = "connector")]

@@ -1,5 +1,7 @@
 //! `longshore stack` and `longshore integration`
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use longshore_stack::{Name, Selection};
 
@@ -44,6 +46,25 @@ pub(crate) enum StackCommand {
         name: String,
         /// The name of the copy
         new_name: Name,
+    },
+    /// Write a stack and its components to standard output, without secrets, for another machine
+    Export {
+        /// Its name; the active stack without one
+        name: Option<String>,
+        /// How to write it
+        #[arg(short, long, value_enum, default_value_t = OutputFormat::Yaml)]
+        output: OutputFormat,
+    },
+    /// Register a stack that was exported, with those of its components that do not exist here
+    Import {
+        /// The file (YAML or JSON), or - for standard input
+        file: PathBuf,
+        /// The stack's name here, instead of the one in the file
+        #[arg(long, value_name = "NAME")]
+        name: Option<Name>,
+        /// Make it the active stack
+        #[arg(long)]
+        set: bool,
     },
     /// Rename a stack
     Rename {

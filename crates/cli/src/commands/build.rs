@@ -2,18 +2,18 @@
 
 use std::{env, fs::File, io::Read as _, path::PathBuf};
 
-use longshore_build::{Built, Request, Upgrade};
+use longshore_build::{Builder, Built, BytePlan, Plan, Request, Upgrade};
 use longshore_oci::{Reference, Repository, Tag};
 use longshore_pipeline::SettingsFile;
-use longshore_stack::{ComponentKind, ContainerRegistry, RemoteRegistry, State};
+use longshore_stack::{Build, ComponentKind, ContainerRegistry, RemoteRegistry, State};
 use serde_json::json;
 
 use crate::{
-    args::build::BuildArguments,
-    commands::preflight,
+    args::{build::BuildArguments, bytes::ByteCount},
+    commands::{lock::with_lock, preflight},
     context::{Context, URI},
     failure::Failure,
-    output::{self, progress::Progress},
+    output::{self, plan::Planned, progress::Progress},
     project, runtime,
 };
 
@@ -21,27 +21,79 @@ use crate::{
 pub(crate) fn build(context: &Context, arguments: &BuildArguments) -> Result<(), Failure> {
     let progress = Progress::new();
     let state = context.state()?;
-    let request = request(arguments)?;
+    let mut requests = with_lock(vec![request(arguments)?], arguments.locked.as_deref())?;
+    let Some(request) = requests.pop() else { return Ok(()) };
     let remote = registered(&state, &request.repository)?;
     let registries = context.registries(&state, remote.as_deref().map(|registry| &registry.name))?;
     let builder = context.builder(registries.client.clone())?.with_sbom(arguments.sbom.into());
-    preflight::before(&registries, remote.as_deref(), std::slice::from_ref(&request), &progress)?;
-    let built = runtime::block_on(async {
-        // An image that is used as it is has no plan: what becomes of it is that it is found.
-        if arguments.dry_run && request.settings.skip_build != Some(true) {
-            let plan = builder.plan(request, &|event| progress.observe(event)).await?;
-            progress.clear();
-            output::plan::print(&plan, arguments.output)?;
-            return Ok(None);
+    // An image that is used as it is has no plan: what becomes of it is that it is found.
+    let has_plan = request.settings.skip_build != Some(true);
+    let asks = has_plan && (arguments.dry_run || arguments.explain);
+    let limit = arguments.fail_if_moved.filter(|_| has_plan);
+    let observer = |event| progress.observe(event);
+    // Who only asks changes nothing, so nothing is tried and no repository is made.
+    if !asks && limit.is_none() {
+        preflight::before(&registries, remote.as_deref(), std::slice::from_ref(&request), &progress)?;
+    }
+    if asks || limit.is_some() {
+        let plans = runtime::block_on(async { Ok(builder.plan(request.clone(), &observer).await?) });
+        let planned = planned(&builder, plans?);
+        let wants_bytes = arguments.dry_run || limit.is_some();
+        let moves = wants_bytes.then(|| byte_plan(&builder, &planned)).transpose()?;
+        progress.clear();
+        if asks {
+            let shown = moves.as_ref().filter(|_| arguments.dry_run);
+            output::plan::print(&planned, shown, arguments.output)?;
         }
-        Ok(Some(builder.build(request, &|event| progress.observe(event)).await?))
-    });
+        within(&planned, moves.as_ref(), limit)?;
+        if asks {
+            return Ok(());
+        }
+        preflight::before(&registries, remote.as_deref(), std::slice::from_ref(&request), &progress)?;
+    }
+    let built = runtime::block_on(async { Ok(builder.build(request, &observer).await?) });
     progress.clear();
-    let Some(Built { image, digest, .. }) = built? else { return Ok(()) };
+    let Built { image, digest, inputs, .. } = built?;
+    state.add_build(&Build {
+        created: jiff::Timestamp::now(),
+        pipeline: image.repository.path().to_owned(),
+        image: Reference { digest: Some(digest), ..image.clone() },
+        inputs,
+    })?;
     let reference = json!({"image": image, "digest": digest, "reference": image.at(digest)});
     match arguments.output.data() {
         Some(format) => Ok(output::data(format, &reference)?),
         None => Ok(()),
+    }
+}
+
+/// Plans, each with why its layers are what they are.
+pub(crate) fn planned(builder: &Builder, plans: Vec<Plan>) -> Vec<Planned> {
+    plans.into_iter().map(|plan| Planned { why: builder.explain(&plan), plan }).collect()
+}
+
+/// What making the images would move.
+pub(crate) fn byte_plan(builder: &Builder, planned: &[Planned]) -> Result<BytePlan, Failure> {
+    runtime::block_on(async {
+        let mut moves = BytePlan::default();
+        for Planned { plan, .. } in planned {
+            moves = moves.and(builder.byte_plan(plan).await?);
+        }
+        Ok(moves)
+    })
+}
+
+/// Refuses to go on if more would be moved than may be.
+pub(crate) fn within(
+    planned: &[Planned],
+    moves: Option<&BytePlan>,
+    limit: Option<ByteCount>,
+) -> Result<(), Failure> {
+    match (moves, limit) {
+        (Some(moves), Some(ByteCount(limit))) if moves.moved() > limit => {
+            Err(Failure::Failed(output::plan::too_much(planned, moves, limit).into()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -97,6 +149,7 @@ fn request(arguments: &BuildArguments) -> Result<Request, Failure> {
         tag,
         source_root,
         settings,
+        drivers: Vec::new(),
         host_python: python_here(),
         upgrade: if arguments.upgrade { Upgrade::Yes } else { Upgrade::No },
     })

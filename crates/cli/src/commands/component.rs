@@ -14,8 +14,8 @@ use crate::{
     args::{
         OutputFormat,
         component::{
-            ComponentCommand, ContainerRegistryCommand, FlavorCommand, Kind, PlainComponentCommand,
-            RegisterComponent, RegisterRegistry,
+            ComponentCommand, ConnectedComponentCommand, FlavorCommand, Kind, PlainComponentCommand,
+            RegisterComponent, RegisterConnected,
         },
     },
     connection::{self, Connections, Verdict},
@@ -30,29 +30,27 @@ use crate::{
     runtime,
 };
 
-/// `longshore container-registry`
-pub(crate) fn container_registry(
+/// The commands of the kinds that may be connected to a service connector.
+pub(crate) fn connected<K: Kind>(
     context: &Context,
-    command: ContainerRegistryCommand,
+    command: ConnectedComponentCommand<K>,
 ) -> Result<(), Failure> {
     match command {
-        ContainerRegistryCommand::Register(arguments) => register_registry(context, arguments),
-        ContainerRegistryCommand::Component(command) => component(context, command),
-        ContainerRegistryCommand::Connect { name, connector, no_verify } => {
+        ConnectedComponentCommand::Register(arguments) => register_connected(context, arguments),
+        ConnectedComponentCommand::Component(command) => component(context, command),
+        ConnectedComponentCommand::Connect { name, connector, no_verify } => {
             let verification = Verification::new(context, Trial::unless(no_verify));
-            let registry = context.state()?.connect_component(
-                ComponentKind::ContainerRegistry,
-                &name,
-                connector,
-                |component, config| verification.verify(component, config),
-            )?;
-            say("connected", &registry, &verification)
+            let connected =
+                context.state()?.connect_component(K::KIND, &name, connector, |component, config| {
+                    verification.verify(component, config)
+                })?;
+            say::<K>("connected", &connected, &verification)
         }
-        ContainerRegistryCommand::Disconnect { name } => {
-            let before = context.state()?.disconnect_component(ComponentKind::ContainerRegistry, &name)?;
+        ConnectedComponentCommand::Disconnect { name } => {
+            let before = context.state()?.disconnect_component(K::KIND, &name)?;
             Ok(output::line(&match before {
-                Some(connector) => format!("disconnected container registry `{name}` from `{connector}`"),
-                None => format!("container registry `{name}` is connected to nothing"),
+                Some(connector) => format!("disconnected {} `{name}` from `{connector}`", K::KIND),
+                None => format!("{} `{name}` is connected to nothing", K::KIND),
             })?)
         }
     }
@@ -70,13 +68,13 @@ pub(crate) fn plain<K: Kind>(context: &Context, command: PlainComponentCommand<K
     }
 }
 
-fn register_registry(context: &Context, arguments: RegisterRegistry) -> Result<(), Failure> {
+fn register_connected<K: Kind>(context: &Context, arguments: RegisterConnected<K>) -> Result<(), Failure> {
     let verification = Verification::new(context, Trial::unless(arguments.no_verify));
     let new = new(arguments.component, arguments.connector)?;
     let registered = context
         .state()?
         .register_component(new, |component, config| verification.verify(component, config))?;
-    say("registered", &registered, &verification)
+    say::<K>("registered", &registered, &verification)
 }
 
 fn new<K: Kind>(arguments: RegisterComponent<K>, connector: Option<Name>) -> Result<NewComponent, Failure> {
@@ -129,14 +127,17 @@ impl<'a> Verification<'a> {
     }
 }
 
-/// Says what was done to a registry.
-fn say(done: &str, registry: &Component, verification: &Verification<'_>) -> Result<(), Failure> {
-    let uri = registry.values().get("uri").map_or_else(String::new, |uri| format!(" ({uri})"));
-    let credentials = match &registry.connector {
+/// Says what was done to a component.
+fn say<K: Kind>(done: &str, component: &Component, verification: &Verification<'_>) -> Result<(), Failure> {
+    let uri = component.values().get("uri").map_or_else(String::new, |uri| format!(" ({uri})"));
+    let credentials = match &component.connector {
         Some(connector) => format!(" with service connector `{connector}`"),
-        None => "; its credentials come from the docker configuration".to_owned(),
+        None if K::KIND == ComponentKind::ContainerRegistry => {
+            "; its credentials come from the docker configuration".to_owned()
+        }
+        None => String::new(),
     };
-    let mut said = vec![format!("{done} {} `{}`{uri}{credentials}", registry.kind(), registry.name)];
+    let mut said = vec![format!("{done} {} `{}`{uri}{credentials}", component.kind(), component.name)];
     said.extend(verification.found.borrow().iter().cloned());
     Ok(output::line(&said.join("; "))?)
 }
@@ -260,7 +261,12 @@ fn describe(state: &State, kind: ComponentKind, name: &str, format: OutputFormat
         shown.add_some("uri", view.uri);
     }
     if !component.flavor().connectors().is_empty() {
-        let none = || "none: credentials come from the docker configuration".to_owned();
+        let none = || match kind {
+            ComponentKind::ContainerRegistry => {
+                "none: credentials come from the docker configuration".to_owned()
+            }
+            _ => "-".to_owned(),
+        };
         shown.add("connector", view.connector.map_or_else(none, |name| name.to_string()));
     }
     shown.add("stacks", facts::names(&view.stacks));

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use longshore_build::{Builder, Built, Request, Upgrade};
-use longshore_oci::{Reference, Repository, Tag};
+use longshore_build::{Builder, Built, BytePlan, Request, Upgrade};
+use longshore_oci::{Arch, Platform, Reference, Repository, Tag};
 use longshore_pipeline::{ImagePlan, PipelineSpec, repository_component};
 use longshore_stack::RemoteRegistry;
 
 use crate::{
-    args::OutputFormat,
+    args::{OutputFormat, run::RunArguments},
+    commands::build::{byte_plan, planned, within},
     context::URI,
     failure::Failure,
     output::{self, progress::Progress},
@@ -18,6 +19,15 @@ use crate::{
 
 /// So many images are built at once: each has interpreters of its own for its bytecode.
 const AT_ONCE: usize = 4;
+
+/// Where an image's layers are needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Needed {
+    /// On this machine, where it is run.
+    Here,
+    /// In its registry only.
+    There,
+}
 
 /// What is wanted of each image of a run.
 pub(crate) fn requests(
@@ -69,6 +79,7 @@ fn request(
         tag: image.docker.image_tag.as_deref().map_or(Ok(tag.clone()), str::parse)?,
         source_root: spec.source_root.clone(),
         settings: image.docker.clone(),
+        drivers: Vec::new(),
         host_python: Some(spec.python.executable.clone()),
         upgrade,
     })
@@ -91,6 +102,7 @@ pub(crate) fn build(
     spec: &PipelineSpec,
     images: &[ImagePlan],
     requests: Vec<Request>,
+    needed: Needed,
     progress: &Progress,
 ) -> Result<Vec<Built>, Failure> {
     let names: Vec<String> = images.iter().map(name).collect();
@@ -101,7 +113,11 @@ pub(crate) fn build(
     let several = views.len() > 1;
     let builds = requests.into_iter().zip(&views).map(|(request, view)| async move {
         view.heading(&heading(spec, &request));
-        let built = builder.build(request, &|event| view.observe(event)).await;
+        let observer = |event| view.observe(event);
+        let built = match (builder.build(request, &observer).await, needed) {
+            (Ok(built), Needed::Here) => builder.bring_here(&built, &observer).await.map(|()| built),
+            (built, _) => built,
+        };
         if built.is_err() && several {
             view.line("failed", "");
         }
@@ -124,28 +140,50 @@ fn name(image: &ImagePlan) -> String {
     }
 }
 
-/// Says what would be built, and builds nothing.
+/// Says what the builds would do and move, or fails if that is more than it may be. Changes nothing.
 pub(crate) fn foresee(
+    arguments: &RunArguments,
     builder: &Builder,
     spec: &PipelineSpec,
-    requests: Vec<Request>,
+    requests: &[Request],
     progress: &Progress,
 ) -> Result<(), Failure> {
+    let mut all = Vec::new();
+    let mut moves = BytePlan::default();
     for request in requests {
-        progress.heading(&heading(spec, &request));
-        // An image that is used as it is has no plan: what becomes of it is that it is found.
-        let is_used = request.settings.skip_build == Some(true);
+        progress.heading(&heading(spec, request));
         let observer = |event| progress.observe(event);
-        let planned = runtime::block_on(async {
-            if is_used {
-                builder.build(request, &observer).await?;
-                return Ok(None);
-            }
-            Ok(Some(builder.plan(request, &observer).await?))
-        });
+        // An image that is used as it is has no plan: what becomes of it is that it is found.
+        if request.settings.skip_build == Some(true) {
+            runtime::block_on(async { Ok(builder.build(request.clone(), &observer).await?) })?;
+            continue;
+        }
+        let plans = runtime::block_on(async { Ok(builder.plan(request.clone(), &observer).await?) });
+        let planned = planned(builder, plans?);
+        let of_image = byte_plan(builder, &planned)?;
         progress.clear();
-        if let Some(plan) = planned? {
-            output::plan::print(&plan, OutputFormat::Table)?;
+        if arguments.dry_run {
+            output::plan::print(&planned, Some(&of_image), OutputFormat::Table)?;
+        }
+        moves = moves.and(of_image);
+        all.extend(planned);
+    }
+    within(&all, Some(&moves), arguments.fail_if_moved)
+}
+
+/// Refuses images that this machine cannot run the steps of.
+pub(crate) fn run_here(requests: &[Request]) -> Result<(), Failure> {
+    let here = Arch::host();
+    for request in requests {
+        let Some(platforms) = &request.settings.platform else { continue };
+        if !platforms.archs().iter().any(|arch| Some(*arch) == here) {
+            let here = here.map_or_else(|| "another".to_owned(), |arch| Platform::linux(arch).to_string());
+            let wanted = platforms.archs().iter().map(|arch| Platform::linux(*arch).to_string());
+            return Err(Failure::Usage(format!(
+                "the steps of this stack run on this machine, which is {here}, and their image is for {} only: \
+                 add {here} to `platform`",
+                wanted.collect::<Vec<_>>().join(", "),
+            )));
         }
     }
     Ok(())

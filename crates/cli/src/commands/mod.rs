@@ -9,6 +9,7 @@ pub(crate) mod doctor;
 pub(crate) mod image;
 pub(crate) mod images;
 pub(crate) mod integration;
+pub(crate) mod lock;
 pub(crate) mod preflight;
 pub(crate) mod registry;
 pub(crate) mod run;

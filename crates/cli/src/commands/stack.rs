@@ -1,11 +1,13 @@
 //! `longshore stack`
 
+use std::{fs, io, path::Path};
+
 use jiff::Timestamp;
-use longshore_stack::{ComponentKind, Name, Origin, RegisteredStack, State};
+use longshore_stack::{ComponentKind, Name, Origin, RegisteredStack, StackFile, State};
 use serde::Serialize;
 
 use crate::{
-    args::{OutputFormat, stack::StackCommand},
+    args::{DataFormat, OutputFormat, stack::StackCommand},
     context::Context,
     failure::Failure,
     output::{
@@ -44,6 +46,16 @@ pub(crate) fn stack(context: &Context, command: StackCommand) -> Result<(), Fail
             state.copy_stack(&name, &new_name)?;
             Ok(output::line(&format!("copied stack `{name}` to `{new_name}`"))?)
         }
+        StackCommand::Export { name, output } => {
+            let name = name.map_or_else(|| state.active_stack_name().map(|name| name.to_string()), Ok)?;
+            let format = output.data().unwrap_or(DataFormat::Yaml);
+            Ok(output::data(format, &state.export_stack(&name)?)?)
+        }
+        StackCommand::Import { file, name, set } => {
+            let stack = state.import_stack(&read(&file)?, name.as_ref())?;
+            output::line(&format!("imported stack `{}`", stack.name))?;
+            if set { activate(&state, stack.name.as_str()) } else { Ok(()) }
+        }
         StackCommand::Rename { name, new_name } => {
             state.rename_stack(&name, &new_name)?;
             Ok(output::line(&format!("renamed stack `{name}` to `{new_name}`"))?)
@@ -63,6 +75,16 @@ pub(crate) fn stack(context: &Context, command: StackCommand) -> Result<(), Fail
             }
         }
     }
+}
+
+/// Reads the file of a stack. JSON is YAML too.
+fn read(file: &Path) -> Result<StackFile, Failure> {
+    let unreadable = |error: &dyn std::fmt::Display| {
+        Failure::Usage(format!("the file of the stack {}: {error}", file.display()))
+    };
+    let text =
+        if file == Path::new("-") { io::read_to_string(io::stdin()) } else { fs::read_to_string(file) };
+    serde_saphyr::from_str(&text.map_err(|error| unreadable(&error))?).map_err(|error| unreadable(&error))
 }
 
 fn activate(state: &State, name: &str) -> Result<(), Failure> {

@@ -2,6 +2,7 @@
 
 pub(crate) mod facts;
 pub(crate) mod findings;
+pub(crate) mod graph;
 pub(crate) mod plan;
 pub(crate) mod progress;
 pub(crate) mod quantity;

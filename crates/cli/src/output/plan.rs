@@ -1,54 +1,254 @@
-//! What `--dry-run` prints: the plan of an image, and what of it would be fetched and made.
+//! What `--explain` and `--dry-run` print: the layers of an image and why they are made or not, and what would be moved.
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
 
-use longshore_build::{Plan, PlannedLayer, PlannedParent};
-use serde_json::json;
+use longshore_build::{AptReport, AptWay, BytePlan, Movement, Plan, PlannedParent, Way, Why};
+use longshore_oci::Platform;
+use serde_json::{Value, json};
 
 use super::{
-    quantity::size,
-    table::{Align, Table},
+    quantity::{count, size},
+    table::shorten,
 };
 use crate::args::OutputFormat;
 
-/// Prints a plan.
-pub(crate) fn print(plan: &Plan, format: OutputFormat) -> io::Result<()> {
-    let to_fetch = to_fetch(plan);
-    if let Some(format) = format.data() {
-        let layers: Vec<_> = plan
-            .layers
-            .iter()
-            .map(|layer| json!({"title": layer.title.title, "known": layer.known}))
-            .collect();
-        return super::data(
-            format,
-            &json!({
-                "parent": {"title": plan.parent.title(), "digest": plan.parent.digest()},
-                "lock": plan.lock, "layers": layers, "fetch": to_fetch,
-            }),
-        );
-    }
-    let mut table = Table::new([("LAYER", Align::Left), ("SIZE", Align::Right), ("", Align::Left)]);
-    let (parent, todo) = match &plan.parent {
-        PlannedParent::Debian(debian) => {
-            (size(debian.download_size()), format!("to make from {} packages", debian.packages()))
-        }
-        PlannedParent::Ready(_) => (String::new(), "already there".to_owned()),
-    };
-    table.row([plan.parent.title().to_owned(), parent, todo]);
-    for layer in &plan.layers {
-        let title: String = layer.title.title.chars().take(44).collect();
-        match layer.known {
-            Some(record) => table.row([title, size(record.size), "already there".to_owned()]),
-            None => table.row([title, String::new(), format!("to be {}", layer.title.verb)]),
-        }
-    }
-    table.print()?;
-    super::line(&format!("\nto fetch: {}", size(to_fetch)))
+/// The width of a terminal that everything fits.
+const TERMINAL: usize = 80;
+/// The width of a layer's title.
+const TITLE: usize = 30;
+/// Where the reasons begin.
+const REASON: usize = TITLE + 12;
+/// So many pieces that go the same way are named.
+const NAMED: usize = 8;
+
+/// A plan, why its layers are what they are, and what it would move, if that was asked for.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    /// The plan of one platform.
+    pub(crate) plan: Plan,
+    /// Why each of its layers is made or not.
+    pub(crate) why: Vec<Why>,
 }
 
-/// The bytes of the wheels that new layers need. Some may have been fetched for other layers.
-fn to_fetch(plan: &Plan) -> u64 {
-    let wheels = plan.layers.iter().flat_map(PlannedLayer::wheels);
-    wheels.map(|wheel| (wheel.digest, wheel.size.unwrap_or(0))).collect::<BTreeMap<_, _>>().values().sum()
+/// Prints the plans of an image, one for each platform.
+pub(crate) fn print(planned: &[Planned], moves: Option<&BytePlan>, format: OutputFormat) -> io::Result<()> {
+    if let Some(format) = format.data() {
+        return super::data(format, &value(planned, moves));
+    }
+    let mut out = io::stdout().lock();
+    for (position, Planned { plan, why }) in planned.iter().enumerate() {
+        if planned.len() > 1 {
+            let gap = if position == 0 { "" } else { "\n" };
+            writeln!(out, "{gap}{}", Platform::linux(plan.arch))?;
+        }
+        write!(out, "{}", layers(plan, why))?;
+    }
+    match moves {
+        Some(moves) => write!(out, "\n{}", movements(moves)),
+        None => Ok(()),
+    }
+}
+
+fn value(planned: &[Planned], moves: Option<&BytePlan>) -> Value {
+    let images = planned.iter().map(|Planned { plan, why }| {
+        let layers = plan.layers.iter().zip(why).map(|(layer, why)| {
+            json!({
+                "title": layer.title.title, "slot": layer.slot(), "known": layer.known,
+                "reused": why.is_reused(), "why": why.to_string(),
+            })
+        });
+        json!({
+            "platform": Platform::linux(plan.arch).to_string(),
+            "parent": {"title": plan.parent.title(), "digest": plan.parent.digest()},
+            "lock": plan.lock, "layers": layers.collect::<Vec<_>>(),
+        })
+    });
+    let mut value = json!({"images": images.collect::<Vec<_>>()});
+    if let (Some(moves), Value::Object(fields)) = (moves, &mut value) {
+        fields.insert("movements".to_owned(), json!(moves.movements));
+        for way in [Way::Fetch, Way::Push, Way::Mount] {
+            fields.insert(way.to_string(), json!(moves.bytes(way)));
+        }
+        fields.insert("moved".to_owned(), json!(moves.moved()));
+        fields.insert("estimated".to_owned(), json!(moves.is_estimated()));
+    }
+    value
+}
+
+/// The layers of a plan, a line or more for each.
+fn layers(plan: &Plan, why: &[Why]) -> String {
+    let mut text = row("LAYER", "SIZE", "WHY");
+    let (bytes, reason) = match &plan.parent {
+        PlannedParent::Debian(debian) => {
+            (size(debian.download_size()), format!("new: made from {} packages", debian.packages()))
+        }
+        PlannedParent::Ready(_) => (String::new(), "parent: already there".to_owned()),
+    };
+    text.push_str(&row(plan.parent.title(), &bytes, &reason));
+    for (layer, why) in plan.layers.iter().zip(why) {
+        let bytes = layer.known.map(|record| size(record.size)).unwrap_or_default();
+        text.push_str(&row(&layer.title.title, &bytes, &why.to_string()));
+    }
+    text
+}
+
+/// A title, a size, and a reason that goes on below itself.
+fn row(title: &str, bytes: &str, reason: &str) -> String {
+    let mut lines = wrapped(reason, TERMINAL - REASON).into_iter();
+    let first = lines.next().unwrap_or_default();
+    let mut text =
+        format!("{:<TITLE$}  {bytes:>8}  {first}", shorten(title, TITLE)).trim_end().to_owned() + "\n";
+    for line in lines {
+        text.push_str(&format!("{:REASON$}{line}\n", ""));
+    }
+    text
+}
+
+/// Words in lines of at most `width` characters. A longer word loses its middle.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        let word = shorten(word, width);
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(&word);
+            }
+            _ => lines.push(word),
+        }
+    }
+    lines
+}
+
+/// What `apt_packages` add to the parent, and how; of what forces the parent's own program, the first few reasons.
+pub(crate) fn apt_lines(apt: &AptReport) -> Vec<String> {
+    const REASONS: usize = 3;
+    let packages = match apt.packages.len() {
+        1 => "1 package".to_owned(),
+        several => format!("{several} packages"),
+    };
+    let mut lines = vec![match &apt.way {
+        AptWay::Native => format!("{packages}, {}: none needs a script to be run", size(apt.bytes)),
+        AptWay::Sandbox { tool, .. } => {
+            format!("{packages}, {}: by the parent's {tool} in a sandbox", size(apt.bytes))
+        }
+    }];
+    if let AptWay::Sandbox { reasons, .. } = &apt.way {
+        lines.extend(reasons.iter().take(REASONS).map(|reason| format!("  {reason}")));
+        if let Some(more) = reasons.len().checked_sub(REASONS).filter(|more| *more > 0) {
+            lines.push(format!("  and {more} more"));
+        }
+    }
+    if !apt.upgraded.is_empty() {
+        lines.push(format!("  upgraded, for others depend on it: {}", apt.upgraded.join(", ")));
+    }
+    lines
+}
+
+/// Sizes that are guesses say so.
+fn about(bytes: u64, estimated: bool) -> String {
+    let about = if estimated { "about " } else { "" };
+    format!("{about}{}", size(bytes))
+}
+
+/// What is moved, by where from and where to, and the sums.
+fn movements(moves: &BytePlan) -> String {
+    let mut routes: BTreeMap<(Way, &str, &str), Vec<&Movement>> = BTreeMap::new();
+    for movement in &moves.movements {
+        routes.entry((movement.way, &movement.from, &movement.to)).or_default().push(movement);
+    }
+    let mut text = String::new();
+    for ((way, from, to), mut pieces) in routes {
+        let estimated = pieces.iter().any(|piece| piece.estimated);
+        let bytes = about(pieces.iter().map(|piece| piece.bytes).sum(), estimated);
+        let head = format!("{way:<6} {bytes}");
+        let place = shorten(&format!("{from} → {to}"), TERMINAL - head.chars().count() - 2);
+        text.push_str(&format!("{head}  {place}\n"));
+        pieces.sort_by_key(|piece| std::cmp::Reverse(piece.bytes));
+        for piece in pieces.iter().take(NAMED) {
+            let bytes = about(piece.bytes, piece.estimated);
+            text.push_str(&format!("       {:<54}  {bytes:>14}\n", shorten(&piece.what, 54)));
+        }
+        if let Some(more) = pieces.len().checked_sub(NAMED).filter(|more| *more > 0) {
+            text.push_str(&format!("       and {more} more\n"));
+        }
+    }
+    text.push_str(&sums(moves));
+    text.push('\n');
+    text
+}
+
+/// `to fetch: 13.1 MB, to push: about 2.1 kB, to mount: 6 layers of 90.2 MB`
+fn sums(moves: &BytePlan) -> String {
+    if moves.movements.is_empty() {
+        return "nothing is to be moved".to_owned();
+    }
+    let of = |way| {
+        let estimated = moves.movements.iter().any(|movement| movement.way == way && movement.estimated);
+        about(moves.bytes(way), estimated)
+    };
+    let mut text = format!("to fetch: {}, to push: {}", of(Way::Fetch), of(Way::Push));
+    let mounted = moves.movements.iter().filter(|movement| movement.way == Way::Mount).count();
+    if mounted > 0 {
+        text.push_str(&format!(", to mount: {} of {}", count(mounted, "layer"), of(Way::Mount)));
+    }
+    text
+}
+
+/// Why a build is not begun that would move more than it may.
+pub(crate) fn too_much(planned: &[Planned], moves: &BytePlan, limit: u64) -> String {
+    let mut pieces: Vec<&Movement> =
+        moves.movements.iter().filter(|movement| movement.way != Way::Mount).collect();
+    pieces.sort_by_key(|piece| std::cmp::Reverse(piece.bytes));
+    let named =
+        |piece: &&Movement| format!("{} {} ({})", piece.way, piece.what, about(piece.bytes, piece.estimated));
+    let mut what: Vec<String> = pieces.iter().take(3).map(named).collect();
+    if let Some(more) = pieces.len().checked_sub(3).filter(|more| *more > 0) {
+        what.push(format!("{more} more"));
+    }
+    let mut why: Vec<String> = Vec::new();
+    for reason in planned.iter().flat_map(|planned| &planned.why).filter(|why| !why.is_reused()) {
+        let reason = reason.to_string().trim_start_matches("new: ").to_owned();
+        if !why.contains(&reason) {
+            why.push(reason);
+        }
+    }
+    why.truncate(3);
+    if why.is_empty() {
+        why.push("all layers are here, but not all are where the image goes".to_owned());
+    }
+    format!(
+        "the build would move {}, and --fail-if-moved allows {}: {}. Why: {}. Nothing was moved",
+        about(moves.moved(), moves.is_estimated()),
+        size(limit),
+        what.join(", "),
+        why.join("; "),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_fits_80_columns() {
+        let text = row(
+            &"x".repeat(100),
+            "999 MB",
+            "new: bin 4: idna 3.10 was 3.9 in the last build, +requests 2.32.3, -a-package-of-a-very-long-name-indeed 1",
+        );
+        assert!(text.lines().count() > 2, "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= TERMINAL), "{text}");
+        assert_eq!(row("code", "", ""), "code\n");
+    }
+
+    #[test]
+    fn words_stay_whole_where_they_can() {
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("abcdefghij", 7), ["abcd…ij"]);
+        assert!(wrapped("", 7).is_empty());
+    }
 }

@@ -7,7 +7,8 @@ use std::{
 };
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use longshore_build::{Event, ImageReport, LayerReport, Origin, ParentReport};
+use longshore_build::{AptReport, Event, ImageReport, LayerReport, Origin, ParentReport};
+use longshore_oci::{Platform, Reference};
 use longshore_preflight::Finding;
 
 use super::{
@@ -79,7 +80,12 @@ impl Progress {
     pub(crate) fn observe(&self, event: Event) {
         match event {
             Event::ParentStarted => self.wait("looking up Debian packages for the parent image"),
+            Event::ParentMoved { image, from, to } => {
+                self.line("parent", &format!("{image} moved from {from} to {to}"));
+            }
             Event::ParentDone(parent) => self.parent(&parent),
+            Event::AptStarted => self.wait("choosing Debian packages"),
+            Event::AptPlanned(apt) => self.apt(&apt),
             Event::LockStarted => self.wait("resolving requirements"),
             Event::LockDone { packages, took, origin } => self.lock(packages, took, origin),
             Event::FetchStarted { bytes } => {
@@ -100,6 +106,15 @@ impl Progress {
                 self.line("fetched", &self.row(&what, Some(bytes), "", Some(took)));
             }
             Event::LayerDone(layer) => self.layer(&layer),
+            Event::WheelBuilt { what, bytes, took } => {
+                self.line("wheel", &self.row(&what, Some(bytes), "built", Some(took)));
+            }
+            Event::FilesClash { path, hidden, shown } => {
+                self.line(
+                    "clash",
+                    &format!("{path} is in {shown} and, different, in {hidden}: the former is taken"),
+                );
+            }
             Event::SbomNotAttached { reason } => {
                 self.line("sbom", &format!("not attached: {reason}"));
             }
@@ -109,6 +124,8 @@ impl Progress {
                 self.line("image", "used as it is");
             }
             Event::ImageDone(image) => self.image(&image),
+            Event::Platform(platform) => self.line("platform", &platform.to_string()),
+            Event::IndexDone { image, platforms, took } => self.index(&image, &platforms, took),
             _ => {}
         }
     }
@@ -130,6 +147,12 @@ impl Progress {
         if !parent.scripts_not_run.is_empty() {
             let packages = parent.scripts_not_run.join(", ");
             self.line("parent", &format!("installation scripts were not run: {packages}"));
+        }
+    }
+
+    fn apt(&self, apt: &AptReport) {
+        for line in super::plan::apt_lines(apt) {
+            self.line("apt", &line);
         }
     }
 
@@ -169,6 +192,13 @@ impl Progress {
             duration(image.took),
         );
         self.line("image", &pushed);
+    }
+
+    fn index(&self, image: &Reference, platforms: &[Platform], took: Duration) {
+        let digest = image.digest.map_or_else(String::new, |digest| digest.to_string());
+        self.line("index", &digest);
+        let platforms: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+        self.line("index", &format!("for {}; {}", platforms.join(", "), duration(took)));
     }
 
     /// Says what was found wrong, or soon may be.

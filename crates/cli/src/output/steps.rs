@@ -53,6 +53,18 @@ impl Steps {
         }
     }
 
+    /// Says how a run elsewhere ended, whose outputs are in that folder of its store.
+    pub(crate) fn finish_elsewhere(&self, status: RunStatus, folder: Option<&str>) {
+        let bold = anstyle::Style::new().bold();
+        let steps = count(self.succeeded.load(Ordering::Relaxed), "step");
+        let took = duration(self.started.elapsed());
+        let (width, status) = (self.width, status.as_str());
+        anstream::eprintln!("{bold}{:<width$}{bold:#} {status}: {steps} done, {took}", "run");
+        if let Some(folder) = folder {
+            anstream::eprintln!("{:<width$} outputs in {folder}", "");
+        }
+    }
+
     /// Says how the run ended.
     pub(crate) fn finish(&self, status: RunStatus, artifacts: &Path) {
         let bold = anstyle::Style::new().bold();

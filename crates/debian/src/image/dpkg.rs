@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A package's control stanza, read.
-pub(super) fn control_of(name: &str, deb: &Deb) -> Result<Stanza, Error> {
+pub(crate) fn control_of(name: &str, deb: &Deb) -> Result<Stanza, Error> {
     let broken = |why: String| Error::Deb { deb: name.to_owned(), why };
     let text = deb
         .control
@@ -32,6 +32,12 @@ pub(super) fn control_of(name: &str, deb: &Deb) -> Result<Stanza, Error> {
     Ok(stanza)
 }
 
+/// A package's control stanza, if it can be read.
+pub(crate) fn stanza(deb: &Deb) -> Option<Stanza> {
+    let text = String::from_utf8_lossy(deb.control.get("control")?).into_owned();
+    stanzas(&text).ok()?.pop()
+}
+
 /// The name by which dpkg keeps a package's files: with its architecture if several may be installed.
 fn instance(name: &str, control: &Stanza) -> String {
     match (control.get("Multi-Arch"), control.get("Architecture")) {
@@ -41,27 +47,14 @@ fn instance(name: &str, control: &Stanza) -> String {
 }
 
 /// Adds the database.
-pub(super) fn add(tree: &mut Tree, packages: &[(&str, Stanza, &Deb)], spools: &[Spool]) -> Result<(), Error> {
+pub(crate) fn add(tree: &mut Tree, packages: &[(&str, Stanza, &Deb)], spools: &[Spool]) -> Result<(), Error> {
     let mut status = String::new();
     let mut triggers = Triggers::default();
-    for (position, (name, control, deb)) in packages.iter().enumerate() {
-        let instance = instance(name, control);
-        let info = |extension: &str| format!("var/lib/dpkg/info/{instance}.{extension}");
-        for (file, content) in deb.control.iter().filter(|(file, _)| *file != "control") {
-            let script = matches!(file.as_str(), "preinst" | "postinst" | "prerm" | "postrm" | "config");
-            tree.file_of(position, &info(file), if script { 0o755 } else { 0o644 }, content.clone())?;
-        }
-        let list = lines(&deb.list);
-        tree.file_of(position, &info("list"), 0o644, list)?;
-        let mut entry = control.clone();
-        entry.insert_after("Package", "Status", "install ok installed");
-        let conffiles = conffiles(deb, spools)?;
-        if !conffiles.is_empty() {
-            entry.insert_after("Version", "Conffiles", conffiles);
-        }
-        status.push_str(&entry.to_text());
+    for (position, package) in packages.iter().enumerate() {
+        let (name, control, deb) = package;
+        status.push_str(&add_package(tree, position, package, spools)?.to_text());
         status.push('\n');
-        triggers.read(deb, &instance);
+        triggers.read(deb, &instance(name, control));
     }
     tree.file("var/lib/dpkg/status", 0o644, status)?;
     tree.file("var/lib/dpkg/info/format", 0o644, "1\n")?;
@@ -70,6 +63,30 @@ pub(super) fn add(tree: &mut Tree, packages: &[(&str, Stanza, &Deb)], spools: &[
         tree.directory(&format!("var/lib/dpkg/{directory}"), 0o755, 0)?;
     }
     triggers.add(tree)
+}
+
+/// Adds what dpkg keeps of one package, and returns its entry in the status file.
+pub(crate) fn add_package(
+    tree: &mut Tree,
+    position: usize,
+    (name, control, deb): &super::Unpacked<'_>,
+    spools: &[Spool],
+) -> Result<Stanza, Error> {
+    let instance = instance(name, control);
+    let info = |extension: &str| format!("var/lib/dpkg/info/{instance}.{extension}");
+    for (file, content) in deb.control.iter().filter(|(file, _)| *file != "control") {
+        let script = matches!(file.as_str(), "preinst" | "postinst" | "prerm" | "postrm" | "config");
+        tree.file_of(position, &info(file), if script { 0o755 } else { 0o644 }, content.clone())?;
+    }
+    let list = lines(&deb.list);
+    tree.file_of(position, &info("list"), 0o644, list)?;
+    let mut entry = control.clone();
+    entry.insert_after("Package", "Status", "install ok installed");
+    let conffiles = conffiles(deb, spools)?;
+    if !conffiles.is_empty() {
+        entry.insert_after("Version", "Conffiles", conffiles);
+    }
+    Ok(entry)
 }
 
 /// The `Conffiles` field: each configuration file with the MD5 of its content as packaged.
@@ -143,7 +160,7 @@ const ALTERNATIVES: [Alternative; 7] = [
 ];
 
 /// Makes the alternatives that matter, with the database of `update-alternatives`.
-pub(super) fn add_alternatives(tree: &mut Tree) -> Result<(), Error> {
+pub(crate) fn add_alternatives(tree: &mut Tree) -> Result<(), Error> {
     let mut by_name: BTreeMap<&str, Vec<&Alternative>> = BTreeMap::new();
     for alternative in &ALTERNATIVES {
         if tree.has(alternative.2) {

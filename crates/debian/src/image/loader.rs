@@ -19,26 +19,36 @@ use crate::{Error, deb::Spool};
 const STANDARD: [&str; 2] = ["lib", "usr/lib"];
 
 /// A library: its soname and where it is.
-type Libraries = Vec<(String, String)>;
+pub(crate) type Libraries = Vec<(String, String)>;
 
 /// Makes `/etc/ld.so.cache`, if the tree has an `/etc/ld.so.conf`.
-pub(super) fn add(tree: &mut Tree, arch: Arch, spools: &[Spool]) -> Result<(), Error> {
+pub(crate) fn add(tree: &mut Tree, arch: Arch, spools: &[Spool]) -> Result<(), Error> {
     let Some(conf) = tree.read("etc/ld.so.conf", spools)? else { return Ok(()) };
+    let paths: Vec<String> = tree
+        .below("etc/ld.so.conf.d")
+        .map(|node| node.entry.path.to_string())
+        .filter(|path| extension(path) == Some("conf"))
+        .collect();
+    let mut fragments = Vec::new();
+    for path in paths {
+        let text = tree.read(&path, spools)?.unwrap_or_default();
+        fragments.push(String::from_utf8_lossy(&text).into_owned());
+    }
+    let folders = folders(&String::from_utf8_lossy(&conf), &fragments);
+    let libraries = libraries(tree, &folders, arch, spools)?;
+    tree.file("etc/ld.so.cache", 0o644, cache(&entries(libraries, arch)))
+}
+
+/// The folders that `ldconfig` looks into, by the texts of `/etc/ld.so.conf` and of its fragments, in order.
+pub(crate) fn folders(conf: &str, fragments: &[String]) -> Vec<String> {
     let mut folders = Vec::new();
-    for line in String::from_utf8_lossy(&conf).lines() {
+    for line in conf.lines() {
         let line = line.split('#').next().unwrap_or_default().trim();
         match line.strip_prefix("include ") {
-            // The one pattern in use: all fragments, in order.
+            // The one pattern in use: all fragments.
             Some("/etc/ld.so.conf.d/*.conf") => {
-                let fragments: Vec<String> = tree
-                    .below("etc/ld.so.conf.d")
-                    .map(|node| node.entry.path.to_string())
-                    .filter(|path| extension(path) == Some("conf"))
-                    .collect();
-                for fragment in fragments {
-                    let text = tree.read(&fragment, spools)?.unwrap_or_default();
-                    folders.extend(String::from_utf8_lossy(&text).lines().map(|line| line.trim().to_owned()));
-                }
+                let lines = fragments.iter().flat_map(|text| text.lines());
+                folders.extend(lines.map(|line| line.trim().to_owned()));
             }
             Some(_) => {}
             None => folders.push(line.to_owned()),
@@ -46,16 +56,26 @@ pub(super) fn add(tree: &mut Tree, arch: Arch, spools: &[Spool]) -> Result<(), E
     }
     folders.retain(|line| line.starts_with('/'));
     folders.extend(STANDARD.map(|folder| format!("/{folder}")));
+    folders
+}
+
+/// The libraries of a tree in those folders.
+pub(crate) fn libraries(
+    tree: &Tree,
+    folders: &[String],
+    arch: Arch,
+    spools: &[Spool],
+) -> Result<Libraries, Error> {
     let mut seen = Vec::new();
     let mut libraries = Vec::new();
     for folder in folders {
-        let real = real_folder(&folder);
+        let real = real_folder(folder);
         if !seen.contains(&real) {
-            libraries.extend(libraries_in(tree, &folder, &real, arch, spools)?);
+            libraries.extend(libraries_in(tree, folder, &real, arch, spools)?);
             seen.push(real);
         }
     }
-    tree.file("etc/ld.so.cache", 0o644, cache(libraries, arch))
+    Ok(libraries)
 }
 
 /// A folder without the links of the merged `/usr`.
@@ -183,38 +203,96 @@ fn elf(bytes: &[u8], arch: Arch) -> Option<Elf> {
     (!soname.is_empty() && !soname.contains('/')).then(|| Elf { soname: Some(soname.to_owned()) })
 }
 
-/// The cache in glibc's format 1.1 (`dl-cache.h`): a header, entries in descending order, strings.
-fn cache(mut libraries: Libraries, arch: Arch) -> Vec<u8> {
-    const HEADER: usize = 48;
-    const ENTRY: usize = 24;
-    const LITTLE_ENDIAN: u8 = 2;
+/// An entry of the cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct CacheEntry {
+    flags: u32,
+    soname: String,
+    path: String,
+    system_version: u32,
+}
+
+const MAGIC: &[u8] = b"glibc-ld.so.cache1.1";
+const HEADER: usize = 48;
+const ENTRY: usize = 24;
+
+fn entries(libraries: Libraries, arch: Arch) -> Vec<CacheEntry> {
     let flags: u32 = match arch {
         Arch::Amd64 => 0x0303,
         Arch::Arm64 => 0x0a03,
     };
-    libraries.sort_by(|(a, _), (b, _)| compare(b.as_bytes(), a.as_bytes()));
-    let mut strings = Vec::new();
+    let entry = |(soname, path)| CacheEntry { flags, soname, path, system_version: 0 };
+    libraries.into_iter().map(entry).collect()
+}
+
+/// A cache with more libraries; `None` if it has a form that is not written here: that of an old release, or with libraries
+/// for particular processors.
+pub(crate) fn extended(old: &[u8], new: Libraries, arch: Arch) -> Option<Vec<u8>> {
+    let mut all = read(old)?;
+    for entry in entries(new, arch) {
+        if !all.iter().any(|it| (&it.soname, &it.path) == (&entry.soname, &entry.path)) {
+            all.push(entry);
+        }
+    }
+    Some(cache(&all))
+}
+
+/// The entries of a cache.
+fn read(cache: &[u8]) -> Option<Vec<CacheEntry>> {
+    if !cache.starts_with(MAGIC) {
+        return None;
+    }
+    let number = |at: usize| Some(u32::from_le_bytes(cache.get(at..at.checked_add(4)?)?.try_into().ok()?));
+    let text = |at: u32| {
+        let rest = cache.get(usize::try_from(at).ok()?..)?;
+        let end = rest.iter().take(4096).position(|byte| *byte == 0)?;
+        std::str::from_utf8(&rest[..end]).ok().map(ToOwned::to_owned)
+    };
+    let count = usize::try_from(number(20)?).ok()?;
     let mut entries = Vec::new();
-    let base = HEADER + libraries.len() * ENTRY;
+    for position in 0..count {
+        let at = position.checked_mul(ENTRY)?.checked_add(HEADER)?;
+        if cache.get(at + 16..at + 24)? != [0; 8] {
+            return None;
+        }
+        entries.push(CacheEntry {
+            flags: number(at)?,
+            soname: text(number(at + 4)?)?,
+            path: text(number(at + 8)?)?,
+            system_version: number(at + 12)?,
+        });
+    }
+    Some(entries)
+}
+
+/// The cache in glibc's format 1.1 (`dl-cache.h`): a header, entries in descending order, strings.
+fn cache(entries: &[CacheEntry]) -> Vec<u8> {
+    const LITTLE_ENDIAN: u8 = 2;
+    let mut sorted: Vec<&CacheEntry> = entries.iter().collect();
+    sorted.sort_by(|a, b| compare(b.soname.as_bytes(), a.soname.as_bytes()));
+    let mut strings = Vec::new();
+    let mut table = Vec::new();
+    let base = HEADER + sorted.len() * ENTRY;
     let mut place = |text: &str| {
         let at = u32::try_from(base + strings.len()).unwrap_or(u32::MAX);
         strings.extend_from_slice(text.as_bytes());
         strings.push(0);
         at.to_le_bytes()
     };
-    for (soname, path) in &libraries {
-        entries.extend_from_slice(&flags.to_le_bytes());
-        entries.extend_from_slice(&place(soname));
-        entries.extend_from_slice(&place(path));
-        entries.extend_from_slice(&[0; 12]);
+    for entry in &sorted {
+        table.extend_from_slice(&entry.flags.to_le_bytes());
+        table.extend_from_slice(&place(&entry.soname));
+        table.extend_from_slice(&place(&entry.path));
+        table.extend_from_slice(&entry.system_version.to_le_bytes());
+        table.extend_from_slice(&[0; 8]);
     }
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes();
-    let mut cache = b"glibc-ld.so.cache1.1".to_vec();
-    cache.extend_from_slice(&count(libraries.len()));
+    let mut cache = MAGIC.to_vec();
+    cache.extend_from_slice(&count(sorted.len()));
     cache.extend_from_slice(&count(strings.len()));
     cache.extend_from_slice(&[LITTLE_ENDIAN, 0, 0, 0]);
     cache.extend_from_slice(&[0; 16]);
-    cache.extend(entries);
+    cache.extend(table);
     cache.extend(strings);
     cache
 }
@@ -267,6 +345,31 @@ mod tests {
     }
 
     #[test]
+    fn a_cache_is_extended_in_its_order() {
+        let of = |names: &[&str]| -> Libraries {
+            names.iter().map(|name| ((*name).to_owned(), format!("/lib/{name}"))).collect()
+        };
+        let old = cache(&entries(of(&["liba.so.2", "libc.so.6"]), Arch::Amd64));
+        let new = extended(&old, of(&["libb.so.1", "libc.so.6"]), Arch::Amd64).unwrap();
+        assert_eq!(new, cache(&entries(of(&["libc.so.6", "libb.so.1", "liba.so.2"]), Arch::Amd64)));
+        assert_eq!(extended(&old, Vec::new(), Arch::Amd64).unwrap(), old);
+        assert_eq!(extended(b"ld.so-1.7.0", Vec::new(), Arch::Amd64), None);
+        let mut special = old;
+        special[HEADER + 16] = 1;
+        assert_eq!(extended(&special, Vec::new(), Arch::Amd64), None, "for particular processors");
+    }
+
+    #[test]
+    fn the_cache_of_this_machine_can_be_read() {
+        let cache = std::fs::read("/etc/ld.so.cache").unwrap();
+        let output = std::process::Command::new("/sbin/ldconfig").arg("-p").output().unwrap();
+        let count = String::from_utf8(output.stdout).unwrap().lines().filter(|it| it.contains("=>")).count();
+        if let Some(entries) = read(&cache) {
+            assert_eq!(entries.len(), count);
+        }
+    }
+
+    #[test]
     fn sonames_are_in_the_loader_s_order() {
         let ascending = ["liba.so", "liba.so.1", "liba.so.2", "liba.so.10", "libb.so"];
         for pair in ascending.windows(2) {
@@ -276,6 +379,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn hostile_caches_do_no_harm(rest in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read(&[MAGIC, &rest].concat());
+        }
+
         #[test]
         fn hostile_objects_do_no_harm(mut bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
             let head = b"\x7fELF\x02\x01";

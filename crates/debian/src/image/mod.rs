@@ -1,16 +1,16 @@
 //! From packages to layers.
 
 mod certificates;
-mod dpkg;
+pub(crate) mod dpkg;
 mod excludes;
-mod loader;
+pub(crate) mod loader;
 mod system;
-mod tree;
+pub(crate) mod tree;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
-    io::{self, Read},
+    io::{self, Read, Write},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -19,7 +19,7 @@ use std::{
 };
 
 use longshore_layer::{EntryPath, Format, Kind, LayerSummary, LayerWriter};
-use longshore_oci::{Digest, Digester, ImageConfig};
+use longshore_oci::{Arch, Digest, Digester, ImageConfig};
 use longshore_store::BlobStore;
 use serde::{Deserialize, Serialize};
 
@@ -88,13 +88,12 @@ pub fn assemble(
     blobs: &BlobStore,
     progress: &Progress<'_>,
 ) -> Result<Parent, Error> {
-    let unpacked = unpack(plan, debs, progress)?;
-    let Unpacked { debs, spools } = &unpacked;
+    let UnpackedAll { debs, spools } = &unpack(&plan.packages, debs, excludes::is_wanted, progress)?;
     let mut packages = Vec::new();
     for (package, deb) in plan.packages.iter().zip(debs) {
         packages.push((package.name.as_str(), dpkg::control_of(&package.name, deb)?, deb));
     }
-    let precedence = Packages::new(plan, &packages);
+    let precedence = Packages::new(&plan.packages, plan.arch, &packages);
     let mut tree = Tree::default();
     // base-files says what the directories are like that many packages have.
     let first = plan.packages.iter().position(|package| package.name == "base-files");
@@ -120,7 +119,7 @@ pub fn assemble(
     for layer in &layers {
         config.push_layer(layer.diff_id, format!("longshore: {} of {}", layer.group, plan.distribution));
     }
-    let has_script = |(_, _, deb): &&(&str, Stanza, &Deb)| deb.control.contains_key("postinst");
+    let has_script = |(_, _, deb): &&Unpacked<'_>| deb.control.contains_key("postinst");
     let scripts_not_run = packages.iter().filter(has_script).map(|(name, ..)| (*name).to_owned());
     Ok(Parent {
         layers,
@@ -138,30 +137,39 @@ fn lines(lines: &[String]) -> String {
 }
 
 /// What follows the last dot of a path.
-fn extension(path: &str) -> Option<&str> {
+pub(crate) fn extension(path: &str) -> Option<&str> {
     path.rsplit_once('.').map(|(_, extension)| extension)
 }
 
-struct Unpacked {
-    debs: Vec<Deb>,
-    spools: Vec<Spool>,
+/// A package that was read: its name, its control stanza, and the rest.
+pub(crate) type Unpacked<'a> = (&'a str, Stanza, &'a Deb);
+
+/// Packages that were read, in the order of their plan, with the spools that have their files.
+pub(crate) struct UnpackedAll {
+    pub(crate) debs: Vec<Deb>,
+    pub(crate) spools: Vec<Spool>,
 }
 
-/// Reads all packages, several at once.
-fn unpack(plan: &ParentPlan, blobs: &BlobStore, progress: &Progress<'_>) -> Result<Unpacked, Error> {
-    let mut results: Vec<Option<Deb>> = (0..plan.packages.len()).map(|_| None).collect();
+/// Reads all packages, several at once; of their entries those that are wanted.
+pub(crate) fn unpack(
+    packages: &[LockedPackage],
+    blobs: &BlobStore,
+    wanted: impl Fn(&EntryPath, &Kind) -> bool + Sync,
+    progress: &Progress<'_>,
+) -> Result<UnpackedAll, Error> {
+    let mut results: Vec<Option<Deb>> = (0..packages.len()).map(|_| None).collect();
     // The largest first, so that no processor is left with one at the end.
-    let mut order: Vec<usize> = (0..plan.packages.len()).collect();
-    order.sort_by_key(|position| std::cmp::Reverse(plan.packages[*position].size));
+    let mut order: Vec<usize> = (0..packages.len()).collect();
+    order.sort_by_key(|position| std::cmp::Reverse(packages[*position].size));
     let next = AtomicUsize::new(0);
     let done = in_parallel(processors().min(order.len().max(1)), |number| {
         let mut spool =
             Spool::new(number).map_err(crate::error::io("create", std::env::temp_dir().as_path()))?;
         let mut read = Vec::new();
         while let Some(position) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let package = &plan.packages[*position];
-            read.push((*position, read_deb(package, blobs, &mut spool)?));
-            progress(Event::Unpacked { package: package.name.clone(), total: plan.packages.len() });
+            let package = &packages[*position];
+            read.push((*position, read_deb(package, blobs, &mut spool, &wanted)?));
+            progress(Event::Unpacked { package: package.name.clone(), total: packages.len() });
         }
         Ok((spool, read))
     })?;
@@ -173,7 +181,7 @@ fn unpack(plan: &ParentPlan, blobs: &BlobStore, progress: &Progress<'_>) -> Resu
         }
     }
     let debs: Vec<Deb> = results.into_iter().flatten().collect();
-    Ok(Unpacked { debs, spools })
+    Ok(UnpackedAll { debs, spools })
 }
 
 fn processors() -> usize {
@@ -201,10 +209,15 @@ fn in_parallel<T: Send>(
 }
 
 /// Reads a package and checks that it is the one of the plan, byte for byte.
-fn read_deb(package: &LockedPackage, blobs: &BlobStore, spool: &mut Spool) -> Result<Deb, Error> {
+fn read_deb(
+    package: &LockedPackage,
+    blobs: &BlobStore,
+    spool: &mut Spool,
+    wanted: &impl Fn(&EntryPath, &Kind) -> bool,
+) -> Result<Deb, Error> {
     let name = package.file_name();
     let mut input = Hashing { file: blobs.open_blob(&package.sha256)?, digester: Digester::new() };
-    let deb = Deb::read(&mut input, &name, spool, excludes::is_wanted)?;
+    let deb = Deb::read(&mut input, &name, spool, wanted)?;
     io::copy(&mut input, &mut io::sink()).map_err(crate::error::io("read", &blobs.path(&package.sha256)))?;
     if input.digester.finish() != package.sha256 {
         return Err(Error::Deb {
@@ -229,32 +242,32 @@ impl Read for Hashing {
 }
 
 /// Which package replaces files of which other.
-struct Packages<'a> {
-    plan: &'a ParentPlan,
+pub(crate) struct Packages<'a> {
+    packages: &'a [LockedPackage],
     replaced: Vec<BTreeSet<usize>>,
 }
 
 impl<'a> Packages<'a> {
-    fn new(plan: &'a ParentPlan, packages: &[(&str, Stanza, &Deb)]) -> Self {
-        let replaced = packages.iter().map(|(_, control, _)| {
+    pub(crate) fn new(packages: &'a [LockedPackage], arch: Arch, unpacked: &[Unpacked<'_>]) -> Self {
+        let replaced = unpacked.iter().map(|(_, control, _)| {
             let relations =
-                groups(control.get("Replaces").unwrap_or_default(), plan.arch.as_str()).unwrap_or_default();
+                groups(control.get("Replaces").unwrap_or_default(), arch.as_str()).unwrap_or_default();
             let named = |other: &LockedPackage| {
                 relations
                     .iter()
                     .flatten()
                     .any(|it| it.name == other.name && it.admits(other.version.as_str()))
             };
-            let all = plan.packages.iter().enumerate();
+            let all = packages.iter().enumerate();
             all.filter(|(_, other)| named(other)).map(|(position, _)| position).collect()
         });
-        Self { plan, replaced: replaced.collect() }
+        Self { packages, replaced: replaced.collect() }
     }
 }
 
 impl Precedence for Packages<'_> {
     fn name(&self, package: usize) -> &str {
-        &self.plan.packages[package].name
+        &self.packages[package].name
     }
 
     fn replaces(&self, package: usize, other: usize) -> bool {
@@ -316,17 +329,27 @@ fn write_layer(
 ) -> Result<ParentLayer, Error> {
     let mut writer = LayerWriter::with_format(blobs.writer(), format)?;
     for node in nodes {
-        match (&node.entry.kind, &node.content) {
-            (Kind::File, Content::Bytes(content)) => writer.file(&node.entry, content)?,
-            (Kind::File, Content::Spooled(extent)) => {
-                writer.file_from(&node.entry, extent.size, spools[extent.spool].reader(*extent))?;
-            }
-            _ => writer.add(&node.entry)?,
-        }
+        write_node(&mut writer, node, spools)?;
     }
     let (blob, LayerSummary { diff_id, uncompressed_size, entries, toc }) = writer.finish()?;
     let (digest, size) = blob.commit()?;
     Ok(ParentLayer { group, digest, size, diff_id, uncompressed_size, entries, toc })
+}
+
+/// Writes one entry of a layer.
+pub(crate) fn write_node<W: Write>(
+    writer: &mut LayerWriter<W>,
+    node: &Node,
+    spools: &[Spool],
+) -> Result<(), Error> {
+    match (&node.entry.kind, &node.content) {
+        (Kind::File, Content::Bytes(content)) => writer.file(&node.entry, content)?,
+        (Kind::File, Content::Spooled(extent)) => {
+            writer.file_from(&node.entry, extent.size, spools[extent.spool].reader(*extent))?;
+        }
+        _ => writer.add(&node.entry)?,
+    }
+    Ok(())
 }
 
 fn python_sources(tree: &Tree, spools: &[Spool]) -> Result<Vec<PythonSource>, Error> {

@@ -24,7 +24,7 @@ const ALIASES: [(&str, &str, &str); 8] = [
 
 /// Who a file is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Owner {
+pub(crate) enum Owner {
     /// The package at this position of the plan.
     Package(usize),
     /// Made here.
@@ -33,7 +33,7 @@ pub(super) enum Owner {
 
 /// A file's content.
 #[derive(Clone, Debug)]
-pub(super) enum Content {
+pub(crate) enum Content {
     /// In a spool.
     Spooled(Extent),
     /// Here.
@@ -42,20 +42,20 @@ pub(super) enum Content {
 
 /// A file of the tree.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
-    pub(super) entry: Entry,
-    pub(super) content: Content,
-    pub(super) owner: Owner,
+pub(crate) struct Node {
+    pub(crate) entry: Entry,
+    pub(crate) content: Content,
+    pub(crate) owner: Owner,
 }
 
 /// The whole file system.
 #[derive(Debug, Default)]
-pub(super) struct Tree {
+pub(crate) struct Tree {
     nodes: BTreeMap<EntryPath, Node>,
 }
 
 /// Says which of two packages may replace the other's files, if any.
-pub(super) trait Precedence {
+pub(crate) trait Precedence {
     /// The name of the package at a position.
     fn name(&self, package: usize) -> &str;
     /// Whether the first package declares that it replaces files of the second.
@@ -63,7 +63,7 @@ pub(super) trait Precedence {
 }
 
 /// A path as it is in the merged tree, and whether it is itself one of the links.
-fn merged(path: &EntryPath) -> (EntryPath, bool) {
+pub(crate) fn merged(path: &EntryPath) -> (EntryPath, bool) {
     let text = path.as_str();
     for (alias, target, _) in ALIASES {
         if text == alias {
@@ -80,7 +80,7 @@ fn merged(path: &EntryPath) -> (EntryPath, bool) {
 
 impl Tree {
     /// Adds a file of the package at position `package`.
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         package: usize,
         entry: &DebEntry,
@@ -126,7 +126,7 @@ impl Tree {
     }
 
     /// The links that stand for merged directories. `/lib32` and the like are made where something is in them.
-    pub(super) fn add_aliases(&mut self) -> Result<(), Error> {
+    pub(crate) fn add_aliases(&mut self) -> Result<(), Error> {
         for (alias, target, link) in ALIASES {
             let always = ["bin", "lib", "sbin", "var/lock", "var/run"].contains(&alias);
             if always || self.nodes.contains_key(&generated_path(target)?) {
@@ -137,13 +137,13 @@ impl Tree {
     }
 
     /// Adds a file that is made here, in place of any other.
-    pub(super) fn file(&mut self, path: &str, mode: u32, content: impl Into<Vec<u8>>) -> Result<(), Error> {
+    pub(crate) fn file(&mut self, path: &str, mode: u32, content: impl Into<Vec<u8>>) -> Result<(), Error> {
         self.make(Owner::System, Entry::file(generated_path(path)?, mode), content.into());
         Ok(())
     }
 
     /// Adds a file that is made here and belongs to a package.
-    pub(super) fn file_of(
+    pub(crate) fn file_of(
         &mut self,
         package: usize,
         path: &str,
@@ -155,18 +155,18 @@ impl Tree {
     }
 
     /// Adds an entry that is made here, in place of any other.
-    pub(super) fn make(&mut self, owner: Owner, entry: Entry, content: Vec<u8>) {
+    pub(crate) fn make(&mut self, owner: Owner, entry: Entry, content: Vec<u8>) {
         self.nodes.insert(entry.path.clone(), Node { entry, content: Content::Bytes(content), owner });
     }
 
     /// Adds a link that is made here.
-    pub(super) fn link(&mut self, path: &str, target: &str) -> Result<(), Error> {
+    pub(crate) fn link(&mut self, path: &str, target: &str) -> Result<(), Error> {
         self.make(Owner::System, Entry::symlink(generated_path(path)?, target), Vec::new());
         Ok(())
     }
 
     /// Adds a directory that is made here, unless it is there.
-    pub(super) fn directory(&mut self, path: &str, mode: u32, gid: u32) -> Result<(), Error> {
+    pub(crate) fn directory(&mut self, path: &str, mode: u32, gid: u32) -> Result<(), Error> {
         let path = generated_path(path)?;
         if !self.nodes.contains_key(&path) {
             self.make(Owner::System, Entry::new(path, Kind::Directory, mode).owned_by(0, gid), Vec::new());
@@ -175,22 +175,22 @@ impl Tree {
     }
 
     /// Whether something is at `path`.
-    pub(super) fn has(&self, path: &str) -> bool {
+    pub(crate) fn has(&self, path: &str) -> bool {
         EntryPath::new(path).is_ok_and(|path| self.nodes.contains_key(&path))
     }
 
     /// The node at `path`.
-    pub(super) fn get(&self, path: &EntryPath) -> Option<&Node> {
+    pub(crate) fn get(&self, path: &EntryPath) -> Option<&Node> {
         self.nodes.get(path)
     }
 
     /// All nodes in order of their paths.
-    pub(super) fn nodes(&self) -> impl Iterator<Item = &Node> {
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.nodes.values()
     }
 
     /// The nodes below a directory, in order.
-    pub(super) fn below<'a>(&'a self, directory: &'a str) -> impl Iterator<Item = &'a Node> {
+    pub(crate) fn below<'a>(&'a self, directory: &'a str) -> impl Iterator<Item = &'a Node> {
         let inside = move |path: &EntryPath| {
             path.as_str().strip_prefix(directory).is_some_and(|it| it.starts_with('/'))
         };
@@ -198,14 +198,14 @@ impl Tree {
     }
 
     /// The content of the file at `path`.
-    pub(super) fn read(&self, path: &str, spools: &[Spool]) -> Result<Option<Vec<u8>>, Error> {
+    pub(crate) fn read(&self, path: &str, spools: &[Spool]) -> Result<Option<Vec<u8>>, Error> {
         let node = EntryPath::new(path).ok().and_then(|path| self.nodes.get(&path));
         node.filter(|node| node.entry.kind == Kind::File).map(|node| node.read(spools)).transpose()
     }
 
     /// Checks that everything lies in a directory, and puts the content of hard-linked files at the first of their
     /// names: a layer's entries are in order, and a link must come after its file.
-    pub(super) fn settle(&mut self, precedence: &impl Precedence) -> Result<(), Error> {
+    pub(crate) fn settle(&mut self, precedence: &impl Precedence) -> Result<(), Error> {
         let mut links: BTreeMap<EntryPath, Vec<EntryPath>> = BTreeMap::new();
         for (path, node) in &self.nodes {
             for parent in std::iter::successors(path.parent(), EntryPath::parent) {
@@ -252,7 +252,7 @@ impl Tree {
 
 impl Node {
     /// How long its content is.
-    pub(super) fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         match &self.content {
             Content::Spooled(extent) => extent.size,
             Content::Bytes(bytes) => bytes.len() as u64,
@@ -260,7 +260,7 @@ impl Node {
     }
 
     /// Its content.
-    pub(super) fn read(&self, spools: &[Spool]) -> Result<Vec<u8>, Error> {
+    pub(crate) fn read(&self, spools: &[Spool]) -> Result<Vec<u8>, Error> {
         match &self.content {
             Content::Spooled(extent) => spools[extent.spool]
                 .read(*extent)
@@ -271,6 +271,6 @@ impl Node {
 }
 
 /// A path that is made here. Names that come from packages have been checked, so a failure names a defect of ours.
-pub(super) fn generated_path(path: &str) -> Result<EntryPath, Error> {
+pub(crate) fn generated_path(path: &str) -> Result<EntryPath, Error> {
     EntryPath::new(path).map_err(|error| Error::Index { what: path.to_owned(), why: error.to_string() })
 }

@@ -38,7 +38,7 @@ enum Decoder<R: Read> {
     None(R),
     /// Boxed: its state is ten times as large as the others'.
     Gzip(Box<MultiGzDecoder<BufReader<R>>>),
-    Zstd(zstd::Decoder<'static, BufReader<R>>),
+    Zstd(::zstd::Decoder<'static, BufReader<R>>),
 }
 
 /// The uncompressed bytes of a layer.
@@ -59,7 +59,7 @@ impl<R: Read> Stream<R> {
             Compression::None => Decoder::None(input),
             Compression::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(buffered(input)))),
             Compression::Zstd => {
-                Decoder::Zstd(zstd::Decoder::with_buffer(buffered(input)).map_err(Error::reading)?)
+                Decoder::Zstd(::zstd::Decoder::with_buffer(buffered(input)).map_err(Error::reading)?)
             }
         };
         let buffer = vec![0; OUTPUT].into_boxed_slice();

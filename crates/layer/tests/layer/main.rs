@@ -9,3 +9,4 @@ mod tree;
 mod write;
 mod zip;
 mod zip_factory;
+mod zstd;

@@ -19,6 +19,16 @@ pub(super) fn explain(stderr: &str, target: Target) -> Resolution {
     if denied.iter().any(|status| whole.contains(status)) {
         return Resolution::Denied { explanation: whole };
     }
+    if whole.contains("Git executable not found") {
+        return Resolution::NoGit;
+    }
+    if head.starts_with("Git operation failed") {
+        return Resolution::Repository { explanation: message.cause() };
+    }
+    if let Some((_, rest)) = whole.split_once("Failed to build `") {
+        let package = bare(rest.split('`').next().unwrap_or(rest));
+        return Resolution::SourceMetadata { package, explanation: message.cause() };
+    }
     let unreachable = [
         "error sending request",
         "Request failed after",

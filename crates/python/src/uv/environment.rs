@@ -9,6 +9,7 @@ use std::{
 };
 
 use longshore_oci::{Digest, Digester};
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 /// Variables that are not uv's own and that it gets: to find programs (`git`, `keyring`) and its folders, the way to
@@ -83,12 +84,12 @@ impl Environment {
     }
 
     /// The variables.
-    pub(super) fn variables(&self) -> impl Iterator<Item = (&String, &OsString)> {
+    pub(crate) fn variables(&self) -> impl Iterator<Item = (&String, &OsString)> {
         self.0.iter()
     }
 
     /// The digest of everything here that has a say in what uv answers; no secret goes into it.
-    pub(super) fn digest(&self, indexes: &Indexes, folder: &Path) -> Digest {
+    pub(crate) fn digest(&self, indexes: &Indexes, folder: &Path) -> Digest {
         let mut digester = Digester::new();
         let mut note = |name: &[u8], value: &[u8]| {
             for part in [name, value] {
@@ -193,13 +194,64 @@ pub struct Indexes {
     pub extra: Vec<Url>,
     /// Pages or folders (`file:`) with links to wheels.
     pub find_links: Vec<Url>,
+    /// Indexes with a name, which are asked before all others; that of the name `default` is asked instead of the public one.
+    pub named: Vec<NamedIndex>,
+}
+
+/// An index that the settings name. Printed without credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedIndex {
+    /// Its name: letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// Its URL, without credentials.
+    pub url: Url,
+    /// Who asks.
+    pub login: Option<IndexLogin>,
+}
+
+/// Credentials for an index. Neither is printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct IndexLogin {
+    /// The user's name.
+    pub user: String,
+    /// The password or token.
+    pub password: String,
+}
+
+impl IndexLogin {
+    /// Reads `user:password`, or a token alone, which is sent as the password of `__token__`.
+    pub fn parse(text: &str) -> Self {
+        let (user, password) = text.split_once(':').unwrap_or(("__token__", text));
+        Self { user: user.to_owned(), password: password.to_owned() }
+    }
+}
+
+impl fmt::Debug for IndexLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IndexLogin(***)")
+    }
+}
+
+impl NamedIndex {
+    /// The name of the index that takes the place of the public one.
+    pub const DEFAULT: &str = "default";
+
+    /// What uv calls its variables.
+    fn variable(&self, part: &str) -> String {
+        let name = self.name.to_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+        format!("UV_INDEX_{name}_{part}")
+    }
 }
 
 impl Indexes {
     fn urls(&self) -> impl Iterator<Item = (&'static str, &Url)> {
         let default = self.default.iter().map(|url| ("default", url));
         let extra = self.extra.iter().map(|url| ("extra", url));
-        default.chain(extra).chain(self.find_links.iter().map(|url| ("links", url)))
+        let named = self
+            .named
+            .iter()
+            .map(|index| (if index.name == NamedIndex::DEFAULT { "default" } else { "extra" }, &index.url));
+        named.chain(default).chain(extra).chain(self.find_links.iter().map(|url| ("links", url)))
     }
 
     /// Hands them to uv: in its environment, because the arguments of a process are everybody's to read.
@@ -212,24 +264,49 @@ impl Indexes {
         if !self.extra.is_empty() {
             command.env("UV_INDEX", joined(&self.extra, " ")).env_remove("UV_EXTRA_INDEX_URL");
         }
+        let mut before = Vec::new();
+        for index in &self.named {
+            let named = format!("{}={}", index.name, index.url);
+            if index.name == NamedIndex::DEFAULT {
+                command.env("UV_DEFAULT_INDEX", named).env_remove("UV_INDEX_URL");
+            } else {
+                before.push(named);
+            }
+            if let Some(login) = &index.login {
+                command.env(index.variable("USERNAME"), &login.user);
+                command.env(index.variable("PASSWORD"), &login.password);
+            }
+        }
+        if !before.is_empty() {
+            // Those of the environment stay, after them.
+            let others = command.get_envs().find(|(name, _)| *name == "UV_INDEX");
+            before.extend(others.and_then(|(_, value)| value?.to_str().map(str::to_owned)));
+            command.env("UV_INDEX", before.join(" "));
+        }
         if !self.find_links.is_empty() {
             command.env("UV_FIND_LINKS", joined(&self.find_links, ","));
         }
     }
 
-    /// A wheel's URL with the credentials of the index on the same scheme, host and port, if one has any; uv does
-    /// not write them into the lock. `requirements` are the indexes that the requirements name.
-    pub fn authorize(&self, url: &Url, requirements: &[Url], environment: &Environment) -> Url {
-        let mut authorized = url.clone();
-        let known = self.urls().map(|(_, url)| url).chain(requirements);
-        let from_environment = environment.index_urls();
-        if let Some(index) = known.chain(&from_environment).find(|index| {
-            (!index.username().is_empty() || index.password().is_some()) && index.origin() == url.origin()
-        }) {
-            let _ = authorized.set_username(index.username());
-            let _ = authorized.set_password(index.password());
-        }
-        authorized
+    /// The origins that have credentials, with them: those of named indexes, of URLs here, of the indexes that
+    /// requirements name, and of the environment. uv writes none into a lock. The first of an origin counts.
+    pub fn logins(&self, requirements: &[Url], environment: &Environment) -> Vec<(Url, IndexLogin)> {
+        let named = self.named.iter().filter_map(|index| Some((index.url.clone(), index.login.clone()?)));
+        let others = self.urls().map(|(_, url)| url.clone()).chain(requirements.iter().cloned());
+        let others = others.chain(environment.index_urls()).filter_map(|url| {
+            let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+            let has = !url.username().is_empty() || url.password().is_some();
+            let user = decoded(url.username());
+            let password = decoded(url.password().unwrap_or_default());
+            has.then_some((url, IndexLogin { user, password }))
+        });
+        let bare = |(mut url, login): (Url, IndexLogin)| {
+            // Both fail only for URLs that cannot have user information, and so have none.
+            let _ = url.set_username("");
+            let _ = url.set_password(None);
+            (url, login)
+        };
+        named.chain(others).map(bare).collect()
     }
 }
 
@@ -242,7 +319,7 @@ impl fmt::Debug for Indexes {
 }
 
 /// A text with the user information of every URL in it replaced by `***`.
-pub(super) fn without_credentials(text: &str) -> String {
+pub(crate) fn without_credentials(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("://") {
@@ -315,26 +392,63 @@ mod tests {
     }
 
     #[test]
-    fn credentials_go_to_their_own_origin_only() {
-        let indexes =
-            Indexes { default: Some(url("https://u:pw@private.invalid/simple")), ..Indexes::default() };
-        let authorized = |text: &str| indexes.authorize(&url(text), &[], &Environment::default()).to_string();
-        assert_eq!(authorized("https://private.invalid/f/a.whl"), "https://u:pw@private.invalid/f/a.whl");
-        for other in [
-            "https://private.invalid.evil.invalid/a.whl",
-            "http://private.invalid/a.whl",
-            "https://private.invalid:8443/a.whl",
-        ] {
-            assert_eq!(authorized(other), other);
-        }
-        assert!(!format!("{indexes:?}").contains("pw@"));
-        let named = environment(&[
-            ("UV_INDEX", "my-index=https://named.invalid/simple"),
-            ("UV_INDEX_MY_INDEX_USERNAME", "me"),
-            ("UV_INDEX_MY_INDEX_PASSWORD", "secret"),
+    fn credentials_are_known_by_origin_and_printed_nowhere() {
+        let login = IndexLogin { user: "me".into(), password: "sekrit".into() };
+        let named = NamedIndex {
+            name: "my-index".into(),
+            url: url("https://named.invalid/simple"),
+            login: Some(login.clone()),
+        };
+        let indexes = Indexes {
+            default: Some(url("https://u:p%40w@private.invalid/simple")),
+            named: vec![named],
+            ..Indexes::default()
+        };
+        let known = environment(&[
+            ("UV_INDEX", "corp=https://corp.invalid/simple"),
+            ("UV_INDEX_CORP_USERNAME", "them"),
+            ("UV_INDEX_CORP_PASSWORD", "theirs"),
         ]);
-        let authorized = Indexes::default().authorize(&url("https://named.invalid/a.whl"), &[], &named);
-        assert_eq!(authorized.as_str(), "https://me:secret@named.invalid/a.whl");
+        let logins = indexes.logins(&[url("https://none.invalid/")], &known);
+        let shown: Vec<_> = logins
+            .iter()
+            .map(|(url, login)| (url.as_str(), login.user.as_str(), login.password.as_str()))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("https://named.invalid/simple", "me", "sekrit"),
+                ("https://private.invalid/simple", "u", "p@w"),
+                ("https://corp.invalid/simple", "them", "theirs"),
+            ]
+        );
+        let printed = format!("{indexes:?} {logins:?}");
+        assert!(
+            !printed.contains("sekrit") && !printed.contains("p@w") && !printed.contains("p%40w"),
+            "{printed}"
+        );
+        assert_eq!(IndexLogin::parse("tok"), IndexLogin { user: "__token__".into(), password: "tok".into() });
+        assert_eq!(IndexLogin::parse("a:b:c"), IndexLogin { user: "a".into(), password: "b:c".into() });
+    }
+
+    #[test]
+    fn named_indexes_go_into_the_environment_of_uv_with_their_logins() {
+        let login = Some(IndexLogin { user: "me".into(), password: "sekrit".into() });
+        let index =
+            |name: &str, login| NamedIndex { name: name.into(), url: url("https://h.invalid/s"), login };
+        let named = vec![index("my.index", login), index("default", None)];
+        let mut command = Command::new("uv");
+        command.env("UV_INDEX", "https://other.invalid/s");
+        Indexes { named, ..Indexes::default() }.apply(&mut command);
+        let set = |name: &str| {
+            let found = command.get_envs().find(|(set, _)| *set == name);
+            found.and_then(|(_, value)| value?.to_str()).map(str::to_owned)
+        };
+        assert_eq!(set("UV_INDEX").unwrap(), "my.index=https://h.invalid/s https://other.invalid/s");
+        assert_eq!(set("UV_DEFAULT_INDEX").unwrap(), "default=https://h.invalid/s");
+        assert_eq!(set("UV_INDEX_MY_INDEX_PASSWORD").unwrap(), "sekrit");
+        assert_eq!(set("UV_INDEX_MY_INDEX_USERNAME").unwrap(), "me");
+        assert_eq!(command.get_args().count(), 0);
     }
 
     #[test]

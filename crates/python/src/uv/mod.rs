@@ -16,7 +16,7 @@
 //! other case a newer version, that the cache does not know of, could be the right one.
 
 mod diagnosis;
-mod environment;
+pub(crate) mod environment;
 
 use std::{
     ffi::OsString,
@@ -29,11 +29,14 @@ use std::{
 use longshore_oci::Digest;
 use serde::Serialize;
 
-pub use environment::{Environment, Indexes};
+pub use environment::{Environment, IndexLogin, Indexes, NamedIndex};
 
 use crate::{
-    error::Error,
-    lock::{Lock, LockedPackage},
+    error::{Error, Resolution},
+    lock::{Selected, Selection},
+    lockfile::LockFile,
+    project::Project,
+    pylock::{Author, Choice},
     requirements::{RequirementSet, Requirements},
     target::Target,
 };
@@ -46,6 +49,10 @@ const NEEDED: &str = ">=0.9,<1";
 pub struct LockRequest {
     /// What is required.
     pub requirements: Requirements,
+    /// A project whose dependencies are required too.
+    pub project: Option<Project>,
+    /// Whether what is required brings what it depends on.
+    pub dependencies: Dependencies,
     /// The folder that relative paths in the requirements start from.
     pub folder: PathBuf,
     /// What the wheels have to run on.
@@ -64,16 +71,27 @@ pub struct LockKey {
     /// Raised when the same inputs are to give another lock.
     version: u32,
     requirements: Digest,
+    project: Option<Digest>,
+    dependencies: Dependencies,
     target: Target,
     indexes: Digest,
     exclude_newer: Option<String>,
+}
+
+/// Whether requirements bring what they depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Dependencies {
+    /// They do.
+    Followed,
+    /// Everything is stated already, and nothing is to be added.
+    Stated,
 }
 
 /// Whether what was locked before stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness<'a> {
     /// Packages of the last lock stay where they are, as far as the requirements allow.
-    Keep(Option<&'a Lock>),
+    Keep(Option<&'a Selection>),
     /// Everything moves to the newest version that the requirements allow.
     Upgrade,
 }
@@ -99,26 +117,33 @@ pub struct Uv {
 impl LockRequest {
     /// What the answer is kept under. Reads the requirements files, starts nothing.
     pub fn key(&self, environment: &Environment) -> Result<LockKey, Error> {
-        Ok(self.key_of(&self.requirements.read(&self.folder)?, environment))
-    }
-
-    fn key_of(&self, set: &RequirementSet, environment: &Environment) -> LockKey {
-        LockKey {
-            version: 1,
-            requirements: set.digest(),
+        Ok(LockKey {
+            version: 2,
+            requirements: self.requirements.read(&self.folder)?.digest(),
+            project: self.project.as_ref().map(|project| project.digest(&self.folder)).transpose()?,
+            dependencies: self.dependencies,
             target: self.target,
             indexes: environment.digest(&self.indexes, &self.folder),
             exclude_newer: self.exclude_newer.clone(),
-        }
+        })
     }
 }
 
 impl Search {
+    /// The folders where programs are looked for, in order.
+    fn every_folder(&self) -> Vec<PathBuf> {
+        let on_path = self.path.iter().flat_map(std::env::split_paths);
+        self.folders.iter().cloned().chain(on_path).collect()
+    }
+
+    /// The first program of that name.
+    pub fn program(&self, name: &str) -> Option<PathBuf> {
+        self.every_folder().into_iter().map(|folder| folder.join(name)).find(|path| is_program(path))
+    }
+
     /// The first uv. Nothing is started, except to ask a Python for its module.
     pub fn find(&self, environment: &Environment) -> Result<Uv, Error> {
-        let on_path = self.path.iter().flat_map(std::env::split_paths);
-        let folders: Vec<PathBuf> = self.folders.iter().cloned().chain(on_path).collect();
-        if let Some(program) = folders.iter().map(|folder| folder.join("uv")).find(|path| is_program(path)) {
+        if let Some(program) = self.program("uv") {
             return Ok(Uv { program, leading: Vec::new() });
         }
         if let Some(python) = &self.python {
@@ -127,7 +152,8 @@ impl Search {
                 return Ok(uv);
             }
         }
-        let mut looked: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+        let mut looked: Vec<String> =
+            self.every_folder().iter().map(|folder| folder.display().to_string()).collect();
         looked.extend(self.python.iter().map(|python| format!("the modules of {}", python.display())));
         Err(Error::UvMissing { looked: looked.join(", ") })
     }
@@ -169,17 +195,17 @@ impl Uv {
         request: &LockRequest,
         freshness: Freshness<'_>,
         environment: &Environment,
-    ) -> Result<Lock, Error> {
+    ) -> Result<Selection, Error> {
         let set = request.requirements.read(&request.folder)?;
         let platform = request.target.uv_platform().ok_or(Error::OldLibc { target: request.target })?;
         self.version(environment)?;
         let question = Question { uv: self, request, platform, set: &set, environment };
         if let Freshness::Keep(Some(last)) = freshness
-            && let Ok(lock) = question.ask(Some(last), Network::Off)
+            && let Ok(lock) = question.ask(Some(last), Network::Off, Sources::Refused)
         {
-            let settled = |package: &LockedPackage| {
+            let settled = |package: &Selected| {
                 last.get(&package.name).is_some_and(|before| before.version == package.version)
-                    || set.pins(&package.name, &package.version)
+                    || package.version.as_ref().is_some_and(|version| set.pins(&package.name, version))
             };
             if lock.packages.iter().all(settled) {
                 return Ok(lock);
@@ -189,7 +215,48 @@ impl Uv {
             Freshness::Keep(last) => last,
             Freshness::Upgrade => None,
         };
-        question.ask(last, Network::On)
+        // A wheel is better than a source of a newer version; where there are no wheels, sources do.
+        match question.ask(last, Network::On, Sources::Refused) {
+            Err(Error::Resolution(refused)) if refused.may_have_sources() => {
+                match question.ask(last, Network::On, Sources::Allowed) {
+                    Err(Error::Resolution(failed @ Resolution::SourceMetadata { .. })) => Err(failed.into()),
+                    Err(_) => Err(refused.into()),
+                    found => found,
+                }
+            }
+            answer => answer,
+        }
+    }
+
+    /// A project's `uv.lock` as `pylock.toml`, if it matches the project.
+    pub(crate) fn export(&self, file: &LockFile, environment: &Environment) -> Result<String, Error> {
+        self.version(environment)?;
+        let mut command = self.command(environment);
+        command.args(["export", "--locked", "--format", "pylock.toml", "--no-header", "--no-emit-project"]);
+        command.args(["--no-default-groups", "--no-progress", "--no-python-downloads", "--color", "never"]);
+        for extra in &file.extras {
+            command.args(["--extra", extra]);
+        }
+        for group in &file.groups {
+            command.args(["--group", group]);
+        }
+        file.indexes.apply(&mut command);
+        let output = command.current_dir(file.folder()).stdin(Stdio::null()).output();
+        let output = output.map_err(|source| self.failed(source))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        if said.contains("needs to be updated") {
+            let (path, of) = (file.path.clone(), "pyproject.toml");
+            return Err(Error::LockStale { path, of, remedy: "uv lock" });
+        }
+        match diagnosis::explain(&said, file.target) {
+            Resolution::Other { explanation } => {
+                Err(Error::LockFile { path: file.path.clone(), reason: explanation })
+            }
+            other => Err(other.into()),
+        }
     }
 
     fn command(&self, environment: &Environment) -> Command {
@@ -209,6 +276,13 @@ enum Network {
     Off,
 }
 
+/// Whether packages may come as source.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sources {
+    Allowed,
+    Refused,
+}
+
 struct Question<'a> {
     uv: &'a Uv,
     request: &'a LockRequest,
@@ -218,7 +292,7 @@ struct Question<'a> {
 }
 
 impl Question<'_> {
-    fn ask(&self, last: Option<&Lock>, network: Network) -> Result<Lock, Error> {
+    fn ask(&self, last: Option<&Selection>, network: Network, sources: Sources) -> Result<Selection, Error> {
         let request = self.request;
         let io = |doing: &str, source| Error::Io { doing: doing.to_owned(), source };
         let scratch = tempfile::tempdir().map_err(|source| io("making a temporary folder", source))?;
@@ -228,7 +302,13 @@ impl Question<'_> {
                 .map_err(|source| io("writing the last lock for uv", source))?;
         }
         let mut command = self.uv.command(self.environment);
-        command.args(["pip", "compile", "--format", "pylock.toml", "--only-binary", ":all:"]);
+        command.args(["pip", "compile", "--format", "pylock.toml"]);
+        if sources == Sources::Refused {
+            command.args(["--only-binary", ":all:"]);
+        }
+        if request.dependencies == Dependencies::Stated {
+            command.arg("--no-deps");
+        }
         command.args(["--no-header", "--no-progress", "--no-python-downloads", "--color", "never"]);
         command.args(["--python-version", &request.target.python.to_string()]);
         command.args(["--python-platform", &self.platform]);
@@ -241,6 +321,16 @@ impl Question<'_> {
         }
         if network == Network::Off {
             command.arg("--offline");
+        }
+        if let Some(project) = &request.project {
+            let path = project.path(&request.folder);
+            for extra in &project.extras {
+                command.args(["--extra", extra]);
+            }
+            for group in &project.groups {
+                command.arg("--group").arg(format!("{}:{group}", path.display()));
+            }
+            command.arg(path);
         }
         let lines = match &request.requirements {
             Requirements::List(lines) => {
@@ -269,6 +359,16 @@ impl Question<'_> {
         }
         let text = fs::read_to_string(&answer).map_err(|source| io("reading uv's lock", source))?;
         // uv writes paths relative to the lock's folder.
-        Lock::parse(&text, &request.target, self.set, scratch.path())
+        Selection::parse(
+            &text,
+            &Choice {
+                target: &request.target,
+                extras: &[],
+                groups: &[],
+                requirements: self.set,
+                folder: scratch.path(),
+                author: Author::Uv,
+            },
+        )
     }
 }

@@ -23,7 +23,7 @@ use longshore_python::{
     plan::WheelLayer,
     requirements::Requirements,
     target::{Glibc, PythonVersion, Target},
-    uv::{Environment, Freshness, Indexes, LockRequest, Search, Uv},
+    uv::{Dependencies, Environment, Freshness, Indexes, LockRequest, Search, Uv},
 };
 use longshore_store::BlobStore;
 
@@ -55,13 +55,15 @@ pub(crate) fn target(python: PythonVersion) -> Target {
 pub(crate) fn lock(requirements: Requirements, folder: &Path, python: &Path) -> Lock {
     let request = LockRequest {
         requirements,
+        project: None,
+        dependencies: Dependencies::Followed,
         folder: folder.to_owned(),
         target: target(version(python)),
         indexes: Indexes::default(),
         exclude_newer: None,
         interpreter: Some(python.to_owned()),
     };
-    uv().lock(&request, Freshness::Keep(None), &Environment::of_process()).unwrap()
+    uv().lock(&request, Freshness::Keep(None), &Environment::of_process()).unwrap().of_wheels().unwrap()
 }
 
 /// The wheels of a lock, downloaded. They are kept between runs, and checked on every one.

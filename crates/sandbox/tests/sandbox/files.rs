@@ -1,14 +1,24 @@
 //! The files: layers, mounts, `/dev`, `/proc`, `/sys`, the network's files.
 
-use std::{fs, os::unix::fs::symlink};
+use std::{
+    fs,
+    io::{BufReader, Read as _, Seek as _},
+    os::unix::fs::symlink,
+};
 
-use longshore_sandbox::{Access, Error, Exit, RootFs, Streams};
+use longshore_layer::{
+    Entry, Kind,
+    read::{Change, Compression, LayerReader},
+};
+use longshore_sandbox::{Access, Error, Exit, RootFs, Stage, Streams};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, setxattr};
 
 use crate::{Bench, hidden, list, shell, text};
 
 crate::tests!(
     layers_stay_as_they_are,
+    what_was_changed_is_a_layer,
+    without_an_end_no_changes,
     whiteouts_and_opaque_directories_hide_what_is_below,
     many_layers_fit,
     mounts_are_read_only_or_writable,
@@ -31,6 +41,70 @@ fn layers_stay_as_they_are() {
     assert_eq!(fs::read_to_string(layer.join("etc/kept")).unwrap(), "before");
     assert_eq!(list(&layer), ["bin", "etc", "home", "root", "tmp"]);
     assert!(layer.join("etc/passwd").exists());
+    bench.assert_clean();
+}
+
+fn what_was_changed_is_a_layer() {
+    let bench = Bench::new();
+    fs::create_dir(bench.layers[0].join("old")).unwrap();
+    let script = "echo after > /etc/kept; chmod 4751 /etc/kept; rm /etc/passwd; mkdir /new; ln /etc/kept /new/again; \
+                  rm -r /old; mkdir /old; touch /old/x; ln -s ../nowhere /new/link; mkdir -p /tmp/.wi/a /tmp/b; touch /tmp/.z";
+    let mut recorded = tempfile::tempfile().unwrap();
+    let running = bench
+        .sandbox(shell(script))
+        .spawn_recorded(Streams::captured(), recorded.try_clone().unwrap().into());
+    let output = running.unwrap().output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    recorded.rewind().unwrap();
+    let mut reader = LayerReader::new(BufReader::new(recorded), Compression::Gzip).unwrap();
+    let mut seen = Vec::new();
+    while let Some(mut entry) = reader.next_entry().unwrap() {
+        let mut content = String::new();
+        entry.read_to_string(&mut content).unwrap();
+        seen.push(match entry.into_change() {
+            Change::Put(Entry { path, kind, mode, uid: 0, gid: 0, .. }) => match kind {
+                Kind::Directory => format!("{path}/"),
+                Kind::File => format!("{path} {mode:o} {}", content.trim()),
+                Kind::HardLink { target } => format!("{path} = {target}"),
+                other => format!("{path} {other:?}"),
+            },
+            Change::Put(other) => panic!("of another owner: {other:?}"),
+            Change::Whiteout(path) => format!("-{path}"),
+            Change::Opaque(path) => format!("-{}/*", path.unwrap()),
+        });
+    }
+    reader.finish().unwrap();
+    seen.retain(|line| !line.starts_with("dev") && !line.starts_with("proc") && !line.starts_with("sys"));
+    seen.retain(|line| {
+        !["etc/hosts", "etc/hostname", "etc/resolv.conf"].iter().any(|it| line.starts_with(it))
+    });
+    let expected = [
+        "etc/",
+        "-etc/passwd",
+        "etc/kept 4751 after",
+        "new/",
+        "new/again = etc/kept",
+        "new/link Symlink { target: \"../nowhere\" }",
+        "old/",
+        "-old/*",
+        "old/x 644 ",
+        "tmp/",
+        "tmp/.wi/",
+        "tmp/.wi/a/",
+        "tmp/.z 644 ",
+        "tmp/b/",
+    ];
+    assert_eq!(seen, expected);
+    bench.assert_clean();
+}
+
+/// A name that no layer can have: the recording fails, and says so.
+fn without_an_end_no_changes() {
+    let bench = Bench::new();
+    let recorded = tempfile::tempfile().unwrap();
+    let sandbox = bench.sandbox(shell("touch $(printf '/tmp/a\\377')"));
+    let error = sandbox.spawn_recorded(Streams::captured(), recorded.into()).unwrap().output().unwrap_err();
+    assert!(matches!(&error, Error::Setup(failure) if failure.stage == Stage::Changes), "{error}");
     bench.assert_clean();
 }
 

@@ -35,8 +35,8 @@ macro_rules! tests {
 }
 
 /// What the tests' scripts use of busybox.
-const APPLETS: &str = "cat chmod chown chroot cut echo env find grep head hostname id ls mkdir mknod mount mv nc nohup \
-                       pwd readlink rm seq setsid sh sleep sort stat test touch tr true umount wc";
+const APPLETS: &str = "cat chmod chown chroot cut echo env find grep head hostname id ln ls mkdir mknod mount mv nc nohup \
+                       printf pwd readlink rm seq setsid sh sleep sort stat test touch tr true umount wc";
 
 /// Says that this process is to run one test, or play one part of a test, and not the whole suite.
 const ROLE: &str = "LONGSHORE_SANDBOX_TEST_ROLE";

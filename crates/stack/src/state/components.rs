@@ -61,24 +61,27 @@ impl State {
             updated: now,
         };
         self.check_free(&component)?;
-        self.verified(&component, verify, || {
-            self.check_free(&component)?;
-            let connector = self.connector_id(component.connector.as_ref())?;
-            self.execute(
-                "INSERT INTO component (id, kind, name, flavor, configuration, connector, built_in, created, updated)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?7)",
-                params![
-                    Uuid::now_v7().to_string(),
-                    component.kind().as_str(),
-                    component.name.as_str(),
-                    component.flavor().as_str(),
-                    self.json(component.values())?,
-                    connector,
-                    now.to_string(),
-                ],
-            )
-        })?;
+        self.verified(&component, verify, || self.insert_component(&component))?;
         Ok(component)
+    }
+
+    /// Writes a new component; within a transaction.
+    pub(super) fn insert_component(&self, component: &Component) -> Result<(), StateError> {
+        self.check_free(component)?;
+        let connector = self.connector_id(component.connector.as_ref())?;
+        self.execute(
+            "INSERT INTO component (id, kind, name, flavor, configuration, connector, built_in, created, updated)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?7)",
+            params![
+                Uuid::now_v7().to_string(),
+                component.kind().as_str(),
+                component.name.as_str(),
+                component.flavor().as_str(),
+                self.json(component.values())?,
+                connector,
+                component.created.to_string(),
+            ],
+        )
     }
 
     /// Gives some of a component's values anew, once `verify` has found that it works with them.

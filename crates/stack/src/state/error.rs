@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use longshore_auth::connector::ConnectorType;
 
-use crate::{ComponentKind, ConfigurationError, Flavor, Name, SealError};
+use crate::{ComponentKind, ConfigurationError, Flavor, Misfit, Name, SealError};
 
 /// What a name is the name of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +152,37 @@ pub enum StateError {
         /// What there is.
         existing: Vec<Name>,
     },
+    /// A stack that was written by another version.
+    #[error(
+        "the file of the stack has version {found}, this longshore reads version {}; export the stack anew",
+        crate::stack_file::VERSION
+    )]
+    FileVersion {
+        /// The version found.
+        found: u32,
+    },
+    /// A file of a stack names what does not exist, or has the kind of another.
+    #[error("the file of the stack: {0}")]
+    File(String),
+    /// No run has that identity.
+    #[error("there is no run `{0}`; `longshore run list` shows those there are")]
+    UnknownRun(String),
+    /// Several runs' identities begin so.
+    #[error("several runs begin with `{run}`: {}; write more of it", .found.join(", "))]
+    AmbiguousRun {
+        /// What was written.
+        run: String,
+        /// The runs.
+        found: Vec<String>,
+    },
+    /// The stack's components cannot work together.
+    #[error("stack `{stack}`: {misfit}")]
+    Misfit {
+        /// The stack.
+        stack: Name,
+        /// Which, and why.
+        misfit: Misfit,
+    },
     /// The values are not a configuration of the flavor.
     #[error(transparent)]
     Configuration(#[from] ConfigurationError),
@@ -165,7 +196,15 @@ impl StateError {
     pub const fn is_usage(&self) -> bool {
         matches!(
             self,
-            Self::NotFound { .. } | Self::Configuration(_) | Self::WrongConnector { .. } | Self::Lacks { .. }
+            Self::NotFound { .. }
+                | Self::Configuration(_)
+                | Self::WrongConnector { .. }
+                | Self::Lacks { .. }
+                | Self::Misfit { .. }
+                | Self::FileVersion { .. }
+                | Self::File(_)
+                | Self::UnknownRun(_)
+                | Self::AmbiguousRun { .. }
         )
     }
 }

@@ -3,6 +3,7 @@
 mod components;
 mod connectors;
 mod error;
+mod exchange;
 mod runs;
 mod stacks;
 
@@ -24,7 +25,7 @@ pub use error::{StateError, Subject};
 pub use stacks::Selection;
 
 /// The version of the database that this program reads and writes.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// What brings a database from one version to the next, oldest first. `user_version` counts those applied;
 /// an entry never changes once released.
@@ -72,6 +73,8 @@ const MIGRATIONS: [&str; VERSION as usize] = [
         ('s1', 'default', 'o2', 'c1', 'i1', 'a1', 1, '1970-01-01T00:00:00Z', '1970-01-01T00:00:00Z'),
         ('s2', 'local', 'o1', NULL, NULL, 'a1', 1, '1970-01-01T00:00:00Z', '1970-01-01T00:00:00Z');
      INSERT INTO active VALUES (1, 's1');",
+    "ALTER TABLE run ADD COLUMN orchestrator TEXT;
+     ALTER TABLE run ADD COLUMN graph TEXT NOT NULL DEFAULT '[]';",
 ];
 
 /// The open database.
@@ -174,14 +177,14 @@ const fn origin(built_in: bool) -> Origin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::RunId;
+    use crate::{NewRun, RunId};
 
     #[test]
     fn only_the_owner_can_read_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.db");
         let state = State::open(&path).unwrap();
-        state.begin_run(RunId::new(), "p", "default", None).unwrap();
+        state.begin_run(NewRun::here(RunId::new(), "p", "default")).unwrap();
         for entry in fs::read_dir(folder.path()).unwrap() {
             let mode = entry.unwrap().metadata().unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
@@ -195,7 +198,10 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    State::open(&path).unwrap().begin_run(RunId::new(), "p", "default", None).unwrap();
+                    State::open(&path)
+                        .unwrap()
+                        .begin_run(NewRun::here(RunId::new(), "p", "default"))
+                        .unwrap();
                 });
             }
         });

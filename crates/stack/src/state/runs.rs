@@ -5,7 +5,7 @@ use longshore_oci::Reference;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::{State, StateError};
-use crate::{Build, Run, RunId, RunStatus, StepRun};
+use crate::{Build, NewRun, Run, RunId, RunStatus, StepRun};
 
 impl State {
     /// Remembers a build.
@@ -52,22 +52,20 @@ impl State {
     }
 
     /// Remembers that a run has begun.
-    pub fn begin_run(
-        &self,
-        id: RunId,
-        pipeline: &str,
-        stack: &str,
-        image: Option<&Reference>,
-    ) -> Result<(), StateError> {
+    pub fn begin_run(&self, run: NewRun<'_>) -> Result<(), StateError> {
+        let text = |value: serde_json::Result<String>| value.map_err(|error| self.damaged(&error));
         self.execute(
-            "INSERT INTO run (id, pipeline, stack, image, started, status) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO run (id, pipeline, stack, image, started, status, graph, orchestrator)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             params![
-                id.to_string(),
-                pipeline,
-                stack,
-                image.map(ToString::to_string),
+                run.id.to_string(),
+                run.pipeline,
+                run.stack,
+                run.image.map(ToString::to_string),
                 Timestamp::now().to_string(),
-                RunStatus::Running.as_str()
+                run.status.as_str(),
+                text(serde_json::to_string(run.graph))?,
+                run.elsewhere.map(|elsewhere| text(serde_json::to_string(elsewhere))).transpose()?,
             ],
         )
     }
@@ -113,24 +111,22 @@ impl State {
     /// The run of that identity.
     pub fn run(&self, id: &str) -> Result<Option<Run>, StateError> {
         let columns = |row: &Row<'_>| {
-            Ok((
-                row.get::<_, String>(0)?,
-                row.get::<_, String>(1)?,
-                row.get::<_, Option<String>>(2)?,
-                times(row, 3)?,
-            ))
+            let texts: [String; 3] = [row.get(0)?, row.get(1)?, row.get(6)?];
+            let optional: [Option<String>; 2] = [row.get(2)?, row.get(7)?];
+            Ok((texts, optional, times(row, 3)?))
         };
         let found = self
             .connection
             .query_row(
-                "SELECT pipeline, stack, image, started, finished, status FROM run WHERE id = ?1",
+                "SELECT pipeline, stack, image, started, finished, status, graph, orchestrator FROM run WHERE id = ?1",
                 [id],
                 columns,
             )
             .optional()
             .map_err(|source| self.sqlite(source))?;
-        let Some((pipeline, stack, image, times)) = found else { return Ok(None) };
+        let Some(([pipeline, stack, graph], [image, elsewhere], times)) = found else { return Ok(None) };
         let (started, finished, status) = self.check_times(&times)?;
+        let elsewhere = elsewhere.map(|text| serde_json::from_str(&text)).transpose();
         Ok(Some(Run {
             id: id.to_owned(),
             pipeline,
@@ -139,8 +135,45 @@ impl State {
             started,
             finished,
             status,
+            elsewhere: elsewhere.map_err(|error| self.damaged(&error))?,
+            graph: serde_json::from_str(&graph).map_err(|error| self.damaged(&error))?,
             steps: self.steps(id)?,
         }))
+    }
+
+    /// The run whose identity begins so; an error if several do, or none.
+    pub fn run_named(&self, beginning: &str) -> Result<Run, StateError> {
+        let plain = beginning.len() >= 4 && beginning.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let ids: Vec<String> = if plain {
+            self.query(
+                "SELECT id FROM run WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id DESC LIMIT 10",
+                [beginning.to_ascii_lowercase()],
+                |row| row.get(0),
+            )?
+        } else {
+            Vec::new()
+        };
+        match ids.as_slice() {
+            [id] => self.run(id)?.ok_or_else(|| StateError::UnknownRun(beginning.to_owned())),
+            [] => Err(StateError::UnknownRun(beginning.to_owned())),
+            several => Err(StateError::AmbiguousRun { run: beginning.to_owned(), found: several.to_vec() }),
+        }
+    }
+
+    /// Remembers what an orchestrator says of a step: when it began and ended, and how.
+    pub fn record_step(&self, id: RunId, step: &StepRun) -> Result<(), StateError> {
+        self.execute(
+            "INSERT INTO step (run, position, name, started, finished, status)
+             SELECT ?1, count(*), ?2, ?3, ?4, ?5 FROM step WHERE run = ?1
+             ON CONFLICT (run, name) DO UPDATE SET started = ?3, finished = ?4, status = ?5",
+            params![
+                id.to_string(),
+                step.name,
+                step.started.to_string(),
+                step.finished.map(|finished| finished.to_string()),
+                step.status.as_str()
+            ],
+        )
     }
 
     fn steps(&self, id: &str) -> Result<Vec<StepRun>, StateError> {
@@ -179,6 +212,7 @@ fn times(row: &Row<'_>, first: usize) -> Result<Times, rusqlite::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Elsewhere, GraphStep};
 
     #[test]
     fn a_run_is_remembered_with_its_steps() {
@@ -186,7 +220,18 @@ mod tests {
         let path = folder.path().join("data/state.db");
         let id = RunId::new();
         let state = State::open(&path).unwrap();
-        state.begin_run(id, "p", "default", None).unwrap();
+        let graph = [GraphStep { name: "load".into(), upstream: Vec::new(), outputs: vec!["output".into()] }];
+        let elsewhere = Elsewhere { orchestrator: "o".into(), run: "r".into(), artifacts: None, url: None };
+        let new = NewRun {
+            id,
+            pipeline: "p",
+            stack: "default",
+            image: None,
+            graph: &graph,
+            elsewhere: Some(&elsewhere),
+            status: RunStatus::Running,
+        };
+        state.begin_run(new).unwrap();
         for (step, status) in [("load", RunStatus::Succeeded), ("train", RunStatus::Failed)] {
             state.begin_step(id, step).unwrap();
             state.end_step(id, step, status).unwrap();
@@ -198,6 +243,17 @@ mod tests {
         assert_eq!(statuses, [("load", RunStatus::Succeeded), ("train", RunStatus::Failed)]);
         assert_eq!(runs[0].status, RunStatus::Failed);
         assert!(runs[0].finished.is_some());
+        assert_eq!(
+            (runs[0].graph.as_slice(), runs[0].elsewhere.as_ref()),
+            (graph.as_slice(), Some(&elsewhere))
+        );
+        let state = State::open(&path).unwrap();
+        assert_eq!(state.run_named(&id.to_string()[..30]).unwrap(), runs[0]);
+        assert!(matches!(state.run_named("ffff"), Err(StateError::UnknownRun(_))));
+        let now = Timestamp::UNIX_EPOCH;
+        let step = StepRun { name: "load".into(), started: now, finished: None, status: RunStatus::Running };
+        state.record_step(id, &step).unwrap();
+        assert_eq!(state.run_named(&id.to_string()).unwrap().steps[0], step);
     }
 
     #[test]

@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::{State, StateError, Subject, origin};
 use crate::{
-    ArtifactStore, Component, ComponentKind, ContainerRegistry, Flavor, ImageBuilder, Name, Orchestrator,
-    Origin, Parts, RegisteredStack, Stack, stack::needed_by,
+    Component, ComponentKind, ContainerRegistry, ImageBuilder, Name, Origin, Parts, RegisteredStack, Stack,
+    fit, stack::needed_by,
 };
 
 /// The components that a stack is to have, or to have instead.
@@ -58,23 +58,16 @@ impl State {
             self.damaged(&format!("{} as {}", component.flavor().as_str(), component.kind()))
         };
         let orchestrator = self.component(ComponentKind::Orchestrator, parts.orchestrator.as_str())?;
-        let orchestrator = match orchestrator.flavor() {
-            Flavor::LocalOrchestrator => Orchestrator::Local,
-            Flavor::LocalContainerOrchestrator => Orchestrator::LocalContainer,
-            _ => return Err(foreign(&orchestrator)),
-        };
+        let orchestrator = orchestrator.orchestrator().ok_or_else(|| foreign(&orchestrator))?;
+        let store = self.component(ComponentKind::ArtifactStore, parts.artifact_store.as_str())?;
+        let artifact_store = store.artifact_store().map_err(|error| self.damaged(&error))?;
+        let artifact_store = artifact_store.ok_or_else(|| foreign(&store))?;
         let container_registry: Option<ContainerRegistry> = match part(ComponentKind::ContainerRegistry)? {
             Some(component) => component.container_registry().map_err(|error| self.damaged(&error))?,
             None => None,
         };
         let image_builder = part(ComponentKind::ImageBuilder)?.map(|_| ImageBuilder::Native);
-        Ok(Stack {
-            name,
-            orchestrator,
-            container_registry,
-            image_builder,
-            artifact_store: ArtifactStore::Local,
-        })
+        Ok(Stack { name, orchestrator, container_registry, image_builder, artifact_store })
     }
 
     /// The stack that runs use where none is named.
@@ -102,34 +95,40 @@ impl State {
     /// Registers a stack. Where no artifact store is named, or no image builder and the orchestrator needs one, it is
     /// that of this machine.
     pub fn register_stack(&self, name: &Name, selection: &Selection) -> Result<RegisteredStack, StateError> {
-        self.transaction(|| {
-            self.check_stack_name(name)?;
-            let orchestrator = selection.orchestrator.as_ref().map_or(BUILT_IN_ORCHESTRATOR, Name::as_str);
-            let parts = Parts {
-                orchestrator: self.component(ComponentKind::Orchestrator, orchestrator)?.name,
-                container_registry: selection.container_registry.clone(),
-                image_builder: selection.image_builder.clone(),
-                artifact_store: match &selection.artifact_store {
-                    Some(name) => name.clone(),
-                    None => self.component(ComponentKind::ArtifactStore, BUILT_IN)?.name,
-                },
-            };
-            let [orchestrator, container_registry, image_builder, artifact_store] =
-                self.compose(name, parts)?;
-            self.execute(
-                "INSERT INTO stack VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?7)",
-                params![
-                    Uuid::now_v7().to_string(),
-                    name.as_str(),
-                    orchestrator,
-                    container_registry,
-                    image_builder,
-                    artifact_store,
-                    Timestamp::now().to_string(),
-                ],
-            )?;
-            self.registered_stack(name.as_str())
-        })
+        self.transaction(|| self.insert_stack(name, selection))
+    }
+
+    /// Writes a new stack; within a transaction.
+    pub(super) fn insert_stack(
+        &self,
+        name: &Name,
+        selection: &Selection,
+    ) -> Result<RegisteredStack, StateError> {
+        self.check_stack_name(name)?;
+        let orchestrator = selection.orchestrator.as_ref().map_or(BUILT_IN_ORCHESTRATOR, Name::as_str);
+        let parts = Parts {
+            orchestrator: self.component(ComponentKind::Orchestrator, orchestrator)?.name,
+            container_registry: selection.container_registry.clone(),
+            image_builder: selection.image_builder.clone(),
+            artifact_store: match &selection.artifact_store {
+                Some(name) => name.clone(),
+                None => self.component(ComponentKind::ArtifactStore, BUILT_IN)?.name,
+            },
+        };
+        let [orchestrator, container_registry, image_builder, artifact_store] = self.compose(name, parts)?;
+        self.execute(
+            "INSERT INTO stack VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?7)",
+            params![
+                Uuid::now_v7().to_string(),
+                name.as_str(),
+                orchestrator,
+                container_registry,
+                image_builder,
+                artifact_store,
+                Timestamp::now().to_string(),
+            ],
+        )?;
+        self.registered_stack(name.as_str())
     }
 
     /// Gives a stack other components.
@@ -235,6 +234,12 @@ impl State {
             }
             parts.image_builder = Some(self.component(kind, BUILT_IN)?.name);
         }
+        let part =
+            |kind: ComponentKind| parts.get(kind).map(|name| self.component(kind, name.as_str())).transpose();
+        let (registry, store) =
+            (part(ComponentKind::ContainerRegistry)?, part(ComponentKind::ArtifactStore)?);
+        fit::check(&orchestrator, registry.as_ref(), store.as_ref())
+            .map_err(|misfit| StateError::Misfit { stack: stack.clone(), misfit })?;
         let mut ids = [const { None }; 4];
         for (id, kind) in ids.iter_mut().zip(ComponentKind::ALL) {
             *id = parts

@@ -1,4 +1,8 @@
-//! `longshore run`: builds what a pipeline needs and runs it.
+//! `longshore run`: builds what a pipeline needs and runs it, and looks at runs.
+
+mod elsewhere;
+mod images;
+mod record;
 
 use std::{
     collections::BTreeMap,
@@ -8,33 +12,47 @@ use std::{
     sync::Arc,
 };
 
-use longshore_build::{Built, Upgrade};
-use longshore_oci::{MediaType, Reference};
+use longshore_build::Built;
+use longshore_oci::{Digest, MediaType, Reference};
 use longshore_orchestrator::{
     ArtifactView, Event, Interrupt, RunPlan, local,
     local_container::{self, Runner, StepImage},
 };
 use longshore_pipeline::{Overrides, PipelineSpec};
 use longshore_sandbox::engine::{Engine as ContainerEngine, EngineKind};
-use longshore_stack::{Build, ContainerRegistry, Orchestrator, RunId, RunStatus, Stack};
+use longshore_stack::{NewRun, Orchestrator, RunId, RunStatus, Stack};
 use longshore_store::{ArchiveFormat, RepositoryPath, StoredManifest};
 use serde_json::json;
 
+use self::images::Needed;
 use crate::{
-    args::{Engine, RunArguments},
-    commands::{build::now, images, preflight},
+    args::{
+        Engine,
+        run::{RunArguments, RunCommandLine},
+    },
     context::Context,
     failure::Failure,
-    output::{self, progress::Progress, steps::Steps},
+    output::{self, steps::Steps},
     project, runtime,
 };
 
 /// A pipeline specification is a few kilobytes; what is larger is something else.
 const LARGEST_SPEC: u64 = 64 << 20;
 
+/// `longshore run`
+pub(crate) fn run(context: &Context, line: RunCommandLine) -> Result<(), Failure> {
+    match (line.command, &line.arguments.spec) {
+        (Some(command), _) => record::command(context, command),
+        (None, Some(spec)) => pipeline(context, &line.arguments, spec),
+        (None, None) => Err(Failure::Usage(
+            "give --spec FILE, or one of: list, describe, graph, logs, cancel, wait; see `longshore run --help`".to_owned(),
+        )),
+    }
+}
+
 /// Runs the pipeline, or says what would be built and run.
-pub(crate) fn run(context: &Context, arguments: &RunArguments) -> Result<(), Failure> {
-    let mut spec = read_spec(&arguments.spec)?;
+fn pipeline(context: &Context, arguments: &RunArguments, spec: &Path) -> Result<(), Failure> {
+    let mut spec = read_spec(spec)?;
     let file = project::settings(arguments.config.config.as_deref(), &spec.source_root)?;
     let given = Overrides::parse(&arguments.set, &env::current_dir()?);
     let given = given.map_err(|error| Failure::Usage(error.to_string()))?;
@@ -45,7 +63,17 @@ pub(crate) fn run(context: &Context, arguments: &RunArguments) -> Result<(), Fai
         None => state.active_stack()?,
     };
     drop(state);
-    match stack.orchestrator {
+    if let Some(schedule) = &spec.schedule
+        && !matches!(stack.orchestrator, Orchestrator::Remote(_))
+    {
+        return Err(Failure::Usage(format!(
+            "pipeline {} has the schedule \"{}\", and stack `{}` runs steps on this machine, where nothing runs by itself; \
+             take a stack with an orchestrator elsewhere, or a timer of this machine that starts the script",
+            spec.name, schedule.cron, stack.name
+        )));
+    }
+    match &stack.orchestrator {
+        Orchestrator::Remote(orchestrator) => elsewhere::run(context, arguments, &spec, &stack, orchestrator),
         Orchestrator::LocalContainer => in_containers(context, arguments, &spec, &stack),
         Orchestrator::Local => in_process(context, arguments, spec, &stack),
     }
@@ -73,8 +101,15 @@ fn in_process(
     if arguments.dry_run {
         return Ok(output::json(&plan.job(&plan.steps))?);
     }
+    if arguments.build_only {
+        return Err(Failure::Usage(format!(
+            "stack `{}` runs steps without an image: there is nothing to build",
+            stack.name
+        )));
+    }
     let state = context.state()?;
-    state.begin_run(plan.id, &spec.name, stack.name.as_str(), None)?;
+    let graph = elsewhere::graph(&spec);
+    state.begin_run(NewRun { graph: &graph, ..NewRun::here(plan.id, &spec.name, stack.name.as_str()) })?;
     let interrupt = Interrupt::new();
     let (asked, of_steps, id) = (interrupt.clone(), plan.clone(), plan.id);
     let work = move || {
@@ -92,41 +127,24 @@ fn in_containers(
     spec: &PipelineSpec,
     stack: &Stack,
 ) -> Result<(), Failure> {
-    let state = context.state()?;
-    let remote = match &stack.container_registry {
-        Some(ContainerRegistry::Remote(registry)) => Some(&**registry),
-        _ => None,
-    };
-    let registries = context.registries(&state, remote.map(|registry| &registry.name))?;
-    let builder = context
-        .builder(registries.client.clone())?
-        .with_uv_beside(&spec.python.executable)
-        .with_sbom(arguments.sbom.into());
-    let upgrade = if arguments.upgrade { Upgrade::Yes } else { Upgrade::No };
-    let images = spec.images();
-    let requests = images::requests(spec, &images, remote, &now()?, upgrade)?;
-    let progress = Progress::new();
-    preflight::before(&registries, remote, &requests, &progress)?;
     if arguments.dry_run {
-        return images::foresee(&builder, spec, requests, &progress);
+        images::plan(context, arguments, spec, stack)?;
+        return Ok(output::line(output::graph::text(&elsewhere::graph(spec)).trim_end())?);
     }
-    let built = images::build(&builder, spec, &images, requests, &progress)?;
-    for image in &built {
-        state.add_build(&Build {
-            created: jiff::Timestamp::now(),
-            pipeline: spec.name.clone(),
-            image: Reference { digest: Some(image.digest), ..image.image.clone() },
-            inputs: image.inputs.clone(),
-        })?;
+    let images = images::build(context, arguments, spec, stack, None, Needed::Here)?;
+    if arguments.build_only {
+        return images::finish(arguments, spec, &images);
     }
-    let runners = runners(context, arguments.engine, &built)?;
-    let image_of = |step: &longshore_pipeline::StepSpec| {
-        let position = images.iter().position(|image| image.steps.contains(&step.name))?;
-        built.get(position).map(|image| image.image.at(image.digest))
-    };
+    let runners = runners(context, arguments.engine, &images.built)?;
+    let image_of = |step: &longshore_pipeline::StepSpec| images.of(&step.name).cloned();
     let plan = RunPlan::new(spec, RunId::new(), &context.home.artifacts(), ArtifactView::Container, image_of);
-    let first = built.first().map(|image| image.image.at(image.digest));
-    state.begin_run(plan.id, &spec.name, stack.name.as_str(), first.as_ref())?;
+    let state = context.state()?;
+    let graph = elsewhere::graph(spec);
+    state.begin_run(NewRun {
+        image: images.first(),
+        graph: &graph,
+        ..NewRun::here(plan.id, &spec.name, stack.name.as_str())
+    })?;
 
     let interrupt = Interrupt::new();
     let steps = Arc::new(Steps::new(spec.steps.iter().map(|step| step.name.as_str())));
@@ -139,7 +157,7 @@ fn in_containers(
     };
     let status = runtime::block_on_thread(work, || interrupt.stop())?;
     steps.finish(status, &plan.artifacts);
-    finish(arguments, &plan, first.as_ref(), status)
+    finish(arguments, &plan, images.first(), status)
 }
 
 /// What runs each image.
@@ -167,7 +185,7 @@ fn runners(
                 let archive = tempfile::NamedTempFile::new()?;
                 let repository = RepositoryPath::from(&image.repository);
                 let (bytes, media_type) = (manifest.to_bytes(), MediaType::Manifest);
-                let stored = StoredManifest { digest: *digest, media_type, bytes };
+                let stored = StoredManifest { digest: Digest::of(&bytes), media_type, bytes };
                 registry.export(&repository, image, &stored, ArchiveFormat::Docker, archive.as_file())?;
                 let name = engine.load(archive.path())?;
                 Runner::Engine { engine, image: name }
@@ -187,11 +205,11 @@ fn finish(
     match status {
         RunStatus::Succeeded => {}
         RunStatus::Interrupted => return Err(Failure::Interrupted),
-        RunStatus::Failed | RunStatus::Running => return Err(Failure::Said),
+        RunStatus::Failed | RunStatus::Running | RunStatus::Scheduled => return Err(Failure::Said),
     }
     if let Some(file) = &arguments.result {
         let result = json!({
-            "version": 1, "run_id": plan.id.to_string(), "status": status, "image": image, "outputs": plan.outputs(),
+            "version": 2, "run_id": plan.id.to_string(), "status": status, "image": image, "outputs": plan.outputs(),
         });
         let mut out = fs::File::create(file)?;
         serde_json::to_writer(&mut out, &result)?;

@@ -1,5 +1,8 @@
 //! The kinds of components, and the flavors of each that exist.
 
+mod orchestrator;
+mod store;
+
 use std::fmt;
 
 use longshore_auth::connector::ConnectorType;
@@ -9,6 +12,9 @@ use crate::{
     Field,
     field::{Need, Shape},
 };
+
+pub use orchestrator::OrchestratorFlavor;
+pub use store::StoreFlavor;
 
 /// What a component is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -120,6 +126,8 @@ pub enum Flavor {
     LocalOrchestrator,
     /// Each step in a container on this machine.
     LocalContainerOrchestrator,
+    /// Steps run on other machines.
+    Orchestrator(OrchestratorFlavor),
     /// The registry in longshore's own data folder.
     EmbeddedRegistry,
     /// A registry elsewhere.
@@ -128,6 +136,8 @@ pub enum Flavor {
     LocalBuilder,
     /// A folder on this machine.
     LocalStore,
+    /// A bucket that other machines reach.
+    Store(StoreFlavor),
 }
 
 /// Whether the user may register components of a flavor.
@@ -203,9 +213,15 @@ const AWS_FIELDS: [Field; 7] = [
 
 impl Flavor {
     /// All flavors.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 20] = [
         Self::LocalOrchestrator,
         Self::LocalContainerOrchestrator,
+        Self::Orchestrator(OrchestratorFlavor::Kubernetes),
+        Self::Orchestrator(OrchestratorFlavor::Kubeflow),
+        Self::Orchestrator(OrchestratorFlavor::Vertex),
+        Self::Orchestrator(OrchestratorFlavor::Sagemaker),
+        Self::Orchestrator(OrchestratorFlavor::Azureml),
+        Self::Orchestrator(OrchestratorFlavor::Airflow),
         Self::EmbeddedRegistry,
         Self::Registry(RegistryFlavor::Default),
         Self::Registry(RegistryFlavor::Dockerhub),
@@ -215,15 +231,20 @@ impl Flavor {
         Self::Registry(RegistryFlavor::Github),
         Self::LocalBuilder,
         Self::LocalStore,
+        Self::Store(StoreFlavor::S3),
+        Self::Store(StoreFlavor::Gcs),
+        Self::Store(StoreFlavor::Azure),
     ];
 
     /// What its components are for.
     pub const fn kind(self) -> ComponentKind {
         match self {
-            Self::LocalOrchestrator | Self::LocalContainerOrchestrator => ComponentKind::Orchestrator,
+            Self::LocalOrchestrator | Self::LocalContainerOrchestrator | Self::Orchestrator(_) => {
+                ComponentKind::Orchestrator
+            }
             Self::EmbeddedRegistry | Self::Registry(_) => ComponentKind::ContainerRegistry,
             Self::LocalBuilder => ComponentKind::ImageBuilder,
-            Self::LocalStore => ComponentKind::ArtifactStore,
+            Self::LocalStore | Self::Store(_) => ComponentKind::ArtifactStore,
         }
     }
 
@@ -234,6 +255,8 @@ impl Flavor {
             Self::LocalContainerOrchestrator => "local_container",
             Self::EmbeddedRegistry => "embedded",
             Self::Registry(flavor) => flavor.as_str(),
+            Self::Orchestrator(flavor) => flavor.as_str(),
+            Self::Store(flavor) => flavor.as_str(),
         }
     }
 
@@ -256,10 +279,12 @@ impl Flavor {
             Self::Registry(RegistryFlavor::Github) => "GitHub's registry",
             Self::LocalBuilder => "longshore itself, on this machine",
             Self::LocalStore => "A folder on this machine",
+            Self::Orchestrator(flavor) => flavor.summary(),
+            Self::Store(flavor) => flavor.summary(),
         }
     }
 
-    /// An example of a URI of its registries.
+    /// An example of a URI of its components.
     pub const fn example(self) -> Option<&'static str> {
         match self {
             Self::Registry(RegistryFlavor::Default) => Some("registry.example.com/team"),
@@ -268,6 +293,7 @@ impl Flavor {
             Self::Registry(RegistryFlavor::Azure) => Some("<registry>.azurecr.io"),
             Self::Registry(RegistryFlavor::Aws) => Some("<account>.dkr.ecr.<region>.amazonaws.com"),
             Self::Registry(RegistryFlavor::Github) => Some("ghcr.io/<owner>"),
+            Self::Store(flavor) => Some(flavor.example()),
             _ => None,
         }
     }
@@ -277,6 +303,8 @@ impl Flavor {
         match self {
             Self::Registry(RegistryFlavor::Aws) => &AWS_FIELDS,
             Self::Registry(_) => &REGISTRY_FIELDS,
+            Self::Orchestrator(flavor) => flavor.fields(),
+            Self::Store(flavor) => flavor.fields(),
             _ => &[],
         }
     }
@@ -296,6 +324,8 @@ impl Flavor {
             Self::Registry(RegistryFlavor::Gcp) => &[Gcp, Docker],
             Self::Registry(RegistryFlavor::Azure) => &[Azure, Docker],
             Self::Registry(RegistryFlavor::Aws) => &[Aws, Docker],
+            Self::Orchestrator(flavor) => flavor.connectors(),
+            Self::Store(flavor) => flavor.connectors(),
             _ => &[],
         }
     }
@@ -345,16 +375,17 @@ mod tests {
 
     #[test]
     fn an_unknown_flavor_is_answered_with_those_there_are() {
-        let error = Flavor::named(ComponentKind::Orchestrator, "kubernetes").unwrap_err();
+        let error = Flavor::named(ComponentKind::Orchestrator, "nomad").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "orchestrator flavor `kubernetes` does not exist; there are: local, local_container"
+            "orchestrator flavor `nomad` does not exist; there are: local, local_container, kubernetes, kubeflow, vertex, \
+             sagemaker, azureml, airflow"
         );
     }
 
     #[test]
-    fn only_registries_take_connectors() {
-        let takers: Vec<_> = ComponentKind::ALL.into_iter().filter(|kind| kind.takes_connectors()).collect();
-        assert_eq!(takers, [ComponentKind::ContainerRegistry]);
+    fn all_but_image_builders_take_connectors() {
+        let others: Vec<_> = ComponentKind::ALL.into_iter().filter(|kind| !kind.takes_connectors()).collect();
+        assert_eq!(others, [ComponentKind::ImageBuilder]);
     }
 }

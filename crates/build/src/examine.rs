@@ -1,0 +1,429 @@
+//! Which Python an image has, by reading its layers: nothing of it is run, so it may be for another machine.
+//!
+//! Of every layer the names of interpreters, C libraries and links are kept, and the few files that say versions:
+//! `patchlevel.h` of an interpreter that was compiled from source, dpkg's list for Debian's, the banner in a C library. What
+//! they leave open is left to running it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Read,
+};
+
+use longshore_layer::{
+    EntryPath, Kind,
+    read::{Change, LayerReader},
+};
+use longshore_oci::ImageConfig;
+use longshore_python::target::{Glibc, PythonVersion};
+
+use crate::{
+    BuildError,
+    parent::{PythonFacts, glibc_version},
+};
+
+/// Docker's `PATH` where an image has none.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The most that is read of a file: C libraries have some two megabytes, dpkg's lists less.
+const LARGEST_FILE: u64 = 32 << 20;
+/// The most links that lead from one to the next (as Linux has it).
+const MOST_LINKS: usize = 40;
+/// How a GNU C library begins to say which it is.
+const BANNER: &[u8] = b"GNU C Library";
+
+/// What was found of an image so far; its layers are read lowest first.
+#[derive(Debug, Default)]
+pub(crate) struct Examination {
+    /// By path without a slash in front.
+    places: BTreeMap<String, Place>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    Link(String),
+    File(Said),
+}
+
+/// What a file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Said {
+    /// `PY_VERSION` of a header.
+    python: Option<String>,
+    /// The version in a C library's banner.
+    glibc: Option<Glibc>,
+    /// dpkg's packages that matter here, by name.
+    packages: BTreeMap<String, String>,
+}
+
+/// What is known of an image's Python.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// Everything.
+    Facts(PythonFacts),
+    /// That it is of no use, and why.
+    Unusable(String),
+    /// Not enough.
+    Open,
+}
+
+/// The files that are looked into.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Header,
+    Dpkg,
+    Libc,
+    /// Only its name matters.
+    Name,
+}
+
+impl Source {
+    fn of(path: &str) -> Option<Self> {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        if path == "var/lib/dpkg/status" {
+            return Some(Self::Dpkg);
+        }
+        if let Some(name) = path.strip_prefix("var/lib/dpkg/status.d/") {
+            return (!name.contains('/') && !name.ends_with(".md5sums")).then_some(Self::Dpkg);
+        }
+        if name == "patchlevel.h" && path.contains("include/python3.") {
+            return Some(Self::Header);
+        }
+        let is_old_libc = name.strip_suffix(".so").is_some_and(|name| name.starts_with("libc-2."));
+        if name == "libc.so.6" || is_old_libc {
+            return Some(Self::Libc);
+        }
+        let is_interpreter = name.starts_with("python3") && path.contains("bin/");
+        (is_interpreter || name.starts_with("ld-musl-")).then_some(Self::Name)
+    }
+}
+
+impl Examination {
+    /// Reads the next layer, to its end.
+    pub(crate) fn layer<R: Read>(&mut self, mut reader: LayerReader<R>) -> Result<(), BuildError> {
+        // What a whiteout hides is of the layers below, wherever in the layer it stands.
+        let mut here = BTreeSet::new();
+        while let Some(mut entry) = reader.next_entry()? {
+            match entry.change().clone() {
+                Change::Whiteout(path) => self.hide(Some(path.as_str()), &here),
+                Change::Opaque(path) => self.hide(path.as_ref().map(EntryPath::as_str), &here),
+                Change::Put(put) => {
+                    let path = put.path.as_str().to_owned();
+                    let place = match put.kind {
+                        Kind::Directory => {
+                            self.places.remove(&path);
+                            continue;
+                        }
+                        Kind::Symlink { target } => Some(Place::Link(target)),
+                        Kind::HardLink { target } => self.places.get(target.as_str()).cloned(),
+                        Kind::File => match Source::of(&path) {
+                            None => None,
+                            Some(source) => Some(Place::File(said(&mut entry, source, &path)?)),
+                        },
+                        _ => None,
+                    };
+                    self.hide(Some(&path), &BTreeSet::new());
+                    if let Some(place) = place {
+                        here.insert(path.clone());
+                        self.places.insert(path, place);
+                    }
+                }
+            }
+        }
+        reader.finish()?;
+        Ok(())
+    }
+
+    /// Forgets a path and all below it, but for what this layer brought.
+    fn hide(&mut self, path: Option<&str>, here: &BTreeSet<String>) {
+        let below = path.map(|path| format!("{path}/"));
+        let is_gone = |place: &String| match (path, &below) {
+            (Some(path), Some(below)) => place == path || place.starts_with(below),
+            _ => true,
+        };
+        self.places.retain(|place, _| !is_gone(place) || here.contains(place));
+    }
+
+    /// What all layers together say.
+    pub(crate) fn finish(&self, config: &ImageConfig) -> Known {
+        let path = config.config.env("PATH").unwrap_or(DEFAULT_PATH);
+        let folders = path.split(':').filter_map(|folder| folder.strip_prefix('/'));
+        let found = folders.map(|folder| format!("{}/python3", folder.trim_end_matches('/')));
+        // The first that is there decides, as it does when it is run.
+        let Some(executable) = found.into_iter().find_map(|python| self.follow(&python)) else {
+            return Known::Open;
+        };
+        if let Some(musl) = self.places.keys().find(|place| place.rsplit('/').next().is_some_and(is_musl))
+            && self.glibc().is_none()
+        {
+            return Known::Unusable(format!(
+                "its C library is musl (/{musl}), which the wheels of most packages are not made for"
+            ));
+        }
+        match (self.python(&executable), self.glibc()) {
+            (Some(version), _) if (version.major, version.minor) < (3, 9) => {
+                Known::Unusable(format!("its python3 is version {version}"))
+            }
+            (Some(version), Some(glibc)) => {
+                Known::Facts(PythonFacts { version, executable: format!("/{executable}"), glibc })
+            }
+            _ => Known::Open,
+        }
+    }
+
+    /// The version of the interpreter at that path.
+    fn python(&self, executable: &str) -> Option<PythonVersion> {
+        let (bin, name) = executable.rsplit_once('/')?;
+        let minor = name.strip_prefix("python")?;
+        let prefix = bin.strip_suffix("bin")?;
+        let header = self.follow(&format!("{prefix}include/{name}/patchlevel.h"));
+        let version = if let Some(header) = header {
+            self.said(&header)?.python.clone()?
+        } else if bin == "usr/bin" {
+            // `3.11.2-6+deb12u5`: what Debian appends is no part of Python's own version.
+            let package = self.package(&format!("{name}-minimal"))?;
+            package.split(['-', '+', '~']).next()?.to_owned()
+        } else {
+            return None;
+        };
+        let version: PythonVersion = version.parse().ok()?;
+        (version.short() == minor).then_some(version)
+    }
+
+    fn glibc(&self) -> Option<Glibc> {
+        if let Some(version) = self.package("libc6") {
+            return glibc_version(version);
+        }
+        self.places.values().find_map(|place| match place {
+            Place::File(said) => said.glibc,
+            Place::Link(_) => None,
+        })
+    }
+
+    fn package(&self, name: &str) -> Option<&str> {
+        let lists = self.places.values().filter_map(|place| match place {
+            Place::File(said) => Some(&said.packages),
+            Place::Link(_) => None,
+        });
+        lists.filter_map(|list| list.get(name)).map(String::as_str).next()
+    }
+
+    fn said(&self, path: &str) -> Option<&Said> {
+        match self.places.get(path)? {
+            Place::File(said) => Some(said),
+            Place::Link(_) => None,
+        }
+    }
+
+    /// The file that a path leads to, links resolved below the image's root; `None` if there is none that was noted.
+    fn follow(&self, path: &str) -> Option<String> {
+        let mut rest: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
+        let mut done: Vec<String> = Vec::new();
+        let mut links = 0;
+        while let Some(part) = rest.pop() {
+            match part.as_str() {
+                "" | "." => continue,
+                ".." => {
+                    done.pop();
+                    continue;
+                }
+                _ => done.push(part),
+            }
+            if let Some(Place::Link(target)) = self.places.get(&done.join("/")) {
+                links += 1;
+                if links > MOST_LINKS {
+                    return None;
+                }
+                done.pop();
+                if target.starts_with('/') {
+                    done.clear();
+                }
+                rest.extend(target.split('/').rev().map(str::to_owned));
+            }
+        }
+        let path = done.join("/");
+        matches!(self.places.get(&path), Some(Place::File(_))).then_some(path)
+    }
+}
+
+fn is_musl(name: &str) -> bool {
+    name.starts_with("ld-musl-")
+}
+
+fn said(file: &mut impl Read, source: Source, path: &str) -> Result<Said, BuildError> {
+    let mut said = Said::default();
+    if source == Source::Name {
+        return Ok(said);
+    }
+    let mut content = Vec::new();
+    let read = file.take(LARGEST_FILE).read_to_end(&mut content);
+    read.map_err(|source| BuildError::Io { doing: format!("reading /{path} of the parent"), source })?;
+    match source {
+        Source::Header => {
+            let text = String::from_utf8_lossy(&content);
+            let line = text.lines().find_map(|line| line.trim().strip_prefix("#define PY_VERSION"));
+            said.python = line.map(|line| line.trim().trim_matches('"').to_owned());
+        }
+        Source::Libc => said.glibc = banner(&content),
+        Source::Dpkg => said.packages = packages(&String::from_utf8_lossy(&content)),
+        Source::Name => {}
+    }
+    Ok(said)
+}
+
+/// The version in `GNU C Library (Debian GLIBC 2.36-9+deb12u9) stable release version 2.36.`
+fn banner(library: &[u8]) -> Option<Glibc> {
+    let mut windows = library.windows(BANNER.len());
+    let start = windows.position(|window| window == BANNER)?;
+    let line = library[start..].split(|byte| *byte == b'\n' || *byte == 0).next()?;
+    let line = String::from_utf8_lossy(line);
+    let (_, version) = line.rsplit_once("release version ")?;
+    glibc_version(version)
+}
+
+/// The installed packages among those that tell which Python and which C library there are.
+fn packages(status: &str) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for paragraph in status.split("\n\n") {
+        let field = |name: &str| {
+            let line = paragraph.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.map(str::trim)
+        };
+        let (Some(package), Some(version)) = (field("Package"), field("Version")) else { continue };
+        let matters =
+            package == "libc6" || (package.starts_with("python3.") && package.ends_with("-minimal"));
+        // Lists without a state (distroless) have what is installed.
+        if matters && field("Status").is_none_or(|status| status.ends_with(" installed")) {
+            let upstream = version.split_once(':').map_or(version, |(_, version)| version);
+            found.insert(package.to_owned(), upstream.to_owned());
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_layer::{Entry, LayerWriter, read::Compression};
+    use longshore_oci::Arch;
+
+    fn path(text: &str) -> EntryPath {
+        EntryPath::new(text).unwrap()
+    }
+
+    fn read(examination: &mut Examination, write: impl FnOnce(&mut LayerWriter<Vec<u8>>)) {
+        let mut writer = LayerWriter::new(Vec::new());
+        write(&mut writer);
+        let (layer, _) = writer.finish().unwrap();
+        examination.layer(LayerReader::new(&layer[..], Compression::Gzip).unwrap()).unwrap();
+    }
+
+    fn file(out: &mut LayerWriter<Vec<u8>>, name: &str, content: &str) {
+        out.file(&Entry::file(path(name), 0o755), content.as_bytes()).unwrap();
+    }
+
+    fn link(out: &mut LayerWriter<Vec<u8>>, name: &str, target: &str) {
+        out.add(&Entry::symlink(path(name), target)).unwrap();
+    }
+
+    fn facts(version: &str, executable: &str, minor: u16) -> Known {
+        Known::Facts(PythonFacts {
+            version: version.parse().unwrap(),
+            executable: executable.to_owned(),
+            glibc: Glibc { major: 2, minor },
+        })
+    }
+
+    const STATUS: &str = "Package: libc6\nStatus: install ok installed\nVersion: 2.36-9+deb12u13\n\n\
+        Package: python3.11-minimal\nStatus: install ok installed\nVersion: 3.11.2-6+deb12u6\n\n\
+        Package: python3.12-minimal\nStatus: deinstall ok config-files\nVersion: 3.12.1-1\n";
+
+    #[test]
+    fn debian_s_own_python_is_known_by_its_package() {
+        let mut found = Examination::default();
+        read(&mut found, |out| {
+            link(out, "bin", "usr/bin");
+            link(out, "usr/bin/python3", "python3.11");
+            file(out, "usr/bin/python3.11", "");
+            file(out, "var/lib/dpkg/status", STATUS);
+        });
+        let config = ImageConfig::linux(Arch::Arm64);
+        assert_eq!(found.finish(&config), facts("3.11.2", "/usr/bin/python3.11", 36));
+        // By a folder that is a link.
+        let mut config = config;
+        config.config.set_env("PATH", "/bin");
+        assert_eq!(found.finish(&config), facts("3.11.2", "/usr/bin/python3.11", 36));
+    }
+
+    #[test]
+    fn a_python_of_its_own_hides_debian_s() {
+        let mut found = Examination::default();
+        read(&mut found, |out| {
+            link(out, "usr/bin/python3", "python3.11");
+            file(out, "usr/bin/python3.11", "");
+            file(out, "var/lib/dpkg/status", STATUS);
+        });
+        read(&mut found, |out| {
+            link(out, "usr/local/bin/python3", "python3.12");
+            file(out, "usr/local/bin/python3.12", "");
+            file(
+                out,
+                "usr/local/include/python3.12/patchlevel.h",
+                "/* */\n#define PY_VERSION              \"3.12.7\"\n",
+            );
+        });
+        let config = ImageConfig::linux(Arch::Amd64);
+        assert_eq!(found.finish(&config), facts("3.12.7", "/usr/local/bin/python3.12", 36));
+        // Without the header, its own version is not known, and Debian's is another's.
+        read(&mut found, |out| out.whiteout(&path("usr/local/include/python3.12/patchlevel.h")).unwrap());
+        assert_eq!(found.finish(&config), Known::Open);
+        read(&mut found, |out| out.whiteout(&path("usr/local")).unwrap());
+        assert_eq!(found.finish(&config), facts("3.11.2", "/usr/bin/python3.11", 36));
+    }
+
+    #[test]
+    fn a_c_library_says_which_it_is() {
+        let mut found = Examination::default();
+        let library = "\u{7f}ELF\0GNU C Library (GNU libc) stable release version 2.39.\nCopyright\0";
+        read(&mut found, |out| {
+            file(out, "opt/python/bin/python3.13", "");
+            link(out, "opt/python/bin/python3", "/opt/python/bin/python3.13");
+            file(out, "opt/python/include/python3.13/patchlevel.h", "#define PY_VERSION \"3.13.1\"");
+            file(out, "usr/lib64/libc.so.6", library);
+        });
+        let mut config = ImageConfig::linux(Arch::Amd64);
+        config.config.set_env("PATH", "/opt/python/bin:/usr/bin");
+        assert_eq!(found.finish(&config), facts("3.13.1", "/opt/python/bin/python3.13", 39));
+    }
+
+    #[test]
+    fn musl_and_old_versions_are_refused_with_the_reason() {
+        let mut found = Examination::default();
+        read(&mut found, |out| {
+            link(out, "usr/local/bin/python3", "python3.12");
+            file(out, "usr/local/bin/python3.12", "");
+            file(out, "lib/ld-musl-x86_64.so.1", "");
+        });
+        let config = ImageConfig::linux(Arch::Amd64);
+        let Known::Unusable(reason) = found.finish(&config) else { panic!("musl is taken") };
+        assert!(reason.contains("musl"), "{reason}");
+        let mut found = Examination::default();
+        read(&mut found, |out| {
+            file(out, "usr/bin/python3.8", "");
+            link(out, "usr/bin/python3", "python3.8");
+            let status = STATUS.replace("python3.11", "python3.8").replace("3.11.2", "3.8.10");
+            file(out, "var/lib/dpkg/status", &status);
+        });
+        let Known::Unusable(reason) = found.finish(&config) else { panic!("3.8 is taken") };
+        assert!(reason.contains("3.8.10"), "{reason}");
+        assert_eq!(Examination::default().finish(&config), Known::Open);
+    }
+
+    #[test]
+    fn links_that_lead_nowhere_end() {
+        let mut found = Examination::default();
+        read(&mut found, |out| {
+            link(out, "usr/bin/python3", "python3");
+            link(out, "usr/local/bin/python3", "../../../../etc/alternatives/python3");
+        });
+        assert_eq!(found.finish(&ImageConfig::linux(Arch::Amd64)), Known::Open);
+    }
+}
