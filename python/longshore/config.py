@@ -65,7 +65,7 @@ class DockerSettings:
     """Whether the packages of the Python that the pipeline is started with are installed, in the same versions."""
 
     indexes: Mapping[str, str] = field(default_factory=dict)
-    """Package indexes by name: URLs without credentials."""
+    """Package indexes by name: URLs without credentials. The one named `default` takes the place of the public one."""
 
     secrets: Mapping[str, str] = field(default_factory=dict)
     """Secrets of the build by name: where each is on this machine, as `env:NAME` or `file:PATH`. The secret that

@@ -19,7 +19,7 @@ impl Claims {
     pub(crate) async fn take(&self, kind: &str, inputs: &impl Serialize) -> OwnedMutexGuard<()> {
         // What cannot be written as JSON has no key in the table either; it waits with the others of its kind.
         let key =
-            Digest::of(&serde_json::to_vec(&(kind, inputs)).unwrap_or_else(|_| kind.as_bytes().to_vec()));
+            Digest::of(serde_json::to_vec(&(kind, inputs)).unwrap_or_else(|_| kind.as_bytes().to_vec()));
         let turn = {
             let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             claims.retain(|_, turn| turn.strong_count() > 0);
@@ -43,19 +43,19 @@ mod tests {
 
     #[tokio::test]
     async fn one_at_a_time_makes_the_same_and_others_do_not_wait() {
-        let (claims, made) = (Claims::default(), AtomicUsize::new(0));
+        let (claims, count) = (Claims::default(), AtomicUsize::new(0));
         let make = || async {
             let _claim = claims.take("layer", &"numpy").await;
             // Another may begin here, if it is not kept waiting.
             tokio::task::yield_now().await;
-            if made.load(Ordering::Relaxed) == 0 {
+            if count.load(Ordering::Relaxed) == 0 {
                 tokio::task::yield_now().await;
-                made.fetch_add(1, Ordering::Relaxed);
+                count.fetch_add(1, Ordering::Relaxed);
             }
         };
         let held = claims.take("layer", &"pandas").await;
         futures::join!(make(), make(), make());
-        assert_eq!(made.load(Ordering::Relaxed), 1);
+        assert_eq!(count.load(Ordering::Relaxed), 1);
         drop(held);
         // What nobody makes any more is forgotten.
         drop(claims.take("wheel", &"numpy").await);

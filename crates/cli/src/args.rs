@@ -51,7 +51,7 @@ pub(crate) enum Command {
     /// Run a pipeline (the Python package calls this), and look at runs
     Run(RunCommandLine),
     /// Build an image from a folder of code and requirements
-    Build(BuildArguments),
+    Build(Box<BuildArguments>),
     /// Look at, copy, export and run images
     #[command(subcommand)]
     Image(ImageCommand),

@@ -132,8 +132,7 @@ fn request(arguments: &BuildArguments) -> Result<Request, Failure> {
     let settings = arguments.settings.settings(&env::current_dir()?).over(&of_file);
     settings.check().map_err(|error| Failure::Usage(error.to_string()))?;
     let image = match (&arguments.tag, &settings.target_repository) {
-        (Some(name), _) => image_name(name)?,
-        (None, Some(name)) => image_name(name)?,
+        (Some(name), _) | (None, Some(name)) => image_name(name)?,
         (None, None) => {
             return Err(Failure::Usage(
                 "the image has no name: give it one with --tag NAME[:TAG], or target_repository in the settings"

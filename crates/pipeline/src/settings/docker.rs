@@ -120,7 +120,7 @@ settings! {
     /// Whether the packages of the Python that the pipeline is started with are installed, in the same versions.
     [Packages, default: "false"]
     replicate_local_python_environment: bool,
-    /// Package indexes by name: URLs without credentials.
+    /// Package indexes by name: URLs without credentials. The one named `default` takes the place of the public one.
     [Packages, default: "none but the public one"]
     indexes: BTreeMap<String, IndexUrl>,
     /// Secrets of the build by name: where each is on this machine, as `env:NAME` or `file:PATH`. The secret that has the

@@ -228,6 +228,8 @@ impl<V: Setting> Setting for BTreeMap<String, V> {
     }
 
     fn below(&mut self, folder: &Path) {
-        self.values_mut().for_each(|value| value.below(folder));
+        for value in self.values_mut() {
+            value.below(folder);
+        }
     }
 }

@@ -77,11 +77,11 @@ mod tests {
     ];
 
     fn settled(levels: &[&'static str]) -> Result<PipelineSpec, LevelsError> {
-        let docker = |level: &str| match levels.contains(&level) {
-            true => {
-                json!({"user": level, "environment": {"ALL": level, level.replace([':', ' '], "_"): "set"}})
+        let docker = |level: &str| {
+            if !levels.contains(&level) {
+                return json!({});
             }
-            false => json!({}),
+            json!({"user": level, "environment": {"ALL": level, level.replace([':', ' '], "_"): "set"}})
         };
         let file = json!({
             "docker": docker("file"),

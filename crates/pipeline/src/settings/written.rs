@@ -72,14 +72,12 @@ impl DockerSettings {
         let kind = known.ok_or_else(|| SettingsError::unknown(field))?.kind;
         let last = texts.last().map_or("", AsRef::as_ref);
         let value = match kind {
-            Kind::Text | Kind::Path | Kind::Word(_) => last.into(),
             // What is no number is told so by the field.
             Kind::Number => last.parse::<u64>().map_or_else(|_| last.into(), Value::from),
             Kind::Bool => last.parse::<bool>().map_or_else(|_| last.into(), Value::from),
-            Kind::List => list(texts),
+            Kind::List | Kind::TextOrList => list(texts),
             Kind::ListOrPath if last.starts_with('[') => list(texts),
-            Kind::ListOrPath => last.into(),
-            Kind::TextOrList => list(texts),
+            Kind::Text | Kind::Path | Kind::Word(_) | Kind::ListOrPath => last.into(),
             Kind::Map => {
                 let mut entries = Map::new();
                 for text in texts.iter().map(AsRef::as_ref) {
