@@ -187,7 +187,7 @@ impl Builder {
             fetcher: &fetcher,
             observer,
         };
-        let lock = workshop.lock(&selection, &mut parent).await?;
+        let lock = Box::pin(workshop.lock(&selection, &mut parent)).await?;
         let code = scan.await.map_err(|_| BuildError::Lost("reading the code"))??;
         let layers = self.plan_layers(&request, &python, &lock, &code)?;
         Ok(Plan { request, parent, lock, code, layers, fetcher })
@@ -268,7 +268,7 @@ impl Builder {
         }
         let started = Instant::now();
         let plan = self.plan(request, observer).await?;
-        self.execute(plan, started, observer).await
+        Box::pin(self.execute(plan, started, observer)).await
     }
 
     async fn execute(

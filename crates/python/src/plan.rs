@@ -187,6 +187,7 @@ mod tests {
                 size: Some(size),
                 origin: Origin::Index,
             },
+            source: None,
         }
     }
 
