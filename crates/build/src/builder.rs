@@ -206,7 +206,7 @@ impl Builder {
             fetcher: &fetcher,
             observer,
         };
-        let lock = workshop.lock(&selection, &mut parent).await?;
+        let lock = Box::pin(workshop.lock(&selection, &mut parent)).await?;
         let code = scan.await.map_err(|_| BuildError::Lost("reading the code"))??;
         let mut layers = self.plan_layers(&request, format, &parent, &lock, &code)?;
         layers.splice(0..0, apt);

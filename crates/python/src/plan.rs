@@ -279,6 +279,7 @@ mod tests {
                 size: Some(size),
                 origin: Origin::Index,
             },
+            source: None,
         }
     }
 

@@ -110,7 +110,7 @@ fn layer_package() -> LockedPackage {
         digest: Digest::of("unused here"),
         origin: Origin::Index,
     };
-    LockedPackage { name: "thing".parse().unwrap(), version: "1.0".parse().unwrap(), wheel }
+    LockedPackage { name: "thing".parse().unwrap(), version: "1.0".parse().unwrap(), wheel, source: None }
 }
 
 fn layer() -> WheelLayer {

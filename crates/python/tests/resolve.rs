@@ -43,7 +43,7 @@ fn lock(request: &LockRequest) -> Result<Selection, Error> {
 
 /// A package's wheel.
 #[expect(clippy::panic, reason = "a test's")]
-fn wheel(package: &Selected) -> &PinnedWheel {
+fn wheel_of(package: &Selected) -> &PinnedWheel {
     match &package.artifact {
         Artifact::Wheel(wheel) => wheel,
         Artifact::Source(source) => panic!("{source:?}"),
@@ -63,13 +63,13 @@ fn requirements_become_one_wheel_each() {
         lock(&request(&["requests==2.32.3", "charset-normalizer==3.4.0", "markupsafe==3.0.2"])).unwrap();
     let names: Vec<&str> = lock.packages.iter().map(|package| package.name.as_ref()).collect();
     assert_eq!(names, ["certifi", "charset-normalizer", "idna", "markupsafe", "requests", "urllib3"]);
-    let wheel = wheel(lock.get(&"markupsafe".parse().unwrap()).unwrap());
+    let wheel = wheel_of(lock.get(&"markupsafe".parse().unwrap()).unwrap());
     assert_eq!(
         wheel.filename.as_str(),
         "MarkupSafe-3.0.2-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl"
     );
     // uv lists the pure wheel of charset-normalizer too; the compiled one suits better.
-    let wheel = wheel(lock.get(&"charset-normalizer".parse().unwrap()).unwrap());
+    let wheel = wheel_of(lock.get(&"charset-normalizer".parse().unwrap()).unwrap());
     assert_eq!(wheel.filename.python_tags().collect::<Vec<_>>(), ["cp311"]);
     let again = serde_json::from_str(&serde_json::to_string(&lock).unwrap()).unwrap();
     assert_eq!(lock, again);
@@ -80,7 +80,7 @@ fn a_target_of_another_processor_gets_its_wheels() {
     let mut request = request(&["markupsafe==3.0.2"]);
     request.target = Target { arch: Arch::Arm64, python: PythonVersion::new(3, 13, 0), ..TARGET };
     let lock = lock(&request).unwrap();
-    assert!(wheel(&lock.packages[0]).filename.as_str().contains("cp313-cp313-manylinux_2_17_aarch64"));
+    assert!(wheel_of(&lock.packages[0]).filename.as_str().contains("cp313-cp313-manylinux_2_17_aarch64"));
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn hashes_in_the_requirements_bind() {
     }
     let right = "8abb2f1d86890a2dfb989f9a77cfcfd3e47c2a354b01111771326f8aa26e0254";
     let lock = lock(&request(&[&format!("six==1.16.0 --hash=sha256:{right}")])).unwrap();
-    assert_eq!(wheel(&lock.packages[0]).digest, Digest::from_hex(right).unwrap());
+    assert_eq!(wheel_of(&lock.packages[0]).digest, Digest::from_hex(right).unwrap());
 }
 
 #[test]
