@@ -137,7 +137,12 @@ def test_savings_are_what_the_files_show(machine: Machine, server: str, tmp_path
     call("skopeo", "copy", "--src-tls-verify=false", f"docker://{server}/fat:1", f"oci:{layout}:fat")
     lists = "x" * 70_000
     library = "!<arch>\n" + "y" * 50_000
-    files = {"/var/lib/apt/lists/x_Packages": lists, "/usr/lib/libx.a": library, "/srv/copy": lists, "/srv/other": "z" * 9000}
+    files = {
+        "/var/lib/apt/lists/x_Packages": lists,
+        "/usr/lib/libx.a": library,
+        "/srv/copy": lists,
+        "/srv/other": "z" * 9000,
+    }
     add_layer(layout, "fat", files)
     add_layer(layout, "fat", {"/srv/.wh.other": "", "/app/a.py": "# changed"})
     to = f"docker://{server}/fat:2"
@@ -271,7 +276,13 @@ def test_every_platform_of_an_index_is_rebased(machine: Machine, parents: Parent
     layout = f"{tmp_path}/multi"
     for repository, source in (("multi", "here"), ("parents/pair", "1")):
         name = repository.replace("/", "-")
-        call("skopeo", "copy", "--src-tls-verify=false", f"docker://{server}/{repository}:{source}", f"oci:{layout}:{name}")
+        call(
+            "skopeo",
+            "copy",
+            "--src-tls-verify=false",
+            f"docker://{server}/{repository}:{source}",
+            f"oci:{layout}:{name}",
+        )
         call("umoci", "config", "--image", f"{layout}:{name}", "--architecture", there)
         to = f"docker://{server}/{repository}:there"
         call("skopeo", "copy", "--dest-tls-verify=false", f"oci:{layout}:{name}", to)
@@ -282,7 +293,9 @@ def test_every_platform_of_an_index_is_rebased(machine: Machine, parents: Parent
     call("skopeo", "copy", "--src-tls-verify=false", f"docker://{server}/{old}", f"oci:{layout}:old")
     call("umoci", "config", "--image", f"{layout}:old", "--architecture", there)
     call("skopeo", "copy", "--dest-tls-verify=false", f"oci:{layout}:old", f"docker://{server}/{repository}:there")
-    put_index(server, repository, "both", [listed(server, repository, tag, here), listed(server, repository, "there", there)])
+    put_index(
+        server, repository, "both", [listed(server, repository, tag, here), listed(server, repository, "there", there)]
+    )
     onto, old = "localhost:5000/parents/pair:both", f"localhost:5000/{repository}:both"
     machine.longshore("image", "rebase", "multi:both", "--onto", onto, "--from", old, "--tag", "multi:rebased").done()
     raw = call("skopeo", "inspect", "--tls-verify=false", "--raw", f"docker://{server}/multi:rebased")
@@ -322,9 +335,13 @@ def test_a_patched_image_is_what_a_build_with_that_pin_gives(machine: Machine, s
     assert sum(one != other for one, other in zip(before, after)) == 2
     assert machine.longshore("image", "run", "patchable:2", "python", "hello.py").done().stdout == "3.9\n"
     assert "pkg:pypi/idna@3.9" in machine.longshore("image", "sbom", "patchable:2").done().stdout
-    assert json.loads(call("skopeo", "inspect", "--tls-verify=false", f"docker://{server}/patchable:2"))["Digest"] == full
+    assert (
+        json.loads(call("skopeo", "inspect", "--tls-verify=false", f"docker://{server}/patchable:2"))["Digest"] == full
+    )
     # Again, by its record; and back, onto the same name.
-    assert "has idna 3.9 already" in machine.longshore("image", "patch", "patchable:2", "--wheel", "idna==3.9").refused(1)
+    assert "has idna 3.9 already" in machine.longshore("image", "patch", "patchable:2", "--wheel", "idna==3.9").refused(
+        1
+    )
     machine.longshore("image", "patch", "patchable:2", "--wheel", "idna==3.10").done()
     assert layers(machine, "patchable:2") == before
 
