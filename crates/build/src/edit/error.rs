@@ -123,7 +123,7 @@ pub enum EditError {
         package: String,
     },
     /// Several images under one name.
-    #[error("{0} is an image for several platforms; name one of them by its digest")]
+    #[error("{0} is an image for several platforms; only an image for one can be patched or made again")]
     Several(Box<Reference>),
     /// An edit needs a name for its result.
     #[error("{0} is named by its digest; say with --tag what the new image is to be called")]

@@ -104,7 +104,7 @@ pub(crate) enum Slot {
     /// The image's, counted from its lowest layer.
     Keep(usize),
     /// Another one.
-    Make(Content),
+    Make(Box<Content>),
 }
 
 /// What is done to an image: pure.
@@ -126,7 +126,7 @@ pub(crate) fn plan(image: &Parts, name: &str, record: &Record, lock: Lock) -> Re
     let slots = contents(settings, python, below, &lock)?.into_iter().map(|content| {
         match old.iter().position(|other| is_same(other, &content)) {
             Some(at) => Slot::Keep(below + at),
-            None => Slot::Make(content),
+            None => Slot::Make(Box::new(content)),
         }
     });
     Ok(PatchPlan { below, slots: slots.collect(), lock })
@@ -369,7 +369,7 @@ impl Builder {
     ) -> Result<Vec<ImageLayer>, BuildError> {
         let layers = self.layers.in_format(format_of(&record.settings)?);
         let wanted = plan.slots.iter().filter_map(|slot| match slot {
-            Slot::Make(content) => Some(content),
+            Slot::Make(content) => Some(&**content),
             Slot::Keep(_) => None,
         });
         let planned = wanted.map(|content| {
