@@ -8,7 +8,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
     core::Status,
 };
@@ -137,6 +137,16 @@ impl Cluster {
     {
         let api = self.api::<K>();
         self.ask(&format!("read {} {name}", noun::<K>()), || api.get_opt(name)).await
+    }
+
+    /// Objects of a kind.
+    pub(crate) async fn list<K>(&self, parameters: &ListParams) -> Result<Vec<K>, Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    {
+        let api = self.api::<K>();
+        let what = format!("list {}", K::plural(&()));
+        Ok(self.ask(&what, || api.list(parameters)).await?.items)
     }
 
     /// Makes an object. One of the name that is there already is answered with `None`.

@@ -71,8 +71,8 @@ pub enum ConfigError {
     Both(&'static str),
 }
 
-/// The names of the values.
-pub const FIELDS: [&str; 8] = [
+/// The names of the values. Whether the cluster is on this machine (`local`) matters to what it is combined with, not here.
+pub const FIELDS: [&str; 9] = [
     "context",
     "namespace",
     "kubeconfig",
@@ -81,6 +81,7 @@ pub const FIELDS: [&str; 8] = [
     "max_parallelism",
     "image_pull_secrets",
     "ttl",
+    "local",
 ];
 
 /// How long a run's objects stay by default.

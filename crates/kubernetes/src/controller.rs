@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, env, fs, path::Path, pin::pin, time::Duration};
 
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, future::join_all, stream};
 use k8s_openapi::{
     api::{
         batch::v1::Job,
@@ -41,6 +41,8 @@ pub(crate) const RECORD_KEY: &str = "state.json";
 const PAUSE: Duration = Duration::from_secs(10);
 /// How long to wait for Jobs to go, before their end is left to the cluster.
 const PATIENCE: Duration = Duration::from_mins(2);
+/// How many Jobs are made at the same time.
+const AT_A_TIME: usize = 8;
 /// How many failures in a row of watching are borne.
 const FAILURES: u32 = 8;
 /// The most of a reason that is written down: many steps have to fit into one ConfigMap.
@@ -192,6 +194,9 @@ impl Controller {
             // What its Job owns goes with it.
             let Some(own) = own else { return Ok(Ended::Told) };
             if own.annotations().contains_key(label::CANCELLED) {
+                if patience.is_none() {
+                    self.observe();
+                }
                 let until = *patience.get_or_insert_with(|| Instant::now() + PATIENCE);
                 if self.delete_jobs().await? || Instant::now() >= until {
                     self.record.cancel();
@@ -239,19 +244,17 @@ impl Controller {
                 }
             }
         }
-        self.record.observe(&observations(
-            &self.plan,
-            &self.run.name,
-            &self.jobs.objects,
-            self.pods.objects.values(),
-        ));
+        self.observe();
         let ready = self.record.decide(&self.plan);
         let (cluster, run) = (&self.cluster, &self.run);
-        let made = stream::iter(ready)
-            .map(|step| async move { (step, make(cluster, run, step).await) })
-            .buffered(8)
-            .collect::<Vec<_>>()
-            .await;
+        let mut made = Vec::new();
+        for some in ready.chunks(AT_A_TIME) {
+            let mut making = Vec::new();
+            for step in some {
+                making.push(make(cluster, run, step));
+            }
+            made.extend(some.iter().copied().zip(join_all(making).await));
+        }
         let mut all = true;
         for (step, job) in made {
             match job {
@@ -279,14 +282,26 @@ impl Controller {
         Ok(all)
     }
 
-    /// Deletes the Jobs that there are. Whether there were none.
+    fn observe(&mut self) {
+        let pods = self.pods.objects.values();
+        self.record.observe(&observations(&self.plan, &self.run.name, &self.jobs.objects, pods));
+    }
+
+    /// Deletes the Jobs that have not ended; those that have keep their logs. Whether there were none.
     async fn delete_jobs(&self) -> Result<bool, Error> {
-        for (name, job) in &self.jobs.objects {
+        let mut none = true;
+        for (step, _) in
+            self.plan.steps.iter().zip(&self.record.steps).filter(|(_, record)| !record.phase.is_final())
+        {
+            let Some((name, job)) = self.jobs.objects.get_key_value(&step.job_name(&self.run.name)) else {
+                continue;
+            };
+            none = false;
             if job.metadata.deletion_timestamp.is_none() {
                 self.cluster.delete::<Job>(name).await?;
             }
         }
-        Ok(self.jobs.objects.is_empty())
+        Ok(none)
     }
 
     /// Writes down how the run ended, and takes away what no one needs any more.

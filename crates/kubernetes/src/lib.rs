@@ -16,6 +16,7 @@ mod config;
 mod controller;
 mod diagnosis;
 mod error;
+mod events;
 pub mod image;
 pub mod label;
 mod logs;
@@ -26,6 +27,7 @@ mod record;
 mod secret;
 mod service;
 mod settings;
+mod submission;
 
 pub use cluster::{Cluster, Right};
 pub use config::{Access, Config, ConfigError, FIELDS, Pull};

@@ -38,7 +38,7 @@ const VERSION: u32 = 1;
 /// The most that a plan may hold, inflated: a controller reads what its own program wrote.
 const LARGEST: u64 = 64 << 20;
 /// How many steps run at a time if nothing is said.
-const PARALLELISM: NonZeroU32 = NonZeroU32::new(64).unwrap();
+const PARALLELISM: NonZeroU32 = NonZeroU32::MIN.saturating_add(63);
 
 /// What the controller carries out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

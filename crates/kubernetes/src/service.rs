@@ -12,9 +12,9 @@ use futures::{
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{
     batch::v1::{CronJob, Job},
-    core::v1::{ConfigMap, Event, Pod, Secret},
+    core::v1::{ConfigMap, Pod, Secret},
 };
-use kube::{Resource, ResourceExt, api::ListParams, config::Kubeconfig};
+use kube::{ResourceExt, api::ListParams, config::Kubeconfig};
 use longshore_auth::{Sources, Target};
 use longshore_oci::Reference;
 use longshore_orchestrator::{
@@ -28,19 +28,17 @@ use crate::{
     Right, Run,
     controller::{observations, read_record, record_map},
     diagnosis::{Finding, Observed, timestamp},
+    events::Events,
     image, label,
     logs::{self, Lines},
     manifests::PLAN_KEY,
     name,
     secret::{Meta, SecretManifest},
+    submission::{refuse_expiring, submit_all, sweep},
 };
 
-/// A submission that has not ended for so long was given up, and is taken away by the next.
-const ABANDONED: SignedDuration = SignedDuration::from_mins(15);
 /// How long before they expire the credentials of a run that is watched are renewed.
 const EARLY: SignedDuration = SignedDuration::from_mins(15);
-/// For how many steps that wait it is asked why.
-const ASKED: usize = 8;
 /// How often it is asked whether the controller has ended, once a second, before its Jobs are deleted regardless.
 const PATIENCE: u32 = 60;
 
@@ -231,9 +229,9 @@ impl Kubernetes {
         let of_run = ListParams::default().labels(&format!("{}={run}", label::RUN));
         let of_controller = ListParams::default().labels(&format!("job-name={run}"));
         let (jobs, pods, controllers) = futures::try_join!(
-            list::<Job>(cluster, &of_run),
-            list::<Pod>(cluster, &of_run),
-            list::<Pod>(cluster, &of_controller),
+            cluster.list::<Job>(&of_run),
+            cluster.list::<Pod>(&of_run),
+            cluster.list::<Pod>(&of_controller),
         )?;
         let jobs = jobs.into_iter().map(|job| (job.name_any(), job)).collect();
         let events = Events::of(cluster, own, &controllers, &plan, &run, &jobs, &pods).await;
@@ -374,7 +372,7 @@ impl Kubernetes {
         cluster.change::<Job>(run, &change).await?;
         let of_controller = ListParams::default().labels(&format!("job-name={run}"));
         for _ in 0..PATIENCE {
-            let pods = list::<Pod>(cluster, &of_controller).await?;
+            let pods = cluster.list::<Pod>(&of_controller).await?;
             let ended = |pod: &Pod| {
                 let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
                 matches!(phase, Some("Succeeded" | "Failed"))
@@ -390,9 +388,9 @@ impl Kubernetes {
             return Ok(());
         }
         let of_run = ListParams::default().labels(&format!("{}={run}", label::RUN));
-        let jobs = list::<Job>(cluster, &of_run).await?;
+        let jobs = cluster.list::<Job>(&of_run).await?;
         let jobs: BTreeMap<_, _> = jobs.into_iter().map(|job| (job.name_any(), job)).collect();
-        let pods = list::<Pod>(cluster, &of_run).await?;
+        let pods = cluster.list::<Pod>(&of_run).await?;
         record.observe(&observations(&plan, run, &jobs, pods.iter()));
         // Those that have ended keep their logs.
         let ended = |job: &str| {
@@ -423,105 +421,6 @@ pub enum Scheduled {
 enum Renew {
     No,
     Yes,
-}
-
-/// Makes the owner, suspended, then all that it owns, and lets it go. If anything fails, the owner is deleted, and with it what
-/// was made.
-async fn submit_all<K>(cluster: &Cluster, manifests: &Manifests, mut owner: K) -> Result<(), Error>
-where
-    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + serde::de::DeserializeOwned
-        + serde::Serialize
-        + std::fmt::Debug,
-{
-    let token = uuid::Uuid::now_v7().simple().to_string();
-    owner.labels_mut().insert(label::SUBMITTING.to_owned(), token.clone());
-    let foreign = || Error::Foreign {
-        run: manifests.name.clone(),
-        object: format!("{} {}", K::kind(&()), manifests.name),
-    };
-    let made = match cluster.create(&owner).await? {
-        Some(made) => made,
-        // The answer to an earlier try may have been lost.
-        None => {
-            let found: Option<K> = cluster.get(&manifests.name).await?;
-            found.filter(|found| found.labels().get(label::SUBMITTING) == Some(&token)).ok_or_else(foreign)?
-        }
-    };
-    let submitted = async {
-        submit_owned(cluster, manifests, &made).await?;
-        let change = json!({"metadata": {"labels": {label::SUBMITTING: null}}, "spec": {"suspend": false}});
-        cluster.change::<K>(&manifests.name, &change).await
-    };
-    if let Err(error) = submitted.await {
-        if let Err(other) = cluster.delete::<K>(&manifests.name).await {
-            tracing::warn!(error = %other, name = manifests.name, "what was submitted stays; the next submission takes it away");
-        }
-        return Err(error);
-    }
-    Ok(())
-}
-
-async fn submit_owned<K: Resource<DynamicType = ()>>(
-    cluster: &Cluster,
-    manifests: &Manifests,
-    owner: &K,
-) -> Result<(), Error> {
-    let owner = k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference {
-        api_version: K::api_version(&()).into_owned(),
-        kind: K::kind(&()).into_owned(),
-        name: manifests.name.clone(),
-        uid: owner.meta().uid.clone().unwrap_or_default(),
-        ..Default::default()
-    };
-    let plan = manifests.plan_map(Some(&owner));
-    let secrets: Vec<_> = manifests.secrets(Some(&owner)).collect();
-    let rights = async {
-        if let Some((account, role, binding)) = manifests.rights(&owner) {
-            futures::try_join!(cluster.create(&account), cluster.create(&role), cluster.create(&binding))?;
-        }
-        Ok::<_, Error>(())
-    };
-    futures::try_join!(
-        cluster.create(&plan),
-        try_join_all(secrets.iter().map(|secret| cluster.create(secret))),
-        rights,
-    )?;
-    Ok(())
-}
-
-/// Takes away what submissions left that were given up half way. What cannot be taken away now is by the next.
-async fn sweep<K>(cluster: &Cluster)
-where
-    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + serde::de::DeserializeOwned
-        + std::fmt::Debug,
-{
-    let now = Timestamp::now();
-    let submitting = ListParams::default().labels(label::SUBMITTING);
-    let found = list::<K>(cluster, &submitting).await.unwrap_or_default();
-    for object in found {
-        let created = object.meta().creation_timestamp.as_ref().map(timestamp);
-        if created.is_some_and(|created| now.duration_since(created) > ABANDONED) {
-            if let Err(error) = cluster.delete::<K>(&object.name_any()).await {
-                tracing::debug!(%error, "an abandoned submission stays");
-            }
-        }
-    }
-}
-
-async fn list<K>(cluster: &Cluster, parameters: &ListParams) -> Result<Vec<K>, Error>
-where
-    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + serde::de::DeserializeOwned
-        + std::fmt::Debug,
-{
-    let api = cluster.api::<K>();
-    let what = format!("list {}", K::plural(&()));
-    Ok(cluster.ask(&what, || api.list(parameters)).await?.items)
 }
 
 fn no_run(cluster: &Cluster, run: &str) -> Error {
@@ -564,70 +463,6 @@ fn state_of_schedule(job: &CronJob) -> RunState {
         Phase::Running
     };
     RunState { phase, reason: Some(reason), steps: Vec::new() }
-}
-
-/// Credentials that expire cannot be renewed for runs that begin when nobody watches.
-fn refuse_expiring(credentials: &[PullCredential]) -> Result<(), Error> {
-    let expiring = credentials.iter().find_map(|one| Some((one, one.lease.expires?)));
-    match expiring {
-        Some((one, expires)) => Err(Error::ExpiringCredentials {
-            host: one.host.clone(),
-            origin: one.lease.origin.clone(),
-            expires: expires.to_string(),
-        }),
-        None => Ok(()),
-    }
-}
-
-/// What the cluster reported of steps that wait, by the step; of the controller by the empty name.
-struct Events(BTreeMap<String, Vec<Event>>);
-
-impl Events {
-    async fn of(
-        cluster: &Cluster,
-        own: &Job,
-        controllers: &[Pod],
-        plan: &Plan,
-        run: &str,
-        jobs: &BTreeMap<String, Job>,
-        pods: &[Pod],
-    ) -> Self {
-        let waits = |pod: &&Pod| {
-            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-            matches!(phase, None | Some("Pending"))
-        };
-        let mut objects: Vec<(String, String)> = Vec::new();
-        if own.status.as_ref().is_none_or(|status| status.active.is_none())
-            || controllers.iter().any(|pod| waits(&pod))
-        {
-            let names = controllers.iter().filter(waits).map(ResourceExt::name_any);
-            objects.extend(names.chain([own.name_any()]).map(|name| (String::new(), name)));
-        }
-        let made = plan.steps.iter().filter_map(|step| Some((step, jobs.get(&step.job_name(run))?)));
-        let waiting = made.filter(|(_, job)| {
-            job.status
-                .as_ref()
-                .is_none_or(|status| status.succeeded.is_none() && status.ready.unwrap_or(0) == 0)
-        });
-        for (step, job) in waiting.take(ASKED) {
-            let of_step = |pod: &&Pod| pod.labels().get(label::STEP) == Some(&step.part);
-            let names = pods.iter().filter(of_step).filter(waits).map(ResourceExt::name_any);
-            objects.extend(names.chain([job.name_any()]).map(|name| (step.name.clone(), name)));
-        }
-        let asked = objects.into_iter().map(|(step, object)| async move {
-            let of_object = ListParams::default().fields(&format!("involvedObject.name={object}"));
-            // They make sentences better; without the right to read them, there are none.
-            (step, list::<Event>(cluster, &of_object).await.unwrap_or_default())
-        });
-        let mut events: BTreeMap<String, Vec<Event>> = BTreeMap::new();
-        for (step, of_object) in futures::future::join_all(asked).await {
-            events.entry(step).or_default().extend(of_object);
-        }
-        for of_step in events.values_mut() {
-            of_step.sort_by_key(|event| event.last_timestamp.clone());
-        }
-        Self(events)
-    }
 }
 
 impl Service for Kubernetes {

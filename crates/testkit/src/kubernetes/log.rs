@@ -30,10 +30,10 @@ pub(super) fn body(
     follow: bool,
     timestamps: bool,
 ) -> Body {
-    let state = shared.lock();
+    let mut state = shared.lock();
     let next =
         state.store.log(pod).iter().take_while(|(time, _)| since.is_some_and(|since| *time < since)).count();
-    let left = state.log_breaks;
+    let left = state.log_breaks.pop_front();
     drop(state);
     let changed = shared.changed.subscribe();
     let log = Log { shared, changed, pod: pod.to_owned(), next, follow, timestamps, left, is_over: false };

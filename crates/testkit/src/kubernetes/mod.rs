@@ -59,8 +59,8 @@ struct State {
     asked: Vec<Asked>,
     /// Raised when all watches are to break.
     disconnects: u64,
-    /// After how many lines each connection that reads a log breaks.
-    log_breaks: Option<usize>,
+    /// After how many lines the next connections that read a log break.
+    log_breaks: VecDeque<usize>,
 }
 
 #[derive(Debug)]
@@ -163,9 +163,9 @@ impl FakeKubernetes {
         self.shared.change(|state| state.store.compact());
     }
 
-    /// Breaks each connection that reads a log after so many lines.
-    pub fn break_logs_after(&self, lines: usize) {
-        self.shared.change(|state| state.log_breaks = Some(lines));
+    /// Breaks the next connections that read a log, the first after so many lines, and so on.
+    pub fn break_logs_after(&self, lines: impl IntoIterator<Item = usize>) {
+        self.shared.change(|state| state.log_breaks.extend(lines));
     }
 
     /// The objects of a resource, `jobs` say, by name.

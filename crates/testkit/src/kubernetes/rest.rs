@@ -107,6 +107,34 @@ impl Selector {
     }
 }
 
+/// What there is, as `kubectl` asks for it.
+fn discovery(path: &str) -> Option<Value> {
+    let group = |group: &str| {
+        let version = json!({"groupVersion": format!("{group}/v1"), "version": "v1"});
+        json!({"name": group, "versions": [version], "preferredVersion": version})
+    };
+    let resources = |group: &str| {
+        let of_group = RESOURCES.iter().filter(|resource| resource.group == group);
+        let resources: Vec<_> = of_group
+            .map(|resource| {
+                json!({"name": resource.plural, "singularName": "", "namespaced": true, "kind": resource.kind,
+                    "verbs": ["create", "delete", "get", "list", "patch", "watch"]})
+            })
+            .collect();
+        let version = if group.is_empty() { "v1".to_owned() } else { format!("{group}/v1") };
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources})
+    };
+    match path.trim_end_matches('/') {
+        "/api" => Some(json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})),
+        "/apis" => Some(json!({"kind": "APIGroupList", "apiVersion": "v1",
+            "groups": [group("batch"), group("rbac.authorization.k8s.io")]})),
+        "/api/v1" => Some(resources("")),
+        "/apis/batch/v1" => Some(resources("batch")),
+        "/apis/rbac.authorization.k8s.io/v1" => Some(resources("rbac.authorization.k8s.io")),
+        _ => None,
+    }
+}
+
 /// A `Status`.
 pub(super) fn status(code: u16, reason: &str, message: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure", "code": code, "reason": reason,
@@ -156,6 +184,9 @@ pub(super) async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    if let Some(document) = discovery(uri.path()) {
+        return answer_json(200, &document);
+    }
     let Some(path) = Path::read(uri.path()) else { return failure(404, "NotFound", "no such path") };
     let is_watch = query.get("watch").is_some_and(|value| value == "true" || value == "1");
     let verb = match (&method, path.name.is_empty(), is_watch) {
