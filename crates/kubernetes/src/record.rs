@@ -82,6 +82,9 @@ impl Record {
             step.started = step.started.or(finding.started);
             step.finished = finding.finished;
         }
+        if self.phase == Phase::Pending && self.steps.iter().any(|step| step.made) {
+            self.phase = Phase::Running;
+        }
     }
 
     /// The steps whose Jobs are to be made now. After a failure no further step begins, and those that run are waited for;

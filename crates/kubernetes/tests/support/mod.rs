@@ -23,14 +23,14 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 /// A step of a test's pipeline: its name, what it runs after, and further fields.
-pub type Step<'a> = (&'a str, &'a [&'a str], Value);
+pub(crate) type Step<'a> = (&'a str, &'a [&'a str], Value);
 
-pub fn image(name: &str) -> Reference {
+pub(crate) fn image(name: &str) -> Reference {
     format!("gcr.io/p/{name}@sha256:{}", "0".repeat(64)).parse().unwrap()
 }
 
 /// A workflow of these steps, with settings of Kubernetes for all.
-pub fn workflow(steps: &[Step<'_>], pipeline: &Value) -> Workflow {
+pub(crate) fn workflow(steps: &[Step<'_>], pipeline: &Value) -> Workflow {
     let steps: Vec<Value> = steps
         .iter()
         .map(|(name, after, more)| {
@@ -57,11 +57,11 @@ pub fn workflow(steps: &[Step<'_>], pipeline: &Value) -> Workflow {
 
 /// Credentials for every registry.
 #[derive(Debug, Default)]
-pub struct Registry {
+pub(crate) struct Registry {
     /// When they expire.
-    pub expires: Mutex<Option<jiff::Timestamp>>,
+    pub(crate) expires: Mutex<Option<jiff::Timestamp>>,
     /// The password, a new one each time they are forgotten.
-    pub number: Mutex<u32>,
+    pub(crate) number: Mutex<u32>,
 }
 
 impl CredentialSource for Registry {
@@ -85,15 +85,15 @@ impl CredentialSource for Registry {
     }
 }
 
-pub struct World {
-    pub server: FakeKubernetes,
-    pub registry: Arc<Registry>,
-    pub config: Config,
+pub(crate) struct World {
+    pub(crate) server: FakeKubernetes,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) config: Config,
     _folder: TempDir,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let server = FakeKubernetes::start().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("kubeconfig");
@@ -105,16 +105,16 @@ impl World {
     }
 
     /// longshore on some machine.
-    pub fn client(&self) -> Kubernetes {
+    pub(crate) fn client(&self) -> Kubernetes {
         let sources = Sources(vec![Arc::clone(&self.registry) as _]);
         Kubernetes::new(self.config.clone(), sources, Some(image("controller")))
     }
 
-    pub async fn submit(&self, workflow: &Workflow) -> String {
+    pub(crate) async fn submit(&self, workflow: &Workflow) -> String {
         self.client().submit(workflow).await.unwrap().run
     }
 
-    pub async fn controller(&self, run: &str) -> Controller {
+    pub(crate) async fn controller(&self, run: &str) -> Controller {
         let cluster = Cluster::connect(&self.config).await.unwrap();
         let maps = self.server.objects("configmaps");
         let map = maps.iter().find(|map| map["metadata"]["name"] == format!("{run}-plan")).unwrap();
@@ -124,12 +124,12 @@ impl World {
     }
 
     /// Lets the controller of a run do its work; when it ends, so does its pod.
-    pub async fn control(&self, run: &str) -> JoinHandle<Result<Ended, Error>> {
+    pub(crate) async fn control(&self, run: &str) -> JoinHandle<Result<Ended, Error>> {
         tokio::spawn(self.controller(run).await.run())
     }
 
     /// Lets the controller of a run do its work to the end.
-    pub async fn carry_out(&self, run: &str) -> Phase {
+    pub(crate) async fn carry_out(&self, run: &str) -> Phase {
         let ended = self.control(run).await.await.unwrap().unwrap();
         let Ended::Run(phase) = ended else { panic!("{ended:?}") };
         let code = if phase == Phase::Succeeded { 0 } else { i32::from(RUN_FAILED) };
@@ -137,12 +137,12 @@ impl World {
         phase
     }
 
-    pub async fn state(&self, run: &str) -> RunState {
+    pub(crate) async fn state(&self, run: &str) -> RunState {
         self.client().status(run).await.unwrap()
     }
 
     /// Waits until something holds; a test that waits in vain fails.
-    pub async fn until(&self, what: &str, mut holds: impl FnMut(&FakeKubernetes) -> bool) {
+    pub(crate) async fn until(&self, what: &str, mut holds: impl FnMut(&FakeKubernetes) -> bool) {
         for _ in 0..3000 {
             if holds(&self.server) {
                 return;
@@ -153,7 +153,7 @@ impl World {
     }
 
     /// The same of the state of a run.
-    pub async fn until_state(
+    pub(crate) async fn until_state(
         &self,
         run: &str,
         what: &str,
@@ -171,7 +171,7 @@ impl World {
     }
 
     /// The steps whose pods run.
-    pub fn running(&self) -> Vec<String> {
+    pub(crate) fn running(&self) -> Vec<String> {
         let pods = self.server.objects("pods");
         let running = pods.iter().filter(|pod| pod["status"]["phase"] == "Running");
         let step = |pod: &Value| pod["metadata"]["labels"][label::STEP].as_str().map(str::to_owned);
@@ -179,12 +179,12 @@ impl World {
     }
 
     /// How often the Job of each step was made.
-    pub fn made(&self) -> usize {
+    pub(crate) fn made(&self) -> usize {
         let jobs = self.server.objects("jobs");
         jobs.iter().filter(|job| !job["metadata"]["labels"][label::STEP].is_null()).count()
     }
 }
 
-pub fn phases(state: &RunState) -> Vec<(&str, Phase)> {
+pub(crate) fn phases(state: &RunState) -> Vec<(&str, Phase)> {
     state.steps.iter().map(|step| (step.name.as_str(), step.phase)).collect()
 }
