@@ -337,13 +337,12 @@ fn forbidden(what: String, message: &str, namespace: String) -> Result<Error, St
     };
     if message.contains("attempting to grant RBAC permissions not currently held") {
         return Ok(Error::Forbidden {
-            what,
-            subject: quoted("user \"").unwrap_or_else(|| "the user".to_owned()),
-            verb: "grant".to_owned(),
-            resource: "rights that it does not have itself".to_owned(),
-            namespace,
-            remedy: "register the orchestrator with --service_account=NAME, one that has the rights that docs/kubernetes.md lists"
-                .to_owned(),
+            what: what.into(),
+            subject: quoted("user \"").unwrap_or_else(|| "the user".to_owned()).into(),
+            verb: "grant".into(),
+            resource: "rights that it does not have itself".into(),
+            namespace: namespace.into(),
+            remedy: "register the orchestrator with --service_account=NAME, one that has the rights that docs/kubernetes.md lists".into(),
         });
     }
     let (Some(verb), Some(resource)) = (
@@ -355,14 +354,15 @@ fn forbidden(what: String, message: &str, namespace: String) -> Result<Error, St
     let user = quoted("User \"");
     let group = quoted("API group \"").filter(|group| !group.is_empty());
     let named = group.map_or_else(|| resource.clone(), |group| format!("{resource}.{group}"));
-    let remedy = grant_command(&[verb], &[named.clone()], &namespace, user.as_deref(), "longshore");
+    let remedy =
+        grant_command(&[verb], std::slice::from_ref(&named), &namespace, user.as_deref(), "longshore");
     Ok(Error::Forbidden {
-        what,
-        subject: user.unwrap_or_else(|| "the user".to_owned()),
-        verb: verb.to_owned(),
-        resource: named,
-        namespace,
-        remedy,
+        what: what.into(),
+        subject: user.unwrap_or_else(|| "the user".to_owned()).into(),
+        verb: verb.into(),
+        resource: named.into(),
+        namespace: namespace.into(),
+        remedy: remedy.into(),
     })
 }
 

@@ -134,12 +134,12 @@ impl Config {
         let pull = match text("image_pull_secrets") {
             None | Some("connector") => Pull::Credentials,
             Some("none") => Pull::Nodes,
-            Some(names) => {
-                let names: Vec<_> = names.split(',').map(|name| name.trim().to_owned()).collect();
-                if let Some(name) = names.iter().find(|name| !is_name(name)) {
+            Some(list) => {
+                let secrets: Vec<_> = list.split(',').map(|name| name.trim().to_owned()).collect();
+                if let Some(name) = secrets.iter().find(|name| !is_name(name)) {
                     return Err(wrong("image_pull_secrets", name, "connector, none, or names of Secrets"));
                 }
-                Pull::Secrets(names)
+                Pull::Secrets(secrets)
             }
         };
         let ttl = text("ttl").map(|value| {

@@ -238,10 +238,12 @@ impl Controller {
         // A list can be older than a Job that was made while it was read: one that is missing is asked for once more.
         for (step, record) in self.plan.steps.iter().zip(&self.record.steps) {
             let name = step.job_name(&self.run.name);
-            if record.made && !record.phase.is_final() && !self.jobs.objects.contains_key(&name) {
-                if let Some(job) = self.cluster.get::<Job>(&name).await?.filter(|job| is_of(job, &self.run)) {
-                    self.jobs.objects.insert(name, job);
-                }
+            let is_missing =
+                record.made && !record.phase.is_final() && !self.jobs.objects.contains_key(&name);
+            if is_missing
+                && let Some(job) = self.cluster.get::<Job>(&name).await?.filter(|job| is_of(job, &self.run))
+            {
+                self.jobs.objects.insert(name, job);
             }
         }
         self.observe();
@@ -271,7 +273,7 @@ impl Controller {
                     all = false;
                 }
                 Err(error) => {
-                    self.record.refused(&step.name, error.to_string());
+                    self.record.refused(&step.name, &error.to_string());
                     // What follows from it is decided at once: no event need come.
                     all = false;
                 }

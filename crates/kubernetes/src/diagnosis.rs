@@ -101,7 +101,7 @@ impl Observed<'_> {
                             && event.involved_object.name == pod.metadata.name
                             && event.message.as_deref().is_some_and(|text| text.contains("pull image"))
                     };
-                    let reported = self.events.iter().filter(pull).next_back();
+                    let reported = self.events.iter().rfind(pull);
                     let reported = reported.and_then(|event| event.message.as_deref());
                     let said = match reported {
                         Some(text) if !message.contains("rpc error") => text,
@@ -137,7 +137,7 @@ impl Observed<'_> {
                 Some("FailedMount" | "FailedAttachVolume" | "FailedCreatePodSandBox")
             ) && event.involved_object.name == pod.metadata.name
         };
-        let message = self.events.iter().filter(of_pod).next_back()?.message.as_deref()?;
+        let message = self.events.iter().rfind(of_pod)?.message.as_deref()?;
         Some(format!("the pod cannot be set up: {}", sentence(message)))
     }
 
@@ -147,7 +147,7 @@ impl Observed<'_> {
         let of_job = |event: &&Event| {
             event.reason.as_deref() == Some("FailedCreate") && event.involved_object.name.as_ref() == name
         };
-        let message = self.events.iter().filter(of_job).next_back()?.message.as_deref()?;
+        let message = self.events.iter().rfind(of_job)?.message.as_deref()?;
         let said = sentence(message);
         Some(if message.contains("exceeded quota") {
             format!(

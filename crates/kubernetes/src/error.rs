@@ -72,17 +72,17 @@ pub enum Error {
     )]
     Forbidden {
         /// What was wanted.
-        what: String,
+        what: Box<str>,
         /// Who lacks the right.
-        subject: String,
+        subject: Box<str>,
         /// The verb.
-        verb: String,
+        verb: Box<str>,
         /// The resource.
-        resource: String,
+        resource: Box<str>,
         /// The namespace.
-        namespace: String,
+        namespace: Box<str>,
         /// The commands that grant it.
-        remedy: String,
+        remedy: Box<str>,
     },
     /// Several rights are missing.
     #[error(

@@ -6,7 +6,7 @@ use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{Event, Pod},
 };
-use kube::{ResourceExt as _, api::ListParams};
+use kube::{ResourceExt, api::ListParams};
 
 use crate::{Cluster, Plan, label};
 
@@ -34,7 +34,7 @@ impl Events {
         if own.status.as_ref().is_none_or(|status| status.active.is_none())
             || controllers.iter().any(|pod| waits(&pod))
         {
-            let names = controllers.iter().filter(waits).map(|pod| pod.name_any());
+            let names = controllers.iter().filter(waits).map(ResourceExt::name_any);
             objects.extend(names.chain([own.name_any()]).map(|name| (String::new(), name)));
         }
         let made = plan.steps.iter().filter_map(|step| Some((step, jobs.get(&step.job_name(run))?)));
@@ -45,7 +45,7 @@ impl Events {
         });
         for (step, job) in waiting.take(ASKED) {
             let of_step = |pod: &&Pod| pod.labels().get(label::STEP) == Some(&step.part);
-            let names = pods.iter().filter(of_step).filter(waits).map(|pod| pod.name_any());
+            let names = pods.iter().filter(of_step).filter(waits).map(ResourceExt::name_any);
             objects.extend(names.chain([job.name_any()]).map(|name| (step.name.clone(), name)));
         }
         let asked = objects.into_iter().map(|(step, object)| async move {

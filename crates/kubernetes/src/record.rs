@@ -124,10 +124,10 @@ impl Record {
     }
 
     /// The Job of a step cannot be made.
-    pub fn refused(&mut self, step: &str, reason: String) {
+    pub fn refused(&mut self, step: &str, reason: &str) {
         for step in self.steps.iter_mut().filter(|known| known.name == step) {
             step.phase = Phase::Failed;
-            step.reason = Some(reason.clone());
+            step.reason = Some(reason.to_owned());
             step.made = true;
         }
     }

@@ -49,7 +49,10 @@ impl Kind {
 impl fmt::Debug for SecretManifest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keys: Vec<_> = self.values.keys().collect();
-        f.debug_struct("SecretManifest").field("metadata", &self.metadata).field("keys", &keys).finish()
+        f.debug_struct("SecretManifest")
+            .field("metadata", &self.metadata)
+            .field("keys", &keys)
+            .finish_non_exhaustive()
     }
 }
 
@@ -100,7 +103,7 @@ impl SecretManifest {
                 let key = |(variable, secret): (&String, &Secret)| {
                     // Mostly all steps have the same; a number is added where they differ.
                     let base = key_of(variable);
-                    let key = (1..)
+                    let key = (1..=steps.len())
                         .map(|n| if n == 1 { base.clone() } else { format!("{base}.{n}") })
                         .find(|key| values.get(key).is_none_or(|known| known == secret))
                         .unwrap_or_else(|| base.clone());

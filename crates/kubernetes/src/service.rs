@@ -167,14 +167,14 @@ impl Kubernetes {
                 if let Some(expires) = crate::secret::expiry(&credentials) {
                     job.annotations_mut().insert(label::EXPIRES.to_owned(), expires.to_string());
                 }
-                submit_all(cluster, &manifests, job).await?;
+                Box::pin(submit_all(cluster, &manifests, job)).await?;
             }
             OwnerManifest::CronJob(job) => {
                 let mut job = job.as_ref().clone();
                 if let Some(spec) = &mut job.spec {
                     spec.suspend = Some(true);
                 }
-                submit_all(cluster, &manifests, job).await?;
+                Box::pin(submit_all(cluster, &manifests, job)).await?;
             }
         }
         let artifacts = (scheduled == Scheduled::No).then(|| workflow.store.run(&name));
@@ -471,7 +471,7 @@ impl Service for Kubernetes {
     }
 
     fn submit<'a>(&'a self, workflow: &'a Workflow) -> BoxFuture<'a, Result<Submission, ServiceError>> {
-        async move { Ok(self.submit_workflow(workflow).await?) }.boxed()
+        async move { Ok(Box::pin(self.submit_workflow(workflow)).await?) }.boxed()
     }
 
     fn status<'a>(&'a self, run: &'a str) -> BoxFuture<'a, Result<RunState, ServiceError>> {
@@ -486,7 +486,7 @@ impl Service for Kubernetes {
         follow: Follow,
         line: &'a (dyn Fn(&str) + Send + Sync),
     ) -> BoxFuture<'a, Result<usize, ServiceError>> {
-        async move { Ok(self.lines_of(run, step, from, follow, line).await?) }.boxed()
+        async move { Ok(Box::pin(self.lines_of(run, step, from, follow, line)).await?) }.boxed()
     }
 
     fn cancel<'a>(&'a self, run: &'a str) -> BoxFuture<'a, Result<(), ServiceError>> {

@@ -30,13 +30,12 @@ where
         run: manifests.name.clone(),
         object: format!("{} {}", K::kind(&()), manifests.name),
     };
-    let made = match cluster.create(&owner).await? {
-        Some(made) => made,
+    let made = if let Some(made) = cluster.create(&owner).await? {
+        made
+    } else {
         // The answer to an earlier try may have been lost.
-        None => {
-            let found: Option<K> = cluster.get(&manifests.name).await?;
-            found.filter(|found| found.labels().get(label::SUBMITTING) == Some(&token)).ok_or_else(foreign)?
-        }
+        let found: Option<K> = cluster.get(&manifests.name).await?;
+        found.filter(|found| found.labels().get(label::SUBMITTING) == Some(&token)).ok_or_else(foreign)?
     };
     let submitted = async {
         submit_owned(cluster, manifests, &made).await?;
@@ -94,10 +93,9 @@ where
     let found = cluster.list::<K>(&submitting).await.unwrap_or_default();
     for object in found {
         let created = object.meta().creation_timestamp.as_ref().map(timestamp);
-        if created.is_some_and(|created| now.duration_since(created) > ABANDONED) {
-            if let Err(error) = cluster.delete::<K>(&object.name_any()).await {
-                tracing::debug!(%error, "an abandoned submission stays");
-            }
+        let is_abandoned = created.is_some_and(|created| now.duration_since(created) > ABANDONED);
+        if is_abandoned && let Err(error) = cluster.delete::<K>(&object.name_any()).await {
+            tracing::debug!(%error, "an abandoned submission stays");
         }
     }
 }

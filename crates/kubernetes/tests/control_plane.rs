@@ -1,5 +1,6 @@
 //! On a control plane of others', where there is one: `LONGSHORE_TEST_KUBECONFIG` names its kubeconfig. No node is needed; where
 //! there are none, this plays the kubelet.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by it")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! What is submitted: by its documents, by `kubectl`, and by what is in the cluster then.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by it")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! Workflows, a cluster, and the controller in it.
 #![allow(dead_code, reason = "each test uses some of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by it")]
 
 use std::{
     collections::BTreeMap,

@@ -346,11 +346,12 @@ fn create(shared: &Shared, resource: &Resource, path: &Path<'_>, body: &Bytes) -
 /// Server-side apply makes what is not there, and otherwise changes what it is given, as a merge does where nobody else
 /// owns fields.
 fn patch(shared: &Shared, resource: &Resource, path: &Path<'_>, body: &Bytes, is_apply: bool) -> Response {
-    let patch: Value = match serde_json::from_slice(body) {
-        Ok(patch) => patch,
+    let changes: Value = match serde_json::from_slice(body) {
+        Ok(changes) => changes,
         Err(error) => return failure(400, "BadRequest", &error.to_string()),
     };
-    if is_apply && (patch["apiVersion"] != resource.api_version().as_str() || patch["kind"] != resource.kind)
+    if is_apply
+        && (changes["apiVersion"] != resource.api_version().as_str() || changes["kind"] != resource.kind)
     {
         return failure(400, "BadRequest", "an apply names its apiVersion and kind");
     }
@@ -361,7 +362,7 @@ fn patch(shared: &Shared, resource: &Resource, path: &Path<'_>, body: &Bytes, is
             None if is_apply => json!({"metadata": {"name": path.name, "namespace": path.namespace}}),
             None => return missing(resource, path.name),
         };
-        merge(&mut object, &patch);
+        merge(&mut object, &changes);
         if let Err(message) = (resource.check)(&object) {
             return failure(422, "Invalid", &message);
         }
