@@ -15,6 +15,7 @@ use k8s_openapi::{
 };
 use kube::{
     Resource, ResourceExt as _,
+    api::ListParams,
     runtime::{
         WatchStreamExt as _,
         watcher::{self, Event, watcher},
@@ -32,6 +33,7 @@ use crate::{
     label,
     manifests::{NAMESPACE_VARIABLE, RUN_VARIABLE},
     name,
+    plan::CONTAINER,
     record::Observations,
 };
 
@@ -246,6 +248,7 @@ impl Controller {
                 self.jobs.objects.insert(name, job);
             }
         }
+        self.see_last_words().await?;
         self.observe();
         let ready = self.record.decide(&self.plan);
         let (cluster, run) = (&self.cluster, &self.run);
@@ -282,6 +285,23 @@ impl Controller {
         // With nothing left to run, this is the end.
         self.record.decide(&self.plan);
         Ok(all)
+    }
+
+    /// Asks for the pods of Jobs that have failed: what is told of Jobs can be ahead of what is told of pods, where the reason is.
+    async fn see_last_words(&mut self) -> Result<(), Error> {
+        for (step, _) in
+            self.plan.steps.iter().zip(&self.record.steps).filter(|(_, record)| !record.phase.is_final())
+        {
+            let name = step.job_name(&self.run.name);
+            let job = self.jobs.objects.get(&name);
+            let finding = Observed { job, ..Observed::default() }.finding(CONTAINER);
+            if finding.phase == Phase::Failed {
+                let of_job = ListParams::default().labels(&format!("job-name={name}"));
+                let pods: Vec<Pod> = self.cluster.list(&of_job).await?;
+                self.pods.objects.extend(pods.into_iter().map(|pod| (pod.name_any(), pod)));
+            }
+        }
+        Ok(())
     }
 
     fn observe(&mut self) {

@@ -119,6 +119,9 @@ fn step(store: &mut Store, scripts: &[Script]) {
             job["status"]["active"] = json!(1);
         }
         store.put("jobs", job.clone());
+        if is_finished(&job) {
+            continue;
+        }
         let script =
             scripts.iter().find(|script| job["metadata"]["labels"][&script.label] == script.value.as_str());
         for (index, pod) in pods.iter().enumerate().filter(|(_, pod)| !is_over(pod)) {
