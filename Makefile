@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: quickstart test lint interop bench clean help
+.PHONY: quickstart test lint interop cluster bench clean help
 
 help: ## What there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,9 @@ lint: ## Formatting, lints and types of the Rust and Python code
 interop: ## Try images and registry with other clients and servers and the OCI conformance suite (needs Go)
 	scripts/prerequisites interop
 	scripts/interop
+
+cluster: ## Run the quickstart on the Kubernetes cluster that KUBECONFIG names, if there is one
+	tests/cluster/run
 
 bench: ## Measure against other builders; see benches/README.md
 	benches/main_job/run

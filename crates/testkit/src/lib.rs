@@ -4,6 +4,7 @@
 pub mod cloud;
 mod docker_registry;
 mod hostile;
+pub mod kubernetes;
 mod seeded;
 mod serving;
 mod token;
