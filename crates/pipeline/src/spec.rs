@@ -12,7 +12,7 @@ use serde_json::{Map, Value, value::RawValue};
 use crate::{DockerSettings, Resources, ResourcesError, SettingsError};
 
 /// The version of the specification that this program reads.
-const VERSION: u64 = 2;
+pub(crate) const VERSION: u64 = 2;
 
 /// A pipeline as the SDK describes it.
 #[derive(Clone, Debug)]

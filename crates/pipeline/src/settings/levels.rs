@@ -90,7 +90,7 @@ mod tests {
         // JSON is YAML.
         let file = SettingsFile::parse(Path::new("/p/longshore.yaml"), &file.to_string())?;
         let document = json!({
-            "version": SPEC_VERSION, "pipeline": {"name": "p"}, "source_root": "/p", "sdk_version": "0.1.0",
+            "version": crate::spec::VERSION, "pipeline": {"name": "p"}, "source_root": "/p", "sdk_version": "0.1.0",
             "python": {"executable": "/usr/bin/python3", "version": "3.11.2"},
             "settings": {"docker": docker("code: pipeline")},
             "steps": [{
@@ -110,8 +110,6 @@ mod tests {
         spec.settle(file.as_ref(), &Overrides::parse(&assignments, Path::new("/p")).unwrap())?;
         Ok(spec)
     }
-
-    const SPEC_VERSION: u64 = 1;
 
     #[test]
     fn of_every_two_levels_the_nearer_wins() {
