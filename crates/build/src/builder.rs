@@ -278,7 +278,7 @@ impl Builder {
         let started = Instant::now();
         let builder = self.for_request(&request);
         let plan = builder.planned(request, Reading::Layers, observer).await?;
-        work::execute(&builder, plan, started, observer).await
+        Box::pin(work::execute(&builder, plan, started, observer)).await
     }
 }
 
