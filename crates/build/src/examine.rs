@@ -384,8 +384,8 @@ mod tests {
         let mut found = Examination::default();
         let library = "\u{7f}ELF\0GNU C Library (GNU libc) stable release version 2.39.\nCopyright\0";
         read(&mut found, |out| {
-            file(out, "opt/python/bin/python3.13", "");
             link(out, "opt/python/bin/python3", "/opt/python/bin/python3.13");
+            file(out, "opt/python/bin/python3.13", "");
             file(out, "opt/python/include/python3.13/patchlevel.h", "#define PY_VERSION \"3.13.1\"");
             file(out, "usr/lib64/libc.so.6", library);
         });
@@ -398,17 +398,17 @@ mod tests {
     fn musl_and_old_versions_are_refused_with_the_reason() {
         let mut found = Examination::default();
         read(&mut found, |out| {
+            file(out, "lib/ld-musl-x86_64.so.1", "");
             link(out, "usr/local/bin/python3", "python3.12");
             file(out, "usr/local/bin/python3.12", "");
-            file(out, "lib/ld-musl-x86_64.so.1", "");
         });
         let config = ImageConfig::linux(Arch::Amd64);
         let Known::Unusable(reason) = found.finish(&config) else { panic!("musl is taken") };
         assert!(reason.contains("musl"), "{reason}");
         let mut found = Examination::default();
         read(&mut found, |out| {
-            file(out, "usr/bin/python3.8", "");
             link(out, "usr/bin/python3", "python3.8");
+            file(out, "usr/bin/python3.8", "");
             let status = STATUS.replace("python3.11", "python3.8").replace("3.11.2", "3.8.10");
             file(out, "var/lib/dpkg/status", &status);
         });
