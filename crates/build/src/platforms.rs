@@ -72,7 +72,7 @@ impl Builder {
         if plans.len() == 1
             && let Some((builder, plan)) = plans.pop()
         {
-            return work::execute(&builder, plan, Some(&request.tag), started, observer).await;
+            return Box::pin(work::execute(&builder, plan, Some(&request.tag), started, observer)).await;
         }
         let mut images = Vec::with_capacity(plans.len());
         for (builder, mut plan) in plans {
@@ -80,7 +80,8 @@ impl Builder {
             observer(Event::Platform(Platform::linux(arch)));
             // What the platforms share was made for the first.
             builder.look_again(&mut plan)?;
-            images.push((arch, work::execute(&builder, plan, None, Instant::now(), observer).await?));
+            images
+                .push((arch, Box::pin(work::execute(&builder, plan, None, Instant::now(), observer)).await?));
         }
         self.list(&request, images, started, observer).await
     }

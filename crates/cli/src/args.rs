@@ -84,6 +84,9 @@ pub(crate) enum Command {
     Cache(CacheCommand),
     /// Check this machine, the registered registries, connectors and stacks, and say what mends what is wrong
     Doctor(DoctorArguments),
+    /// Look after a run, in the cluster that runs it
+    #[command(hide = true, subcommand)]
+    Cluster(ClusterCommand),
     /// List the settings of images
     #[command(hide = true)]
     Settings {
@@ -211,6 +214,16 @@ pub(crate) enum RegistryCommand {
         /// Let everyone who reaches the address read, write and delete images
         #[arg(long)]
         insecure_anyone: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Look after the run of a plan until it ends
+    Run {
+        /// The plan, as longshore has put it into the pod
+        #[arg(long, value_name = "FILE")]
+        plan: PathBuf,
     },
 }
 

@@ -20,7 +20,7 @@ use std::{env, io, process::ExitCode};
 use clap::{CommandFactory, Parser};
 
 use crate::{
-    args::{Arguments, Command, ImageCommand, RegistryCommand},
+    args::{Arguments, ClusterCommand, Command, ImageCommand, RegistryCommand},
     context::{Context, URI},
     failure::Failure,
 };
@@ -46,6 +46,10 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(command: Command) -> Result<(), Failure> {
+    // A pod may have no home folder.
+    if let Command::Cluster(ClusterCommand::Run { plan }) = &command {
+        return commands::cluster::run(plan);
+    }
     let context = Context::from_env()?;
     match command {
         Command::Run(line) => commands::run::run(&context, line),
@@ -86,6 +90,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Cache(command) => commands::cache::cache(&context, command),
         Command::Doctor(arguments) => commands::doctor::doctor(&context, &arguments),
         Command::Integration(command) => commands::integration::integration(command),
+        Command::Cluster(ClusterCommand::Run { plan }) => commands::cluster::run(&plan),
         Command::Settings { form } => commands::settings::print(form),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "longshore", &mut io::stdout());

@@ -4,17 +4,21 @@ use std::sync::Arc;
 
 use longshore_auth::connector::ConnectorType;
 use longshore_kubeflow::Kubeflow;
+use longshore_kubernetes::Kubernetes;
+use longshore_oci::Reference;
 use longshore_orchestrator::Service;
 use longshore_stack::{OrchestratorFlavor, RemoteOrchestrator, State, connector};
 use longshore_vertex::Vertex;
 
 use crate::{context::Context, failure::Failure};
 
-/// What talks to a registered orchestrator.
+/// What talks to a registered orchestrator. `controller` is the image of what runs there in the place of this process, where
+/// the orchestrator has nothing of its own that does; it is needed to submit only.
 pub(crate) fn service(
     context: &Context,
     state: &State,
     orchestrator: &RemoteOrchestrator,
+    controller: Option<Reference>,
 ) -> Result<Box<dyn Service>, Failure> {
     let (web, hosts) = context.network()?;
     let named = orchestrator.connector.as_ref();
@@ -22,6 +26,12 @@ pub(crate) fn service(
     let mut values = orchestrator.values.clone();
     values.remove("local");
     Ok(match orchestrator.flavor {
+        OrchestratorFlavor::Kubernetes => {
+            let config = longshore_kubernetes::Config::from_values(&values)
+                .map_err(|error| wrong(orchestrator, &error))?;
+            let credentials = context.registries(state, None)?.access.sources();
+            Box::new(Kubernetes::new(config, credentials, controller))
+        }
         OrchestratorFlavor::Kubeflow => {
             let config =
                 longshore_kubeflow::Config::new(&values).map_err(|error| wrong(orchestrator, &error))?;

@@ -2,6 +2,7 @@
 
 pub(crate) mod build;
 pub(crate) mod cache;
+pub(crate) mod cluster;
 pub(crate) mod component;
 pub(crate) mod connector;
 pub(crate) mod container;

@@ -97,12 +97,30 @@ const LOCAL: Field = Field {
     default: Some("false"),
 };
 
-const KUBERNETES: [Field; 6] = [
+const KUBERNETES: [Field; 9] = [
     optional("context", "NAME", "The context of the kubeconfig; the current one if there is none"),
     optional("namespace", "NAME", "The namespace that jobs run in; that of the context if there is none"),
     optional("kubeconfig", "FILE", "The kubeconfig, instead of $KUBECONFIG or ~/.kube/config"),
-    optional("service_account", "NAME", "The service account that steps run as"),
-    optional("max_parallelism", "NUMBER", "How many steps may run at once"),
+    Field {
+        name: "in_cluster",
+        help: "Use the service account of the pod that longshore itself runs in",
+        value_name: "true|false",
+        need: Need::Optional,
+        shape: Shape::Switch,
+        default: Some("false"),
+    },
+    optional(
+        "service_account",
+        "NAME",
+        "The service account of the controller, where longshore may make no roles",
+    ),
+    optional("max_parallelism", "NUMBER", "How many steps of a run may run at once, instead of 64"),
+    optional(
+        "image_pull_secrets",
+        "connector|none|NAME,…",
+        "What images are pulled with: Secrets made of the connector's credentials, the nodes' own rights, or Secrets that there are",
+    ),
+    optional("ttl", "SECONDS", "How long objects stay after the end of a run, instead of a day"),
     LOCAL,
 ];
 const KUBEFLOW: [Field; 10] = [

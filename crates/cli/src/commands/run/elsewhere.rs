@@ -15,8 +15,8 @@ use longshore_orchestrator::{
 };
 use longshore_pipeline::{PipelineSpec, StepSpec};
 use longshore_stack::{
-    ArtifactStore, Elsewhere, GraphStep, NewRun, RemoteOrchestrator, RemoteStore, Run, RunId, RunStatus,
-    Stack, State, StepRun,
+    ArtifactStore, Elsewhere, GraphStep, NewRun, OrchestratorFlavor, RemoteOrchestrator, RemoteStore, Run,
+    RunId, RunStatus, Stack, State, StepRun,
 };
 use serde_json::json;
 
@@ -51,7 +51,6 @@ pub(super) fn run(
         )));
     };
     let state = context.state()?;
-    let service = services::service(context, &state, orchestrator)?;
     if arguments.dry_run && arguments.output.data().is_none() {
         images::plan(context, arguments, spec, stack)?;
         return Ok(output::line(output::graph::text(&graph(spec)).trim_end())?);
@@ -65,6 +64,13 @@ pub(super) fn run(
         return images::finish(arguments, spec, &images);
     }
     let workflow = workflow(spec, orchestrator, store, &images)?;
+    let controller = match orchestrator.flavor {
+        OrchestratorFlavor::Kubernetes if !arguments.dry_run => {
+            Some(images::controller(context, arguments, stack)?)
+        }
+        _ => None,
+    };
+    let service = services::service(context, &state, orchestrator, controller)?;
     if arguments.dry_run {
         return print(&service.documents(&workflow)?, arguments.output);
     }

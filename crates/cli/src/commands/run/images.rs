@@ -1,19 +1,20 @@
 //! The images of a run.
 
-use std::{fs, path::Path};
+use std::{env, fs, path::Path};
 
 use longshore_build::{Builder, Built, Request, Upgrade};
 use longshore_oci::Reference;
-use longshore_pipeline::{ImagePlan, PipelineSpec};
+use longshore_pipeline::{DockerSettings, ImagePlan, PipelineSpec};
 use longshore_stack::{Build, ContainerRegistry, RemoteRegistry, Stack};
 use serde_json::json;
 
 use crate::{
     args::run::RunArguments,
     commands::{build::now, cache, images, lock::with_lock, preflight},
-    context::Context,
+    context::{Context, URI},
     failure::Failure,
     output::progress::Progress,
+    runtime,
 };
 
 pub(super) use crate::commands::images::Needed;
@@ -139,6 +140,46 @@ fn prepare(
     }
     preflight::before(&registries, remote, &requests, &progress)?;
     Ok(Prepared { builder, plans, requests, progress })
+}
+
+/// Builds and pushes the image of the controller: this program, which looks after a run in a cluster.
+pub(super) fn controller(
+    context: &Context,
+    arguments: &RunArguments,
+    stack: &Stack,
+) -> Result<Reference, Failure> {
+    let state = context.state()?;
+    let remote = remote(stack);
+    let registries = context.registries(&state, remote.map(|registry| &registry.name))?;
+    let builder = context.builder(registries.client.clone())?.with_sbom(arguments.sbom.into());
+    let folder = tempfile::tempdir()?;
+    longshore_kubernetes::image::source(&env::current_exe()?, folder.path())?;
+    let name = longshore_kubernetes::image::REPOSITORY;
+    let repository = match remote {
+        Some(registry) => registry.uri.repository(name)?,
+        None => format!("{URI}/{name}").parse()?,
+    };
+    let request = Request {
+        repository,
+        tag: env!("CARGO_PKG_VERSION").parse()?,
+        source_root: folder.path().to_owned(),
+        // A program has everything in it that looks like a secret.
+        settings: DockerSettings {
+            allow_secrets: Some(vec!["longshore".to_owned()]),
+            ..DockerSettings::default()
+        },
+        drivers: Vec::new(),
+        host_python: None,
+        upgrade: Upgrade::No,
+    };
+    let progress = Progress::new();
+    preflight::before(&registries, remote, std::slice::from_ref(&request), &progress)?;
+    progress.heading("the controller of the run");
+    let built =
+        runtime::block_on(async { Ok(builder.build(request, &|event| progress.observe(event)).await?) });
+    progress.clear();
+    let built = built?;
+    Ok(built.image.at(built.digest))
 }
 
 /// Ends a command that builds only.

@@ -57,7 +57,7 @@ pub(super) fn command(context: &Context, command: RunCommand) -> Result<(), Fail
 fn service(context: &Context, state: &State, elsewhere: &Elsewhere) -> Result<Box<dyn Service>, Failure> {
     let component = state.component(ComponentKind::Orchestrator, &elsewhere.orchestrator)?;
     match component.orchestrator() {
-        Some(Orchestrator::Remote(orchestrator)) => services::service(context, state, &orchestrator),
+        Some(Orchestrator::Remote(orchestrator)) => services::service(context, state, &orchestrator, None),
         _ => Err(Failure::Usage(format!(
             "orchestrator `{}` runs steps on this machine",
             elsewhere.orchestrator
