@@ -35,7 +35,7 @@ impl Builder {
     /// Finds out what an image consists of on each platform that it is for, and what of that exists. Nothing but manifests
     /// and configurations is moved, and what only the layers of a parent would say is presumed.
     pub async fn plan(&self, request: Request, observer: Observer<'_>) -> Result<Vec<Plan>, BuildError> {
-        let plans = self.plans(&request, Reading::Manifests, observer).await?;
+        let plans = Box::pin(self.plans(&request, Reading::Manifests, observer)).await?;
         Ok(plans.into_iter().map(|(_, plan)| plan).collect())
     }
 
@@ -56,7 +56,7 @@ impl Builder {
                 observer(Event::Platform(Platform::linux(arch)));
             }
             let builder = self.for_request(request);
-            let plan = builder.planned(request.clone(), arch, reading, observer).await?;
+            let plan = Box::pin(builder.planned(request.clone(), arch, reading, observer)).await?;
             plans.push((builder, plan));
         }
         Ok(plans)
@@ -68,7 +68,7 @@ impl Builder {
             return self.used(&request, observer).await;
         }
         let started = Instant::now();
-        let mut plans = self.plans(&request, Reading::Layers, observer).await?;
+        let mut plans = Box::pin(self.plans(&request, Reading::Layers, observer)).await?;
         if plans.len() == 1
             && let Some((builder, plan)) = plans.pop()
         {

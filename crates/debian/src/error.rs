@@ -118,7 +118,7 @@ pub enum Error {
         /// The image's distribution.
         distribution: String,
         /// What was not found.
-        source: longshore_fetch::FetchError,
+        source: Box<longshore_fetch::FetchError>,
     },
     /// The image cannot run the packages' scripts.
     #[error(

@@ -36,7 +36,9 @@ fn data() -> std::path::PathBuf {
 }
 
 fn versions(selection: &Selection) -> Vec<String> {
-    let version = |version: &Option<longshore_python::Version>| version.as_ref().unwrap().to_string();
+    let version = |version: &Option<longshore_python::Version>| {
+        version.as_ref().map(ToString::to_string).unwrap_or_default()
+    };
     selection
         .packages
         .iter()

@@ -224,7 +224,7 @@ fn a_source_distribution_is_taken_where_there_is_no_wheel() {
             SourceForm::Archive { filename, .. } => assert_eq!(filename, "docopt-0.6.2.tar.gz"),
             other => panic!("{other:?}"),
         },
-        other => panic!("{other:?}"),
+        Artifact::Wheel(wheel) => panic!("{wheel:?}"),
     }
     assert!(matches!(source("six"), Artifact::Wheel(_)));
     assert!(lock.of_wheels().is_none());
@@ -239,9 +239,9 @@ fn a_folder_is_a_source() {
     let lock = lock(&request).unwrap();
     match &lock.packages[0].artifact {
         Artifact::Source(source) => {
-            assert_eq!(source.form, SourceForm::Folder { path: folder.path().into() })
+            assert_eq!(source.form, SourceForm::Folder { path: folder.path().into() });
         }
-        other => panic!("{other:?}"),
+        Artifact::Wheel(wheel) => panic!("{wheel:?}"),
     }
     let before = request.key(&Environment::of_process()).unwrap();
     std::fs::write(folder.path().join("pyproject.toml"), "[project]\nname = \"thing\"\nversion = \"2\"\n")

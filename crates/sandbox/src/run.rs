@@ -196,6 +196,7 @@ pub(crate) struct Start {
 }
 
 impl Start {
+    #[expect(clippy::needless_pass_by_value, reason = "it is closed here once the container has it")]
     pub(crate) fn new(
         scratch: &Path,
         task: Task,

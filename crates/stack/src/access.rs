@@ -140,13 +140,11 @@ pub fn connector(
     web: Web,
     hosts: Hosts,
 ) -> Result<Connector, AccessError> {
-    match name {
-        Some(name) => Ok(open(state, name, web, hosts)?),
-        None => {
-            let config = Config::new(of, "implicit", BTreeMap::new())?;
-            Ok(Connector::new("of the environment".to_owned(), config, web, hosts)?)
-        }
+    if let Some(name) = name {
+        return Ok(open(state, name, web, hosts)?);
     }
+    let config = Config::new(of, "implicit", BTreeMap::new())?;
+    Ok(Connector::new("of the environment".to_owned(), config, web, hosts)?)
 }
 
 /// The connector of that name.

@@ -18,6 +18,7 @@ pub(crate) struct RunCommandLine {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct RunArguments {
     /// The pipeline specification: a JSON file, or - for standard input
     #[arg(long, value_name = "FILE")]

@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, Write},
+    fmt::Write as _,
+    io::{self, Write as _},
 };
 
 use longshore_build::{AptReport, AptWay, BytePlan, Movement, Plan, PlannedParent, Way, Why};
@@ -102,7 +103,7 @@ fn row(title: &str, bytes: &str, reason: &str) -> String {
     let mut text =
         format!("{:<TITLE$}  {bytes:>8}  {first}", shorten(title, TITLE)).trim_end().to_owned() + "\n";
     for line in lines {
-        text.push_str(&format!("{:REASON$}{line}\n", ""));
+        let _ = writeln!(text, "{:REASON$}{line}", "");
     }
     text
 }
@@ -166,14 +167,14 @@ fn movements(moves: &BytePlan) -> String {
         let bytes = about(pieces.iter().map(|piece| piece.bytes).sum(), estimated);
         let head = format!("{way:<6} {bytes}");
         let place = shorten(&format!("{from} → {to}"), TERMINAL - head.chars().count() - 2);
-        text.push_str(&format!("{head}  {place}\n"));
+        let _ = writeln!(text, "{head}  {place}");
         pieces.sort_by_key(|piece| std::cmp::Reverse(piece.bytes));
         for piece in pieces.iter().take(NAMED) {
             let bytes = about(piece.bytes, piece.estimated);
-            text.push_str(&format!("       {:<54}  {bytes:>14}\n", shorten(&piece.what, 54)));
+            let _ = writeln!(text, "       {:<54}  {bytes:>14}", shorten(&piece.what, 54));
         }
         if let Some(more) = pieces.len().checked_sub(NAMED).filter(|more| *more > 0) {
-            text.push_str(&format!("       and {more} more\n"));
+            let _ = writeln!(text, "       and {more} more");
         }
     }
     text.push_str(&sums(moves));
@@ -193,7 +194,7 @@ fn sums(moves: &BytePlan) -> String {
     let mut text = format!("to fetch: {}, to push: {}", of(Way::Fetch), of(Way::Push));
     let mounted = moves.movements.iter().filter(|movement| movement.way == Way::Mount).count();
     if mounted > 0 {
-        text.push_str(&format!(", to mount: {} of {}", count(mounted, "layer"), of(Way::Mount)));
+        let _ = write!(text, ", to mount: {} of {}", count(mounted, "layer"), of(Way::Mount));
     }
     text
 }

@@ -173,7 +173,7 @@ pub async fn plan(
     let suites =
         planner::suites_for(&parent, fetcher, blobs, table, progress).await.map_err(|error| match error {
             Error::Fetch(source @ FetchError::NotFound { .. }) => {
-                Error::SuiteGone { distribution: os.title.clone(), source }
+                Error::SuiteGone { distribution: os.title.clone(), source: Box::new(source) }
             }
             other => other,
         })?;

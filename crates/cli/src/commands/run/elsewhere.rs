@@ -100,7 +100,7 @@ pub(super) fn run(
     if status == RunStatus::Scheduled || arguments.detach {
         return write_result(arguments.result.as_deref(), &run, first);
     }
-    let run = watch(service, state, run)?;
+    let run = watch(service, state, &run)?;
     finish(arguments.result.as_deref(), &run)
 }
 
@@ -191,7 +191,7 @@ enum Wish {
 }
 
 /// Shows a run until it ends, and remembers how.
-pub(super) fn watch(service: Box<dyn Service>, state: State, run: Run) -> Result<Run, Failure> {
+pub(super) fn watch(service: Box<dyn Service>, state: State, run: &Run) -> Result<Run, Failure> {
     let service: Arc<dyn Service> = Arc::from(service);
     let steps = Arc::new(Steps::new(run.graph.iter().map(|step| step.name.as_str())));
     let id = run.id.clone();
@@ -214,9 +214,7 @@ pub(super) fn watch(service: Box<dyn Service>, state: State, run: Run) -> Result
                 Some(Ok(found)) => {
                     failures = 0;
                     watched.show(&name, &found);
-                    let state = state.lock().unwrap_or_else(PoisonError::into_inner);
-                    record(&state, &id, &found)?;
-                    drop(state);
+                    record(&state.lock().unwrap_or_else(PoisonError::into_inner), &id, &found)?;
                     if found.phase.is_final() {
                         watched.finish().await;
                         if let Some(reason) = &found.reason {

@@ -232,6 +232,6 @@ fn wait(context: &Context, state: State, run: &str, result: Option<&Path>) -> Re
     if std::io::stderr().is_terminal() {
         anstream::eprintln!("run      {}, on {} as {}", run.id, found.orchestrator, found.run);
     }
-    let run = elsewhere::watch(service, state, run)?;
+    let run = elsewhere::watch(service, state, &run)?;
     elsewhere::finish(result, &run)
 }
