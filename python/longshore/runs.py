@@ -38,7 +38,8 @@ class Run:
 
     id: str
     status: str
-    """`succeeded`, where it was waited for: a run that fails raises `RunFailed`. Else `running`, or `scheduled`."""
+    """`succeeded`, where it was waited for: a run that fails raises `RunFailed`. Else `running`,
+    `scheduled`, or `planned` where nothing was run."""
     image: str | None
     """The image as `repository@sha256:…`; `None` where the steps ran without one."""
     outputs: Mapping[str, Mapping[str, Artifact]]

@@ -220,7 +220,7 @@ def test_an_unknown_parent_is_read_and_not_run(registry: Watched, first: Machine
     assert not registry.blobs_sent() & set(registry.layers("base/python", "1"))
     build(machine, image, "--parent", parent, "--no-bytecode", packages=[])
     assert not list((machine.home / "cache").rglob("*/usr/bin/python3*")), "nothing was unpacked"
-    described = machine.longshore("build", "app", "--tag", image, "--parent", parent, "--dry-run").done()
+    described = machine.longshore("build", "app", "--tag", image, "--parent", parent, "--dry-run", "-o", "json").done()
     assert "Python 3." in described.stdout
 
 

@@ -46,6 +46,9 @@ def test_the_pipeline_runs(machine: Machine) -> None:
 def test_the_commands_run(machine: Machine) -> None:
     assert len(IMAGES) >= 6
     machine.write("hello.py", "")
+    # The image that the page rebases onto: of this name here, one that longshore has made.
+    machine.write("base/base.py", "")
+    machine.longshore("build", "base", "--tag", "python:3.12-slim").done()
     for command in IMAGES:
         arguments = shlex.split(command)
         if arguments[:2] != ["registry", "serve"]:

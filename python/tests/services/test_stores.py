@@ -61,7 +61,15 @@ def gcs(tmp_path_factory):
 
     port = free_port()
     programs = Path(sys.executable).parent
-    command = [str(programs / "gcp-storage-emulator"), "start", "--host", "127.0.0.1", "--port", str(port), "--in-memory"]
+    command = [
+        str(programs / "gcp-storage-emulator"),
+        "start",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--in-memory",
+    ]
     process = started(command, port)
     os.environ.update(STORAGE_EMULATOR_HOST=f"http://127.0.0.1:{port}", FSSPEC_GS_TOKEN="anon", FSSPEC_GS_PROJECT="p")
     gcsfs.GCSFileSystem(token="anon", project="p").mkdir("team")

@@ -73,6 +73,13 @@ fn pipeline(context: &Context, arguments: &RunArguments, spec: &Path) -> Result<
             spec.name, schedule.cron, stack.name
         )));
     }
+    if let (true, Some(file)) = (arguments.dry_run, &arguments.result) {
+        // There is no run: nothing has an output.
+        let outputs: BTreeMap<_, _> = spec.steps.iter().map(|step| (&step.name, json!({}))).collect();
+        let planned =
+            json!({"version": 2, "run_id": "", "status": "planned", "image": null, "outputs": outputs});
+        fs::write(file, serde_json::to_vec(&planned)?)?;
+    }
     match &stack.orchestrator {
         Orchestrator::Remote(orchestrator) => elsewhere::run(context, arguments, &spec, &stack, orchestrator),
         Orchestrator::LocalContainer => in_containers(context, arguments, &spec, &stack),
