@@ -109,6 +109,10 @@ impl AptLayer {
         }
     }
 
+    pub(crate) fn addition(&self) -> &Addition {
+        &self.addition
+    }
+
     /// How much work it is, in bytes of input.
     pub(crate) fn weight(&self) -> u64 {
         self.addition.download_size()
