@@ -109,6 +109,10 @@ impl AptLayer {
         }
     }
 
+    pub(crate) fn addition(&self) -> &Addition {
+        &self.addition
+    }
+
     /// How much work it is, in bytes of input.
     pub(crate) fn weight(&self) -> u64 {
         self.addition.download_size()
@@ -194,23 +198,31 @@ impl Builder {
         let parent = self.whole(parent, &request.repository, observer).await?;
         let look = async {
             let system = Arc::new(self.system_of(&parent.manifest).await?);
-            let wanted = addition::Request {
-                system: &system,
-                arch,
-                packages,
-                machine: machine.as_ref(),
-                now: Timestamp::now(),
-                freshness: FRESHNESS,
-            };
             let fetcher = fetcher(machine.as_ref());
-            let planned = addition::plan(&wanted, &fetcher, &self.downloads, &self.table, &|_| {}).await?;
-            // What scripts there are, only the packages themselves say.
-            self.fetch_addition(&planned, &fetcher, observer).await?;
-            let (debs, addition) = (self.downloads.clone(), planned.clone());
-            let choose = move || addition::choose_way(&system, &addition, &debs, &|_| {});
-            let way =
-                tokio::task::spawn_blocking(choose).await.map_err(|_| BuildError::Lost("the packages"))??;
-            Ok::<_, BuildError>(PlanRow { addition: planned, way })
+            let mut all = packages.to_vec();
+            loop {
+                let wanted = addition::Request {
+                    system: &system,
+                    arch,
+                    packages: &all,
+                    machine: machine.as_ref(),
+                    now: Timestamp::now(),
+                    freshness: FRESHNESS,
+                };
+                let planned =
+                    addition::plan(&wanted, &fetcher, &self.downloads, &self.table, &|_| {}).await?;
+                // What scripts there are, only the packages themselves say.
+                self.fetch_addition(&planned, &fetcher, observer).await?;
+                let (system, debs, addition) = (Arc::clone(&system), self.downloads.clone(), planned.clone());
+                let choose = move || addition::choose_way(&system, &addition, &debs, &|_| {});
+                let way = tokio::task::spawn_blocking(choose).await;
+                let way = way.map_err(|_| BuildError::Lost("the packages"))??;
+                // Scripts count on the essential packages, which a small parent may lack; once asked for, none is lacking.
+                if matches!(way, Way::Native) || planned.lacking.is_empty() {
+                    return Ok::<_, BuildError>(PlanRow { addition: planned, way });
+                }
+                all.extend(planned.lacking);
+            }
         };
         let row = look.await.map_err(|error| error.of_parent(&parent.name))?;
         self.table.put(PLAN, &key, &row)?;

@@ -1,5 +1,6 @@
 //! What a build is going to do: a value, made before anything is downloaded or written.
 
+use longshore_debian::addition::Addition;
 use longshore_fetch::Fetcher;
 use longshore_layer::Format;
 use longshore_oci::{Arch, Digest, Repository};
@@ -43,8 +44,17 @@ pub struct Plan {
 impl Plan {
     /// What `apt_packages` add to the parent, and how.
     pub fn apt(&self) -> Option<AptReport> {
+        self.apt_layer().map(AptLayer::report)
+    }
+
+    /// The packages that are added to the parent.
+    pub(crate) fn addition(&self) -> Option<&Addition> {
+        self.apt_layer().map(AptLayer::addition)
+    }
+
+    fn apt_layer(&self) -> Option<&AptLayer> {
         self.layers.iter().find_map(|layer| match &layer.content {
-            Content::Apt(layer) => Some(layer.report()),
+            Content::Apt(layer) => Some(layer),
             _ => None,
         })
     }

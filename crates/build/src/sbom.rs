@@ -188,6 +188,13 @@ impl Builder {
             ("settings:digest".to_owned(), Digest::of(settings.to_string()).to_string()),
             ("created".to_owned(), plan.created.map_or_else(|| self.created.clone(), str::to_owned)),
         ]);
+        if let Some(addition) = plan.addition() {
+            let package = |package: &longshore_debian::LockedPackage| {
+                format!("{} {} {}\n", package.name, package.version, package.sha256)
+            };
+            let all: String = addition.packages.iter().map(package).collect();
+            facts.insert("apt:digest".to_owned(), Digest::of(all).to_string());
+        }
         facts.extend(
             layouts().into_iter().map(|(name, version)| (format!("layout:{name}"), version.to_string())),
         );
@@ -198,7 +205,7 @@ impl Builder {
     pub(crate) fn inputs(&self, plan: &Plan, parent: &Parent) -> Value {
         json!({
             "parent": {"name": parent.name, "digest": parent.digest},
-            "python": parent.python, "lock": plan.lock, "code": plan.code.digest(),
+            "python": parent.python, "apt": plan.addition(), "lock": plan.lock, "code": plan.code.digest(),
             "secrets_allowed": plan.code.allowed,
             "settings": plan.request.settings, "created": self.created,
             "longshore": env!("CARGO_PKG_VERSION"), "layouts": layouts(),
@@ -213,6 +220,7 @@ pub(crate) fn layouts() -> BTreeMap<&'static str, u32> {
         ("bytecode", longshore_python::bytecode::LAYOUT_VERSION),
         ("wheel", longshore_python::plan::LAYOUT_VERSION),
         ("debian", longshore_debian::LAYOUT_VERSION),
+        ("apt", longshore_debian::addition::LAYOUT_VERSION),
     ])
 }
 

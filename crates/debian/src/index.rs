@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Ordering,
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     io::{self, BufRead},
 };
 
@@ -14,12 +14,13 @@ use crate::{
 };
 
 /// The fields that resolution, fetching and reporting need. Of the 45 MB of Debian's main index a third remains.
-const KEPT: [&[u8]; 15] = [
+const KEPT: [&[u8]; 16] = [
     b"Package",
     b"Version",
     b"Architecture",
     b"Multi-Arch",
     b"Priority",
+    b"Essential",
     b"Source",
     b"Installed-Size",
     b"Pre-Depends",
@@ -47,6 +48,8 @@ pub struct Index {
     by_name: HashMap<Box<str>, Vec<usize>>,
     /// The packages that provide other names: a tenth of all.
     providing: Vec<usize>,
+    /// The packages that others need not name.
+    essential: Vec<Box<str>>,
 }
 
 /// A package as an index describes it.
@@ -79,6 +82,11 @@ impl<'a> Package<'a> {
         const PRIORITIES: [&str; 4] = ["required", "important", "standard", "optional"];
         let priority = self.field("Priority").unwrap_or_default();
         PRIORITIES.iter().position(|it| *it == priority).unwrap_or(PRIORITIES.len())
+    }
+
+    /// Whether other packages count on it without saying so (policy §3.8).
+    pub fn is_essential(&self) -> bool {
+        self.field("Essential") == Some("yes")
     }
 
     /// The name of the source package.
@@ -189,6 +197,9 @@ impl Index {
         let package = Package::new(text).ok_or_else(|| invalid("a stanza names no package or version"))?;
         if matches!(package.architecture(), "all") || package.architecture() == arch.as_str() {
             let number = self.records.len();
+            if package.is_essential() {
+                self.essential.push(package.name.into());
+            }
             if package.field("Provides").is_some() {
                 self.providing.push(number);
             }
@@ -277,6 +288,12 @@ impl Universe {
     pub fn all_installed(&self) -> impl Iterator<Item = Candidate<'_>> {
         let numbers = 0..self.installed.records.len();
         numbers.filter_map(|number| Some(Candidate { package: self.installed.package(number)?, index: None }))
+    }
+
+    /// The names of the essential packages that the indexes have, in order.
+    pub fn essential(&self) -> BTreeSet<&str> {
+        let all = self.indexes.iter().flat_map(|index| &index.essential);
+        all.map(AsRef::as_ref).collect()
     }
 
     /// The highest version of this name that the indexes have.

@@ -1,5 +1,7 @@
 //! Which files of packages an image's dpkg leaves out (dpkg(1), `--path-exclude`): slim images have no documentation.
 
+use longshore_layer::{EntryPath, Kind};
+
 use super::system::System;
 
 /// The rules, in their order: the last that matches a path decides.
@@ -52,11 +54,18 @@ impl Filters {
         self.rules.push((rule, value.to_owned()));
     }
 
-    /// Whether a path, written without its first slash, goes into the image.
-    pub(super) fn wants(&self, path: &str) -> bool {
+    /// Whether a path goes into the image. Directories and links do, like dpkg's, if something below them may.
+    pub(super) fn wants(&self, path: &EntryPath, kind: &Kind) -> bool {
         let path = format!("/{path}");
         let last = self.rules.iter().rev().find(|(_, pattern)| matches(pattern.as_bytes(), path.as_bytes()));
-        last.is_none_or(|(rule, _)| *rule == Rule::Include)
+        if last.is_none_or(|(rule, _)| *rule == Rule::Include) {
+            return true;
+        }
+        matches!(kind, Kind::Directory | Kind::Symlink { .. })
+            && self.rules.iter().any(|(rule, pattern)| {
+                let fixed = pattern.split(['*', '?']).next().unwrap_or_default().trim_end_matches('/');
+                *rule == Rule::Include && !fixed.is_empty() && path.starts_with(fixed)
+            })
     }
 }
 
@@ -97,10 +106,13 @@ mod tests {
              path-include=/usr/share/doc/*/copyright\nforce-unsafe-io\n",
         )]]);
         let filters = Filters::of(&image);
-        assert!(!filters.wants("usr/share/doc/bash/README") && filters.wants("usr/share/doc/bash/copyright"));
-        assert!(
-            !filters.wants("usr/share/locale/de/LC_MESSAGES/a.mo") && filters.wants("usr/share/locale/de")
-        );
+        let wants = |path: &str, kind: &Kind| filters.wants(&EntryPath::new(path).unwrap(), kind);
+        let link = Kind::Symlink { target: "x".to_owned() };
+        assert!(!wants("usr/share/doc/bash/README", &Kind::File));
+        assert!(wants("usr/share/doc/bash/copyright", &Kind::File));
+        assert!(wants("usr/share/doc/bash", &Kind::Directory) && wants("usr/share/doc/bash", &link));
+        assert!(!wants("usr/share/locale/de/LC_MESSAGES/a.mo", &Kind::File));
+        assert!(wants("usr/share/locale/de", &Kind::Directory));
         assert_eq!(filters.other, None);
         let hook = system(&[&[("etc/dpkg/dpkg.cfg", "post-invoke=/bin/x\n")]]);
         assert_eq!(Filters::of(&hook).other.as_deref(), Some("post-invoke=/bin/x"));

@@ -203,7 +203,7 @@ impl<'a> Judge<'a> {
             }
         }
         let (place, alias) = image::tree::merged(path);
-        if alias || !self.filters.wants(path.as_str()) {
+        if alias || !self.filters.wants(path, &entry.kind) {
             return None;
         }
         match (&entry.kind, self.system.get(&place).map(|node| &node.kind)) {

@@ -79,6 +79,8 @@ pub struct Addition {
     pub packages: Vec<LockedPackage>,
     /// Those of them that the image has in an older version, which something needs newer.
     pub upgraded: Vec<String>,
+    /// The essential packages that the image lacks and that are not added. Scripts count on them (policy §3.8).
+    pub lacking: Vec<String>,
     /// For each package the round in which it can be unpacked: after all that it needs configured before
     /// (`Pre-Depends`).
     pub rounds: Vec<usize>,
@@ -172,7 +174,7 @@ pub async fn plan(
     };
     let suites =
         planner::suites_for(&parent, fetcher, blobs, table, progress).await.map_err(|error| match error {
-            Error::Fetch(source @ FetchError::NotFound { .. }) => {
+            Error::Fetch(source @ (FetchError::NotFound { .. } | FetchError::Local { .. })) => {
                 Error::SuiteGone { distribution: os.title.clone(), source: Box::new(source) }
             }
             other => other,
@@ -192,9 +194,11 @@ pub async fn plan(
             }
             chosen.push(planner::lock(candidate, owners[index], Group::Packages)?);
         }
-        Ok::<_, Error>((chosen, upgraded, rounds(&candidates, arch)))
+        let there = |name: &str| old.has(name) || candidates.iter().any(|it| it.package.name == name);
+        let lacking = universe.essential().into_iter().filter(|name| !there(name)).map(ToOwned::to_owned);
+        Ok::<_, Error>((chosen, upgraded, lacking.collect(), rounds(&candidates, arch)))
     };
-    let (packages, upgraded, rounds) =
+    let (packages, upgraded, lacking, rounds) =
         tokio::task::spawn_blocking(work).await.unwrap_or(Err(Error::Unfinished))?;
     let addition = Addition {
         layout: LAYOUT_VERSION,
@@ -203,14 +207,15 @@ pub async fn plan(
         suites: suites.iter().map(planner::locked_suite).collect(),
         packages,
         upgraded,
+        lacking,
         rounds,
     };
     progress(Event::Planned { packages: addition.packages.len(), bytes: addition.download_size() });
     Ok(addition)
 }
 
-/// The round of each of some packages: one more than the latest of those that must be configured before it is unpacked, which
-/// are its `Pre-Depends` and all that these depend on.
+/// The round of each of some packages: one more than the latest of those that must be configured before it is unpacked. Those
+/// are its `Pre-Depends` and all that these depend on; and the essential packages, first of all those that need nothing else.
 fn rounds(chosen: &[Candidate<'_>], arch: Arch) -> Vec<usize> {
     let needs = |position: usize, fields: &[&str]| -> BTreeSet<usize> {
         let package = &chosen[position].package;
@@ -222,14 +227,31 @@ fn rounds(chosen: &[Candidate<'_>], arch: Arch) -> Vec<usize> {
         });
         meeting.filter(|other| *other != position).collect()
     };
-    let before = (0..chosen.len()).map(|position| {
-        let mut all = needs(position, &["Pre-Depends"]);
+    let follow = |mut all: BTreeSet<usize>| -> BTreeSet<usize> {
         let mut open: Vec<usize> = all.iter().copied().collect();
         while let Some(next) = open.pop() {
             open.extend(needs(next, &["Pre-Depends", "Depends"]).into_iter().filter(|it| all.insert(*it)));
         }
-        all.remove(&position);
         all
+    };
+    let essential: BTreeSet<usize> =
+        (0..chosen.len()).filter(|position| chosen[*position].package.is_essential()).collect();
+    let first: BTreeSet<usize> = essential
+        .iter()
+        .copied()
+        .filter(|position| follow(BTreeSet::from([*position])).is_subset(&essential))
+        .collect();
+    let all_essential = follow(essential);
+    let before = (0..chosen.len()).map(|position| {
+        let mut before = follow(needs(position, &["Pre-Depends"]));
+        if !first.contains(&position) {
+            before.extend(&first);
+        }
+        if !all_essential.contains(&position) {
+            before.extend(&all_essential);
+        }
+        before.remove(&position);
+        before
     });
     let before: Vec<BTreeSet<usize>> = before.collect();
     let mut rounds = vec![0; chosen.len()];
@@ -266,5 +288,17 @@ mod tests {
         let universe = Universe::new(vec![Index::read(text.as_bytes(), Arch::Amd64).unwrap()], Arch::Amd64);
         let chosen: Vec<_> = ["a", "b", "c", "d", "e"].map(|name| universe.newest(name).unwrap()).into();
         assert_eq!(rounds(&chosen, Arch::Amd64), [1, 0, 0, 2, 0]);
+    }
+
+    #[test]
+    fn essential_packages_come_first() {
+        let text = "Package: login\nVersion: 1\nArchitecture: all\nEssential: yes\nPre-Depends: pam\n\n\
+            Package: pam\nVersion: 1\nArchitecture: all\n\nPackage: perl\nVersion: 1\nArchitecture: all\nEssential: yes\n\n\
+            Package: tool\nVersion: 1\nArchitecture: all\n";
+        let universe = Universe::new(vec![Index::read(text.as_bytes(), Arch::Amd64).unwrap()], Arch::Amd64);
+        let chosen: Vec<_> =
+            ["login", "pam", "perl", "tool"].map(|name| universe.newest(name).unwrap()).into();
+        assert_eq!(rounds(&chosen, Arch::Amd64), [2, 1, 0, 3]);
+        assert_eq!(universe.essential().into_iter().collect::<Vec<_>>(), ["login", "perl"]);
     }
 }

@@ -33,7 +33,7 @@ pub fn write_native<W: Write>(
     let os = OsRelease::of(system)?;
     let installed = Installed::of(system, addition.arch, &os)?;
     let filters = Filters::of(system);
-    let wanted = |path: &EntryPath, kind: &Kind| *kind == Kind::Directory || filters.wants(path.as_str());
+    let wanted = |path: &EntryPath, kind: &Kind| filters.wants(path, kind);
     let unpacked = image::unpack(&addition.packages, debs, wanted, progress)?;
     let (debs, spools) = (&unpacked.debs, &unpacked.spools);
     let mut packages = Vec::new();
@@ -69,7 +69,7 @@ pub fn write_native<W: Write>(
         let status = system.text(STATUS).unwrap_or_default();
         tree.file(STATUS, 0o644, format!("{}\n{added}", status.trim_end_matches('\n')))?;
     }
-    for (entry, node) in members(&tree, system, &filters).into_values() {
+    for (entry, node) in members(&tree, system).into_values() {
         match node {
             Some(node) => image::write_node(&mut writer, node, spools)?,
             None => writer.add(&entry)?,
@@ -107,18 +107,13 @@ fn libraries(
 }
 
 /// What goes into the layer, in its order. A directory that the image has stays as it is there, and stands in the layer where
-/// something lies in it; a directory that the image's dpkg leaves out stands there for the same reason only.
-fn members<'a>(
-    tree: &'a Tree,
-    system: &System,
-    filters: &Filters,
-) -> BTreeMap<EntryPath, (Entry, Option<&'a Node>)> {
+/// something lies in it.
+fn members<'a>(tree: &'a Tree, system: &System) -> BTreeMap<EntryPath, (Entry, Option<&'a Node>)> {
     let mut members = BTreeMap::new();
     let existing = |path: &EntryPath| system.get(path).filter(|node| node.kind == Kind::Directory);
     for node in tree.nodes() {
         let path = &node.entry.path;
-        let is_directory = node.entry.kind == Kind::Directory;
-        if is_directory && (existing(path).is_some() || !filters.wants(path.as_str())) {
+        if node.entry.kind == Kind::Directory && existing(path).is_some() {
             continue;
         }
         members.insert(path.clone(), (node.entry.clone(), Some(node)));
