@@ -45,12 +45,12 @@ impl Plan {
             Some(schedule) => (text(&schedule.cron), text(&schedule.timezone)),
             None => ("None".to_owned(), text("UTC")),
         };
-        file.push_str(&format!(
+        file.extend([format!(
             "with DAG(\n    dag_id={},\n    schedule={cron},\n    start_date=pendulum.datetime(2024, 1, 1, tz={timezone}),\n    \
              catchup=False,\n    is_paused_upon_creation=False,\n    user_defined_macros={{\"run_folder\": run_folder}},\n    \
              tags=[\"longshore\"],\n) as dag:\n    tasks = {{}}\n",
             text(&dag),
-        ));
+        )]);
         for step in &workflow.steps {
             let task = valid(&step.name);
             let arguments = operator::arguments(step, &task, RUN, config)?;
@@ -58,7 +58,7 @@ impl Plan {
                 Operator::Kubernetes => "KubernetesPodOperator",
                 Operator::Docker => "DockerOperator",
             };
-            file.push_str(&format!("    tasks[{}] = {class}(\n", text(&task)));
+            file.extend([format!("    tasks[{}] = {class}(\n", text(&task))]);
             for argument in arguments {
                 file.extend(["        ", &argument, ",\n"]);
             }
@@ -67,7 +67,7 @@ impl Plan {
         for step in workflow.steps.iter().filter(|step| !step.upstream.is_empty()) {
             let before: Vec<String> =
                 step.upstream.iter().map(|name| format!("tasks[{}]", text(&valid(name)))).collect();
-            file.push_str(&format!("    [{}] >> tasks[{}]\n", before.join(", "), text(&valid(&step.name))));
+            file.extend([format!("    [{}] >> tasks[{}]\n", before.join(", "), text(&valid(&step.name)))]);
         }
         Ok(Self { dag, file })
     }

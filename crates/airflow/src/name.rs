@@ -9,11 +9,11 @@ const LONGEST: usize = 120;
 /// Digits of a digest: no two names of a pipeline have the same.
 const DIGITS: usize = 12;
 
-/// The name of a DAG or a task. One that had to be changed ends with a dash and a part of its digest; names with dashes count
-/// among them, so that none is like another's.
+/// The name of a DAG or a task. One that had to be changed ends with a dash and a part of its digest; names that end so of
+/// themselves count among them, so that none is like another's.
 pub(crate) fn valid(name: &str) -> String {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if !name.is_empty() && name.len() <= LONGEST && name.chars().all(allowed) {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if !name.is_empty() && name.len() <= LONGEST && name.chars().all(allowed) && !is_changed(name) {
         return name.to_owned();
     }
     let room = LONGEST - DIGITS - 1;
@@ -26,6 +26,12 @@ pub(crate) fn valid(name: &str) -> String {
     format!("{start}-{}", digest.get(..DIGITS).unwrap_or(&digest))
 }
 
+/// Whether a name ends as changed ones do.
+fn is_changed(name: &str) -> bool {
+    name.rsplit_once('-')
+        .is_some_and(|(_, end)| end.len() == DIGITS && end.bytes().all(|digit| digit.is_ascii_hexdigit()))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -35,6 +41,10 @@ mod tests {
     #[test]
     fn good_names_stay() {
         assert_eq!(valid("load_data2"), "load_data2");
+        assert_eq!(valid("load-data"), "load-data");
+        // What another name would become.
+        let changed = valid("load.data");
+        assert_ne!(valid(&changed), changed);
         assert!(valid("données").starts_with("donn_es-"));
         assert_eq!(valid(&"a".repeat(300)).len(), LONGEST);
     }

@@ -1,4 +1,4 @@
-"""DAG files, as Airflow itself reads and runs them: its operators talk to stand-ins of a cluster and of a Docker daemon."""
+"""DAG files, as Airflow itself reads and runs them, with stand-ins of a cluster and of a Docker daemon."""
 
 from __future__ import annotations
 
