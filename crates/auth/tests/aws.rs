@@ -8,7 +8,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 use kit::{config, connector, environment, lease, parts, python, target};
 use longshore_auth::{
     CredentialSource, Environment, Found,
-    aws::{Created, Immutability, RepositorySettings, ScanOnPush},
+    aws::{AmazonApi, AmazonCall, Created, Immutability, RepositorySettings, ScanOnPush},
     connector::{Connector, ConnectorType},
 };
 use longshore_endpoint::Hosts;
@@ -365,4 +365,25 @@ async fn a_token_is_got_once_until_it_is_refused() {
     assert!(leases.iter().all(|got| got.as_ref().unwrap() == leases[0].as_ref().unwrap()));
     connector.forget(target(HOST));
     assert_eq!(parts(&lease(&connector, HOST).await.unwrap()).0, "AWS");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_apis_are_called_in_regions_only() {
+    let moto = Moto::start().unwrap();
+    let connector = keyed(&moto, "secret-key", &[]);
+    let input = json!({ "PipelineName": "missing" });
+    let call = AmazonCall {
+        what: "look at a pipeline",
+        api: AmazonApi::SageMaker,
+        region: "eu-central-1",
+        action: "DescribePipeline",
+        input: &input,
+    };
+    let refusal = connector.call_amazon(&call).await.unwrap().unwrap_err();
+    assert!(refusal.message.contains("missing"), "{refusal:?}");
+    let listed = AmazonCall { action: "ListPipelines", input: &json!({}), ..call };
+    assert_eq!(connector.call_amazon(&listed).await.unwrap().unwrap()["PipelineSummaries"], json!([]));
+    let evil = AmazonCall { region: "evil.example.com/", ..call };
+    let error = connector.call_amazon(&evil).await.unwrap_err().to_string();
+    assert!(error.contains("`evil.example.com/` is not a region"), "{error}");
 }

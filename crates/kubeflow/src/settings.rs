@@ -125,7 +125,8 @@ impl TryFrom<String> for SecretKey {
 }
 
 impl TolerationOperator {
-    pub(crate) const fn as_str(self) -> &'static str {
+    /// As manifests spell it.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Equal => "Equal",
             Self::Exists => "Exists",
@@ -134,7 +135,8 @@ impl TolerationOperator {
 }
 
 impl TaintEffect {
-    pub(crate) const fn as_str(self) -> &'static str {
+    /// As manifests spell it.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::NoSchedule => "NoSchedule",
             Self::PreferNoSchedule => "PreferNoSchedule",

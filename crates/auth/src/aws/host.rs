@@ -92,7 +92,7 @@ impl RegistryHost {
 }
 
 /// `us-east-1`, `us-gov-west-1`, `cn-north-1`: words, then a number.
-fn is_region(text: &str) -> bool {
+pub(crate) fn is_region(text: &str) -> bool {
     let mut parts: Vec<_> = text.split('-').collect();
     let number = parts.pop().is_some_and(|last| !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()));
     let word = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase());

@@ -1,5 +1,6 @@
-//! Amazon Web Services: ECR's tokens and repositories.
+//! Amazon Web Services: ECR's tokens and repositories, and signed calls of other APIs.
 
+mod api;
 mod client;
 mod ecr;
 mod host;
@@ -8,6 +9,7 @@ mod profile;
 mod sign;
 mod sts;
 
+pub use api::{AmazonApi, AmazonCall, AmazonRefusal};
 pub use ecr::{Created, Ecr, Immutability, RepositoryDescription, RepositorySettings, ScanOnPush};
 pub use host::RegistryHost;
 

@@ -7,7 +7,7 @@ use longshore_endpoint::{Hosts, Web};
 use super::{Config, ConnectorType, password::Password};
 use crate::{
     AuthError, Credential, CredentialSource, Environment, Found, HostPattern, Lease, Renewal, Secret, Target,
-    aws::{self, Aws, Ecr},
+    aws::{self, AmazonCall, AmazonRefusal, Aws, Ecr},
     azure::{self, Azure},
     cache::Cache,
     docker::canonical_host,
@@ -131,6 +131,21 @@ impl Connector {
         match &self.backend {
             Backend::Aws(aws) => Some(aws.ecr(aws::RegistryHost::parse(host)?)),
             _ => None,
+        }
+    }
+
+    /// Calls an API of Amazon's, with the connector's credentials: what it answered, or what it refused with.
+    pub async fn call_amazon(
+        &self,
+        call: &AmazonCall<'_>,
+    ) -> Result<Result<serde_json::Value, AmazonRefusal>, AuthError> {
+        match &self.backend {
+            Backend::Aws(aws) => aws.call(call).await,
+            _ => Err(AuthError::unusable(
+                self.service.origin(),
+                format!("it cannot {}: it is of type {}", call.what, self.config.connector_type()),
+                "use a connector of type aws",
+            )),
         }
     }
 

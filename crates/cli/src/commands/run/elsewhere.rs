@@ -11,7 +11,8 @@ use std::{
 use futures::future::join_all;
 use longshore_oci::Reference;
 use longshore_orchestrator::{
-    Content, Document, Event, Follow, Phase, RunState, Service, StepState, Stream, Target, Workflow,
+    Content, Document, Event, Follow, Phase, RunState, Service, StepState, Stream, Supervision, Target,
+    Workflow,
 };
 use longshore_pipeline::{PipelineSpec, StepSpec};
 use longshore_stack::{
@@ -125,6 +126,10 @@ fn workflow(
         store: store.uri.clone(),
         environment: store.environment.clone(),
         secrets: BTreeMap::new(),
+        supervision: match orchestrator.flavor {
+            OrchestratorFlavor::Sagemaker => Supervision::Entrypoint,
+            _ => Supervision::Orchestrator,
+        },
     };
     let image = |step: &StepSpec| images.of(&step.name).cloned();
     if let Some(step) = spec.steps.iter().find(|step| image(step).is_none()) {

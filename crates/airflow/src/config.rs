@@ -1,0 +1,126 @@
+//! The configuration of the orchestrator.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+/// Where the DAG files go, and what runs the containers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The folder that Airflow reads its DAGs from.
+    pub dags: PathBuf,
+    /// What runs the containers.
+    pub operator: Operator,
+    /// The namespace that pods run in.
+    pub namespace: Option<String>,
+    /// The service account that pods run as.
+    pub service_account: Option<String>,
+    /// The connection of Airflow that the operator uses.
+    pub connection: Option<String>,
+}
+
+/// What runs the containers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Operator {
+    /// `KubernetesPodOperator`: pods of a cluster.
+    #[default]
+    Kubernetes,
+    /// `DockerOperator`: a Docker daemon.
+    Docker,
+}
+
+impl Operator {
+    /// The operator as options spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kubernetes => "kubernetes",
+            Self::Docker => "docker",
+        }
+    }
+}
+
+/// What is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// There is no folder.
+    #[error(
+        "the orchestrator has no dags; give --dags=/opt/airflow/dags, the folder that Airflow reads its DAGs from"
+    )]
+    NoFolder,
+    /// A bucket.
+    #[error(
+        "DAG files are put into folders, and --dags={0} is none; mount the bucket as a folder, or write the file with \
+         `longshore run --dry-run` and copy it there"
+    )]
+    NotAFolder(String),
+    /// An operator that does not exist.
+    #[error("--operator={0} is neither kubernetes nor docker")]
+    Operator(String),
+    /// An option of the other operator.
+    #[error("--{0} is for the operator kubernetes; take it out, or give --operator=kubernetes")]
+    OtherOperator(&'static str),
+    /// An option that does not exist.
+    #[error("the orchestrator has no option {0}")]
+    Unknown(String),
+}
+
+/// The options. `local` says where Airflow runs, which matters to registries alone.
+const OPTIONS: [&str; 6] = ["dags", "operator", "namespace", "service_account", "connection", "local"];
+
+impl Config {
+    /// Reads the values of a component.
+    pub fn new(values: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        if let Some(unknown) = values.keys().find(|name| !OPTIONS.contains(&name.as_str())) {
+            return Err(ConfigError::Unknown(unknown.clone()));
+        }
+        let text = |option: &str| values.get(option).filter(|text| !text.is_empty()).cloned();
+        let dags = text("dags").ok_or(ConfigError::NoFolder)?;
+        if dags.contains("://") {
+            return Err(ConfigError::NotAFolder(dags));
+        }
+        let operator = match text("operator").as_deref() {
+            None | Some("kubernetes") => Operator::Kubernetes,
+            Some("docker") => Operator::Docker,
+            Some(other) => return Err(ConfigError::Operator(other.to_owned())),
+        };
+        for option in ["namespace", "service_account"] {
+            if operator == Operator::Docker && text(option).is_some() {
+                return Err(ConfigError::OtherOperator(option));
+            }
+        }
+        Ok(Self {
+            dags: dags.into(),
+            operator,
+            namespace: text("namespace"),
+            service_account: text("service_account"),
+            connection: text("connection"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(values: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::new(&values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn a_folder_is_enough() {
+        let config = config(&[("dags", "/opt/airflow/dags"), ("local", "true")]).unwrap();
+        assert_eq!((config.operator, config.namespace), (Operator::Kubernetes, None));
+    }
+
+    #[test]
+    fn mistakes_say_what_to_do() {
+        for (values, part) in [
+            (&[][..], "give --dags=/opt/airflow/dags"),
+            (&[("dags", "s3://bucket/dags")], "copy it there"),
+            (&[("dags", "/d"), ("operator", "podman")], "neither kubernetes nor docker"),
+            (&[("dags", "/d"), ("operator", "docker"), ("namespace", "n")], "take it out"),
+            (&[("dags", "/d"), ("folder", "/d")], "no option folder"),
+        ] {
+            assert!(config(values).unwrap_err().to_string().contains(part), "{part}");
+        }
+    }
+}
