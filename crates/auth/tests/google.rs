@@ -214,3 +214,22 @@ async fn registries_and_repositories_are_listed() {
         "{error}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn googles_apis_are_asked_with_the_same_token_and_no_other_host_is() {
+    let cloud = GoogleCloud::start().unwrap();
+    let connector = keyed(&cloud);
+    let token = connector.google_access_token("us-central1-aiplatform.googleapis.com").await.unwrap();
+    let account = "builder@test-project.iam.gserviceaccount.com";
+    let described = ("jwt-bearer".to_owned(), account.to_owned(), CLOUD_PLATFORM.to_owned());
+    assert_eq!(cloud.describe(token.expose()), Some(described));
+    for host in ["googleapis.com.example.com", "evilgoogleapis.com", "example.com", "googleapis.com"] {
+        let error = connector.google_access_token(host).await.unwrap_err().to_string();
+        assert!(error.contains(&format!("not for {host}")), "{error}");
+    }
+    connector.google_access_token("logging.googleapis.com").await.unwrap();
+    assert_eq!(cloud.tokens_given(), 1);
+    connector.forget_google_access_token();
+    connector.google_access_token("logging.googleapis.com").await.unwrap();
+    assert_eq!(cloud.tokens_given(), 2);
+}

@@ -10,7 +10,7 @@ use std::{
 use clap::{Parser, Subcommand};
 use longshore_testkit::{
     HostileConfig, HostileRegistry, TokenConfig, TokenServer,
-    cloud::{GoogleCloud, MicrosoftCloud},
+    cloud::{GoogleCloud, KubeflowApi, MicrosoftCloud},
 };
 use serde_json::{Value, json};
 
@@ -38,6 +38,8 @@ enum Standin {
     },
     /// Google's token services. Prints `url`, `metadata_host`, `service_account` and `authorized_user` (their files).
     Google,
+    /// Kubeflow Pipelines' API. Prints `url`.
+    Kubeflow,
     /// Microsoft's token services, and a registry of that name. Prints `url`, `secure_url`, `certificate` (PEM) and what
     /// its application proves who it is with.
     Microsoft {
@@ -76,6 +78,10 @@ fn main() -> io::Result<()> {
                 "service_account": serde_json::from_str::<Value>(&cloud.service_account_json())?,
                 "authorized_user": serde_json::from_str::<Value>(&cloud.authorized_user_json())?,
             }))
+        }
+        Standin::Kubeflow => {
+            let api = KubeflowApi::start(None)?;
+            until_input_ends(&json!({ "url": api.url() }))
         }
         Standin::Microsoft { registry } => {
             let cloud = MicrosoftCloud::start(&registry)?;

@@ -6,7 +6,7 @@ use longshore_endpoint::{Hosts, Web};
 
 use super::{Config, ConnectorType, password::Password};
 use crate::{
-    AuthError, Credential, CredentialSource, Environment, Found, HostPattern, Lease, Renewal, Target,
+    AuthError, Credential, CredentialSource, Environment, Found, HostPattern, Lease, Renewal, Secret, Target,
     aws::{self, Aws, Ecr},
     azure::{self, Azure},
     cache::Cache,
@@ -131,6 +131,32 @@ impl Connector {
         match &self.backend {
             Backend::Aws(aws) => Some(aws.ecr(aws::RegistryHost::parse(host)?)),
             _ => None,
+        }
+    }
+
+    /// An access token for an API of Google's cloud, by its host: `us-central1-aiplatform.googleapis.com`.
+    pub async fn google_access_token(&self, host: &str) -> Result<Secret, AuthError> {
+        let Backend::Gcp(google) = &self.backend else {
+            return Err(AuthError::unusable(
+                self.service.origin(),
+                format!("it has no access token for {host}: it is of type {}", self.config.connector_type()),
+                "use a connector of type gcp",
+            ));
+        };
+        if !gcp::APIS.iter().any(|api| HostPattern::new(api).matches(host)) {
+            return Err(AuthError::unusable(
+                self.service.origin(),
+                format!("Google's access tokens are not for {host}: they are for {}", gcp::APIS.join(", ")),
+                "check the host's name",
+            ));
+        }
+        Ok(google.token().await?.secret)
+    }
+
+    /// An API of Google's cloud refused the access token: the next one must not come from memory.
+    pub fn forget_google_access_token(&self) {
+        if let Backend::Gcp(google) = &self.backend {
+            google.forget();
         }
     }
 

@@ -1,16 +1,22 @@
-//! Stand-ins for the clouds' token services, written from their published protocols, and `moto`, which is one that
+//! Stand-ins for the clouds' token services and for orchestrators, written from their published protocols, and `moto`, which is one that
 //! others wrote.
 
 mod amazon;
 mod clock;
 mod google;
 mod key;
+mod kubeflow;
 mod microsoft;
 mod moto;
 mod tls;
+mod trouble;
+mod vertex;
 
 pub use amazon::AmazonMachine;
 pub use clock::Clock;
 pub use google::{GoogleCloud, KeyState};
+pub use kubeflow::KubeflowApi;
 pub use microsoft::{MicrosoftCloud, Secrets};
 pub use moto::Moto;
+pub use trouble::Trouble;
+pub use vertex::VertexApi;
