@@ -27,7 +27,7 @@ pub use plan::{Artifact, ArtifactView, Job, JobStep, RunPlan, StepPlan};
 pub use service::{
     Content, Document, Follow, Phase, Retry, RunState, Service, ServiceError, StepState, Submission,
 };
-pub use workflow::{PYTHON, Target, Workflow, WorkflowStep};
+pub use workflow::{PYTHON, Supervision, Target, Workflow, WorkflowStep};
 
 /// The module that carries out a job.
 const ENTRYPOINT: &str = "longshore.entrypoint";

@@ -152,7 +152,7 @@ impl JobStep {
     }
 
     /// The same, with the entrypoint seeing to retries and to the time limit.
-    fn supervised(self, step: &StepSpec) -> Self {
+    pub(crate) fn supervised(self, step: &StepSpec) -> Self {
         Self { retries: step.retries, timeout: step.timeout.map(|timeout| timeout.as_secs()), ..self }
     }
 

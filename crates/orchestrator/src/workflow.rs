@@ -70,6 +70,18 @@ pub struct Target<'a> {
     pub environment: BTreeMap<String, String>,
     /// Those that must not be seen.
     pub secrets: BTreeMap<String, Secret>,
+    /// Who sees to retries and time limits.
+    pub supervision: Supervision,
+}
+
+/// Who sees to a step's retries and to its time limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Supervision {
+    /// The orchestrator, in words of its own.
+    #[default]
+    Orchestrator,
+    /// The entrypoint in the container: the orchestrator has no words for it.
+    Entrypoint,
 }
 
 impl Workflow {
@@ -79,6 +91,10 @@ impl Workflow {
             let image = image(step);
             let job = JobStep::new(step, |name, output| target.store.artifact(RUN, name, output))
                 .cached(step.caching, Some(&image));
+            let job = match target.supervision {
+                Supervision::Orchestrator => job,
+                Supervision::Entrypoint => job.supervised(step),
+            };
             WorkflowStep {
                 name: step.name.clone(),
                 upstream: step.upstream().into_iter().map(str::to_owned).collect(),
@@ -131,12 +147,17 @@ mod tests {
         ]}"#;
 
     fn workflow(spec: &str) -> Workflow {
+        supervised(spec, Supervision::Orchestrator)
+    }
+
+    fn supervised(spec: &str, supervision: Supervision) -> Workflow {
         let spec = PipelineSpec::from_json(spec.as_bytes()).unwrap();
         let target = Target {
             flavor: "kubernetes",
             store: "s3://bucket/runs".parse().unwrap(),
             environment: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            supervision,
         };
         let image = format!("gcr.io/p/i@sha256:{}", "0".repeat(64)).parse::<Reference>().unwrap();
         Workflow::new(&spec, &target, |_| image.clone())
@@ -165,6 +186,15 @@ mod tests {
         assert_eq!(document(&workflow.steps[0])["steps"][0].get("cache"), None);
         let cache = document(&workflow.steps[1])["steps"][0]["cache"].clone();
         assert!(cache.as_str().unwrap().starts_with("sha256:"));
+    }
+
+    #[test]
+    fn the_entrypoint_is_told_of_retries_where_it_sees_to_them() {
+        let retries = |supervision| {
+            document(&supervised(SPEC, supervision).steps[1])["steps"][0].get("retries").cloned()
+        };
+        assert_eq!(retries(Supervision::Orchestrator), None);
+        assert_eq!(retries(Supervision::Entrypoint), Some(2.into()));
     }
 
     #[test]
