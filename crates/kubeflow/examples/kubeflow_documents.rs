@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, error::Error, io};
 
 use longshore_kubeflow::{Config, Plan};
 use longshore_oci::Reference;
-use longshore_orchestrator::{Target, Workflow};
+use longshore_orchestrator::{Supervision, Target, Workflow};
 use longshore_pipeline::PipelineSpec;
 use serde_json::{Value, json};
 
@@ -19,6 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         store: "s3://bucket/runs".parse()?,
         environment: BTreeMap::from([("AWS_REGION".to_owned(), "eu-central-1".to_owned())]),
         secrets: BTreeMap::new(),
+        supervision: Supervision::Orchestrator,
     };
     let image: Reference = input["image"].as_str().unwrap_or_default().parse()?;
     let plan = Plan::new(&Workflow::new(&spec, &target, |_| image.clone()), &Config::new(&config)?)?;

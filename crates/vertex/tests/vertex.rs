@@ -13,7 +13,7 @@ use longshore_auth::{
 };
 use longshore_endpoint::{Hosts, Pauses, ProxySource, Web, WebConfig};
 use longshore_oci::Reference;
-use longshore_orchestrator::{Follow, Phase, Service, Target, Workflow};
+use longshore_orchestrator::{Follow, Phase, Service, Supervision, Target, Workflow};
 use longshore_pipeline::PipelineSpec;
 use longshore_testkit::cloud::{GoogleCloud, Trouble, VertexApi};
 use longshore_vertex::{Config, Plan, Vertex};
@@ -39,6 +39,7 @@ fn workflow_in(spec: &Value, store: &str) -> Workflow {
         store: store.parse().unwrap(),
         environment: BTreeMap::new(),
         secrets: BTreeMap::new(),
+        supervision: Supervision::Orchestrator,
     };
     let image = format!("us-docker.pkg.dev/p/r/i@sha256:{}", "0".repeat(64)).parse::<Reference>().unwrap();
     Workflow::new(&spec, &target, |_| image.clone())

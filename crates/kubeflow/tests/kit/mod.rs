@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use longshore_auth::Secret;
 use longshore_kubeflow::Config;
 use longshore_oci::Reference;
-use longshore_orchestrator::{Target, Workflow};
+use longshore_orchestrator::{Supervision, Target, Workflow};
 use longshore_pipeline::PipelineSpec;
 use serde_json::{Value, json};
 
@@ -50,6 +50,7 @@ pub(crate) fn workflow_with(spec: &Value, secrets: &[(&str, &str)]) -> Workflow 
         store: "s3://bucket/runs".parse().unwrap(),
         environment: BTreeMap::from([("AWS_REGION".to_owned(), "eu-central-1".to_owned())]),
         secrets: secrets.iter().map(|(name, value)| ((*name).to_owned(), Secret::new(*value))).collect(),
+        supervision: Supervision::Orchestrator,
     };
     let image =
         format!("registry.example.com/digits@sha256:{}", "0".repeat(64)).parse::<Reference>().unwrap();

@@ -11,11 +11,11 @@ use std::{
 use futures::future::join_all;
 use longshore_oci::Reference;
 use longshore_orchestrator::{
-    Content, Document, Event, Follow, Phase, RunState, Service, StepState, Stream, Target, Workflow,
+    Content, Document, Event, Follow, Phase, RunState, Service, StepState, Stream, Supervision, Target, Workflow,
 };
 use longshore_pipeline::{PipelineSpec, StepSpec};
 use longshore_stack::{
-    ArtifactStore, Elsewhere, GraphStep, NewRun, RemoteOrchestrator, RemoteStore, Run, RunId, RunStatus,
+    ArtifactStore, Elsewhere, GraphStep, NewRun, OrchestratorFlavor, RemoteOrchestrator, RemoteStore, Run, RunId, RunStatus,
     Stack, State, StepRun,
 };
 use serde_json::json;
@@ -117,6 +117,10 @@ fn workflow(
         store: store.uri.clone(),
         environment: store.environment.clone(),
         secrets: BTreeMap::new(),
+        supervision: match orchestrator.flavor {
+            OrchestratorFlavor::Sagemaker | OrchestratorFlavor::Azureml => Supervision::Entrypoint,
+            _ => Supervision::Orchestrator,
+        },
     };
     let image = |step: &StepSpec| images.of(&step.name).cloned();
     if let Some(step) = spec.steps.iter().find(|step| image(step).is_none()) {
