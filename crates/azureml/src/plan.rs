@@ -168,7 +168,7 @@ fn component(
         "environment": format!("azureml:{environment}"),
         // Whether a step may be skipped is found out in its container.
         "is_deterministic": false,
-        "_source": "YAML.JOB",
+        "_source": "YAML.COMPONENT",
     });
     if !upstream.is_empty() {
         let inputs = upstream
@@ -223,7 +223,7 @@ fn job(
         "name": node,
         "display_name": step.name,
         "componentId": component,
-        "_source": "YAML.JOB",
+        "_source": "YAML.COMPONENT",
     });
     let settings = AzureMlSettings::from_json(&step.settings)
         .map_err(|source| Error::Settings { step: step.name.clone(), source })?;

@@ -181,13 +181,10 @@ impl AzureMl {
 
     /// Where a run is shown, if the job does not say it.
     fn studio(&self, run: &str) -> String {
-        let manager = self.manager.host();
-        let studio = if manager.ends_with(".cn") {
-            "https://studio.ml.azure.cn"
-        } else if manager.ends_with("usgovcloudapi.net") {
-            "https://ml.azure.us"
-        } else {
-            "https://ml.azure.com"
+        let studio = match self.connector.azure_resource_manager() {
+            Some("https://management.chinacloudapi.cn") => "https://studio.ml.azure.cn",
+            Some("https://management.usgovcloudapi.net") => "https://ml.azure.us",
+            _ => "https://ml.azure.com",
         };
         format!("{studio}/runs/{run}?wsid={}", self.config.workspace_id())
     }
