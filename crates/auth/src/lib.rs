@@ -18,6 +18,7 @@ mod service;
 mod source;
 mod token;
 
+pub use azure::AzureApi;
 pub use credential::{Credential, Lease, Renewal};
 pub use docker::{DockerConfig, Helper, Stored};
 pub use environment::Environment;

@@ -5,7 +5,7 @@ mod kit;
 
 use kit::{config, connector, environment, hosts, lease, parts, python, target};
 use longshore_auth::{
-    Credential, CredentialSource, Environment, Found,
+    AzureApi, Credential, CredentialSource, Environment, Found,
     connector::{Connector, ConnectorType, Resource},
 };
 use longshore_testkit::cloud::MicrosoftCloud;
@@ -242,4 +242,30 @@ async fn registries_and_repositories_are_listed() {
     assert_eq!(principal(&cloud, &[]).bound_to(HOST).resources().await.unwrap(), [found]);
     let error = principal(&cloud, &[]).resources().await.unwrap_err().to_string();
     assert!(error.contains("--subscription_id"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn azures_apis_have_tokens_of_their_own_and_regions_are_known_by_name() {
+    let cloud = MicrosoftCloud::start(HOST).unwrap();
+    let connector = principal(&cloud, &[]);
+    for (api, resource) in [
+        (AzureApi::ResourceManager, "https://management.azure.com"),
+        (AzureApi::MachineLearning, "https://ml.azure.com"),
+    ] {
+        let token = connector.azure_access_token(api).await.unwrap();
+        let client = cloud.secrets().client.to_owned();
+        assert_eq!(cloud.describe(token.expose()), Some((resource.to_owned(), client)));
+        connector.azure_access_token(api).await.unwrap();
+    }
+    assert_eq!(cloud.tokens_given(), 2);
+    connector.forget_azure_access_tokens();
+    connector.azure_access_token(AzureApi::ResourceManager).await.unwrap();
+    assert_eq!(cloud.tokens_given(), 3);
+    assert_eq!(connector.azure_resource_manager(), Some("https://management.azure.com"));
+    assert!(connector.serves_azure_machine_learning("westeurope.api.azureml.ms"));
+    for host in
+        ["api.azureml.ms", "a.api.azureml.ms.example.com", "chinaeast2.api.ml.azure.cn", "example.com"]
+    {
+        assert!(!connector.serves_azure_machine_learning(host), "{host}");
+    }
 }

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use longshore_airflow::Airflow;
 use longshore_auth::connector::ConnectorType;
+use longshore_azureml::AzureMl;
 use longshore_kubeflow::Kubeflow;
 use longshore_kubernetes::Kubernetes;
 use longshore_oci::Reference;
 use longshore_orchestrator::Service;
+use longshore_sagemaker::SageMaker;
 use longshore_stack::{OrchestratorFlavor, RemoteOrchestrator, State, connector};
 use longshore_vertex::Vertex;
 
@@ -43,7 +46,23 @@ pub(crate) fn service(
             let connector = connector(state, named, ConnectorType::Gcp, web.clone(), hosts.clone())?;
             Box::new(Vertex::new(config, Arc::new(connector), web, &hosts))
         }
-        _ => return Err(Failure::Usage(format!("there is no {} yet", orchestrator.flavor.as_str()))),
+        OrchestratorFlavor::Sagemaker => {
+            let config =
+                longshore_sagemaker::Config::new(&values).map_err(|error| wrong(orchestrator, &error))?;
+            let connector = connector(state, named, ConnectorType::Aws, web, hosts)?;
+            Box::new(SageMaker::new(config, Arc::new(connector)))
+        }
+        OrchestratorFlavor::Azureml => {
+            let config =
+                longshore_azureml::Config::new(&values).map_err(|error| wrong(orchestrator, &error))?;
+            let connector = connector(state, named, ConnectorType::Azure, web.clone(), hosts.clone())?;
+            Box::new(AzureMl::new(config, Arc::new(connector), web, &hosts))
+        }
+        OrchestratorFlavor::Airflow => {
+            let config =
+                longshore_airflow::Config::new(&values).map_err(|error| wrong(orchestrator, &error))?;
+            Box::new(Airflow::new(config))
+        }
     })
 }
 

@@ -52,6 +52,24 @@ impl Cloud {
             Self::UsGovernment => "https://management.usgovcloudapi.net",
         }
     }
+
+    /// What tokens for Azure Machine Learning are asked for.
+    pub(crate) const fn machine_learning(self) -> &'static str {
+        match self {
+            Self::Public => "https://ml.azure.com",
+            Self::China => "https://ml.azure.cn",
+            Self::UsGovernment => "https://ml.azure.us",
+        }
+    }
+
+    /// Where the regions of Azure Machine Learning answer.
+    pub(crate) const fn machine_learning_regions(self) -> &'static str {
+        match self {
+            Self::Public => "*.api.azureml.ms",
+            Self::China => "*.api.ml.azure.cn",
+            Self::UsGovernment => "*.api.ml.azure.us",
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Microsoft Azure: tokens for Azure Container Registry.
+//! Microsoft Azure: tokens for Azure Container Registry, Resource Manager and Azure Machine Learning.
 
 mod cloud;
 mod entra;
@@ -15,3 +15,12 @@ pub(crate) const HOSTS: [&str; 3] = [
 
 /// The user name that goes with a registry's refresh token.
 pub(crate) const USERNAME: &str = "00000000-0000-0000-0000-000000000000";
+
+/// The APIs of Azure's that access tokens are for, besides registries'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AzureApi {
+    /// Azure Resource Manager.
+    ResourceManager,
+    /// The regions of Azure Machine Learning: the history of runs.
+    MachineLearning,
+}

@@ -5,9 +5,9 @@ use longshore_endpoint::{Endpoint, Hosts};
 use serde::Deserialize;
 use url::Url;
 
-use super::{cloud::Cloud, entra::Entra};
+use super::{AzureApi, cloud::Cloud, entra::Entra};
 use crate::{
-    AuthError, Environment, Secret,
+    AuthError, Environment, HostPattern, Secret,
     connector::{Config, Identity, Proof, Resource},
     service::{Request, Service},
     token::{Token, jwt_expiry},
@@ -73,6 +73,25 @@ impl Azure {
 
     pub(crate) fn forget(&self) {
         self.entra.forget();
+    }
+
+    /// Azure Resource Manager, as configured, else the cloud's.
+    pub(crate) fn resource_manager<'a>(&self, config: &'a Config) -> &'a str {
+        config.text("resource_manager").unwrap_or(self.cloud.resource_manager()).trim_end_matches('/')
+    }
+
+    /// Whether a host is a region of Azure Machine Learning, in the connector's cloud.
+    pub(crate) fn is_machine_learning(&self, host: &str) -> bool {
+        HostPattern::new(self.cloud.machine_learning_regions()).matches(host)
+    }
+
+    /// A token for one of Azure's APIs.
+    pub(crate) async fn api_token(&self, api: AzureApi) -> Result<Token, AuthError> {
+        let resource = match api {
+            AzureApi::ResourceManager => self.cloud.resource_manager(),
+            AzureApi::MachineLearning => self.cloud.machine_learning(),
+        };
+        self.entra.token(self.cloud, resource).await
     }
 
     /// A registry's refresh token. The connector's own secret stays between this machine and Entra.
@@ -142,9 +161,8 @@ impl Azure {
 
     async fn registries(&self, config: &Config, subscription: &str) -> Result<Vec<String>, AuthError> {
         let what = format!("list the registries of subscription {subscription}");
-        let manager =
-            config.text("resource_manager").unwrap_or(self.cloud.resource_manager()).trim_end_matches('/');
-        let token = self.entra.token(self.cloud, self.cloud.resource_manager()).await?.secret;
+        let manager = self.resource_manager(config);
+        let token = self.api_token(AzureApi::ResourceManager).await?.secret;
         let first = format!(
             "{manager}/subscriptions/{subscription}/providers/Microsoft.ContainerRegistry/registries?api-version=2023-07-01"
         );

@@ -8,7 +8,7 @@ use super::{Config, ConnectorType, password::Password};
 use crate::{
     AuthError, Credential, CredentialSource, Environment, Found, HostPattern, Lease, Renewal, Secret, Target,
     aws::{self, AmazonCall, AmazonRefusal, Aws, Ecr},
-    azure::{self, Azure},
+    azure::{self, Azure, AzureApi},
     cache::Cache,
     docker::canonical_host,
     gcp::{self, Google},
@@ -172,6 +172,39 @@ impl Connector {
     pub fn forget_google_access_token(&self) {
         if let Backend::Gcp(google) = &self.backend {
             google.forget();
+        }
+    }
+
+    /// The URL of Azure Resource Manager in the connector's cloud; none if the connector is not Azure's.
+    pub fn azure_resource_manager(&self) -> Option<&str> {
+        match &self.backend {
+            Backend::Azure(azure) => Some(azure.resource_manager(&self.config)),
+            _ => None,
+        }
+    }
+
+    /// Whether a host is a region of Azure Machine Learning in the connector's cloud, and may be sent its tokens:
+    /// `westeurope.api.azureml.ms`.
+    pub fn serves_azure_machine_learning(&self, host: &str) -> bool {
+        matches!(&self.backend, Backend::Azure(azure) if azure.is_machine_learning(host))
+    }
+
+    /// An access token for one of Azure's APIs.
+    pub async fn azure_access_token(&self, api: AzureApi) -> Result<Secret, AuthError> {
+        let Backend::Azure(azure) = &self.backend else {
+            return Err(AuthError::unusable(
+                self.service.origin(),
+                format!("it has no access token of Azure's: it is of type {}", self.config.connector_type()),
+                "use a connector of type azure",
+            ));
+        };
+        Ok(azure.api_token(api).await?.secret)
+    }
+
+    /// An API of Azure's refused the access token: the next one must not come from memory.
+    pub fn forget_azure_access_tokens(&self) {
+        if let Backend::Azure(azure) = &self.backend {
+            azure.forget();
         }
     }
 

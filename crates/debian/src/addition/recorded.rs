@@ -225,9 +225,11 @@ mod tests {
         let seen = recorded(&entries, Owners::Kept, &system);
         let expected = [
             "etc 755 0:0 0",
+            "etc/ssh 755 0:0 0",
             "etc/x 644 0:0 999",
             "usr 755 0:0 0",
             "usr/bin 755 0:0 0",
+            "usr/sbin 755 0:0 0",
             "usr/bin/x 644 0:0 0",
             "var 755 0:0 0",
             "var/log 755 0:0 0",

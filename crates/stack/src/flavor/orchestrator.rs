@@ -155,21 +155,44 @@ const VERTEX: [Field; 7] = [
         default: None,
     },
 ];
-const SAGEMAKER: [Field; 3] = [
-    required("role", "ARN", "The role that steps run as"),
+const SAGEMAKER: [Field; 8] = [
+    required("role", "ARN", "The role that pipelines and steps run as"),
     required("region", "REGION", "The region that pipelines run in"),
-    optional("instance_type", "TYPE", "The instances that steps run on, where their settings name none"),
+    optional(
+        "instance_type",
+        "TYPE",
+        "The instances of steps that ask for no resources and name no instance",
+    ),
+    optional("volume_size", "GB", "The size of the instances' volumes, instead of 30"),
+    optional("subnets", "ID,…", "The subnets that steps are in, with security_groups"),
+    optional("security_groups", "ID,…", "The security groups of steps, with subnets"),
+    Field {
+        name: "tags",
+        help: "Tags of pipelines and jobs",
+        value_name: "KEY=VALUE,…",
+        need: Need::Optional,
+        shape: Shape::Tags,
+        default: None,
+    },
+    optional("max_parallelism", "NUMBER", "How many steps of a run may run at once"),
 ];
-const AZUREML: [Field; 5] = [
+const AZUREML: [Field; 6] = [
     required("subscription_id", "ID", "The subscription of Azure"),
     required("resource_group", "NAME", "The resource group of the workspace"),
     required("workspace", "NAME", "The workspace of Azure Machine Learning"),
     optional("compute", "NAME", "The compute that steps run on; serverless if there is none"),
     optional("instance_type", "SIZE", "The machines of serverless compute"),
+    optional(
+        "identity",
+        "managed|user|ID",
+        "Whom steps run as: the compute's identity, the user, or a managed identity",
+    ),
 ];
-const AIRFLOW: [Field; 4] = [
-    required("dags", "FOLDER", "The folder that Airflow reads its DAGs from: a folder, s3://… or gs://…"),
-    optional("operator", "kubernetes|docker", "What runs the containers"),
+const AIRFLOW: [Field; 6] = [
+    required("dags", "FOLDER", "The folder that Airflow reads its DAGs from"),
+    optional("operator", "kubernetes|docker", "What runs the containers, instead of kubernetes"),
     optional("namespace", "NAME", "The namespace that pods run in, with the operator kubernetes"),
+    optional("service_account", "NAME", "The service account that pods run as, with the operator kubernetes"),
+    optional("connection", "NAME", "The connection of Airflow that the operator uses"),
     LOCAL,
 ];

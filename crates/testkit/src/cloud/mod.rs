@@ -2,6 +2,7 @@
 //! others wrote.
 
 mod amazon;
+mod azureml;
 mod clock;
 mod google;
 mod key;
@@ -13,6 +14,7 @@ mod trouble;
 mod vertex;
 
 pub use amazon::AmazonMachine;
+pub use azureml::AzureMlApi;
 pub use clock::Clock;
 pub use google::{GoogleCloud, KeyState};
 pub use kubeflow::KubeflowApi;

@@ -85,7 +85,9 @@ pub(super) fn run(
     };
     cache::after_builds(context, &images.built);
     let id = RunId::new();
-    let status = if spec.schedule.is_some() { RunStatus::Scheduled } else { RunStatus::Running };
+    // Airflow has the file of its DAG, and starts it by its own rules.
+    let is_left = spec.schedule.is_some() || orchestrator.flavor == OrchestratorFlavor::Airflow;
+    let status = if is_left { RunStatus::Scheduled } else { RunStatus::Running };
     let graph = graph(spec);
     state.begin_run(NewRun {
         id,
@@ -127,7 +129,7 @@ fn workflow(
         environment: store.environment.clone(),
         secrets: BTreeMap::new(),
         supervision: match orchestrator.flavor {
-            OrchestratorFlavor::Sagemaker => Supervision::Entrypoint,
+            OrchestratorFlavor::Sagemaker | OrchestratorFlavor::Azureml => Supervision::Entrypoint,
             _ => Supervision::Orchestrator,
         },
     };
