@@ -6,6 +6,7 @@ use longshore_attest::{
     AttestError, BuildFacts, Format, Image, Inventory, Package, PackageKind, Survey, Surveyed,
     referrer::Referrer, wheels_of,
 };
+use longshore_debian::addition::Addition;
 use longshore_oci::{Descriptor, Digest, ImageConfig, Manifest, MediaType, Repository};
 use longshore_pipeline::DockerSettings;
 use longshore_python::lock::Lock;
@@ -41,6 +42,8 @@ struct SurveyKey {
 /// What went into an image: known from its plan, or from the record of its build.
 pub(crate) struct Ingredients<'a> {
     pub(crate) lock: &'a Lock,
+    /// The Debian packages that were added to the parent.
+    pub(crate) apt: Option<&'a Addition>,
     pub(crate) code: Digest,
     pub(crate) settings: &'a DockerSettings,
     /// The time that it bears, if it is not the builder's.
@@ -50,7 +53,7 @@ pub(crate) struct Ingredients<'a> {
 impl<'a> From<&'a Plan> for Ingredients<'a> {
     fn from(plan: &'a Plan) -> Self {
         let Plan { request, lock, code, .. } = plan;
-        Self { lock, code: code.digest(), settings: &request.settings, created: None }
+        Self { lock, apt: plan.addition(), code: code.digest(), settings: &request.settings, created: None }
     }
 }
 
@@ -188,7 +191,7 @@ impl Builder {
             ("settings:digest".to_owned(), Digest::of(settings.to_string()).to_string()),
             ("created".to_owned(), plan.created.map_or_else(|| self.created.clone(), str::to_owned)),
         ]);
-        if let Some(addition) = plan.addition() {
+        if let Some(addition) = plan.apt {
             let package = |package: &longshore_debian::LockedPackage| {
                 format!("{} {} {}\n", package.name, package.version, package.sha256)
             };

@@ -277,7 +277,7 @@ impl Builder {
         let Parts { manifest, config } = parts;
         let delivered = sbom::Delivered { repository: &name.repository, manifest, config };
         let (settings, created) = (&record.settings, Some(record.created.as_str()));
-        let ingredients = Ingredients { lock, code: record.code, settings, created };
+        let ingredients = Ingredients { lock, apt: None, code: record.code, settings, created };
         self.describe(delivered, ingredients, parent, surveyed, observer).await;
         Ok(())
     }
