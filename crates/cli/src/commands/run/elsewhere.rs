@@ -11,12 +11,13 @@ use std::{
 use futures::future::join_all;
 use longshore_oci::Reference;
 use longshore_orchestrator::{
-    Content, Document, Event, Follow, Phase, RunState, Service, StepState, Stream, Supervision, Target, Workflow,
+    Content, Document, Event, Follow, Phase, RunState, Service, StepState, Stream, Supervision, Target,
+    Workflow,
 };
 use longshore_pipeline::{PipelineSpec, StepSpec};
 use longshore_stack::{
-    ArtifactStore, Elsewhere, GraphStep, NewRun, OrchestratorFlavor, RemoteOrchestrator, RemoteStore, Run, RunId, RunStatus,
-    Stack, State, StepRun,
+    ArtifactStore, Elsewhere, GraphStep, NewRun, OrchestratorFlavor, RemoteOrchestrator, RemoteStore, Run,
+    RunId, RunStatus, Stack, State, StepRun,
 };
 use serde_json::json;
 
