@@ -23,8 +23,7 @@ class AzureMLSettings(ComponentSettings):
     """The compute that it runs on, in place of the orchestrator's; `"serverless"` for none."""
 
     instance_type: str | None = None
-    """The type of its machine: on serverless compute a size, `"Standard_NC4as_T4_v3"`; on a cluster of Kubernetes one of
-    its instance types."""
+    """Its machine: a size on serverless compute (`"Standard_NC4as_T4_v3"`), an instance type on Kubernetes."""
 
     shm_size: str | None = None
     """How much memory its processes share: `"2g"`."""
