@@ -22,9 +22,10 @@ test: ## Install what the tests need (with apt where that is allowed) and run th
 lint: ## Formatting, lints and types of the Rust and Python code
 	scripts/lint
 
-interop: ## Try images and registry with other clients and servers and the OCI conformance suite (needs Go)
+interop: ## Try images, registry and orchestrators with the clients, servers and SDKs of others (needs Go)
 	scripts/prerequisites interop
 	scripts/interop
+	scripts/services
 
 cluster: ## Run the quickstart on the Kubernetes cluster that KUBECONFIG names, if there is one
 	tests/cluster/run

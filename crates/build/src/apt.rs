@@ -16,7 +16,7 @@ use longshore_debian::{
 };
 use longshore_fetch::Fetcher;
 use longshore_layer::{LayerSummary, LayerWriter, read::Compression};
-use longshore_oci::{Arch, Digest, ImageConfig, Manifest, Repository};
+use longshore_oci::{Arch, Digest, Digester, ImageConfig, Manifest, Repository};
 use longshore_sandbox::{Access, Container, Privilege, Process, Sandbox, Streams};
 use longshore_store::BlobWriter;
 use serde::{Deserialize, Serialize};
@@ -141,7 +141,11 @@ impl AptLayer {
 
 /// The digest of what an image's layers hold: the same for one that was compressed again.
 fn content_of(config: &ImageConfig) -> Digest {
-    Digest::of(config.rootfs.diff_ids.iter().map(|diff_id| format!("{diff_id}\n")).collect::<String>())
+    let mut digester = Digester::new();
+    for diff_id in &config.rootfs.diff_ids {
+        digester.update(format!("{diff_id}\n").as_bytes());
+    }
+    digester.finish()
 }
 
 impl Builder {
@@ -295,12 +299,12 @@ impl Builder {
         let fetcher = fetcher(Sources::from_system().ok().as_ref());
         self.fetch_addition(&layer.addition, &fetcher, observer).await?;
         let system = self.system_of(&parent.manifest).await?;
-        let (builder, layer_, parent_) = (self.clone(), layer.clone(), parent.clone());
-        let write = move |out: LayerWriter<BlobWriter>| match &*layer_.way {
+        let (builder, content, below) = (self.clone(), layer.clone(), parent.clone());
+        let write = move |out: LayerWriter<BlobWriter>| match &*content.way {
             Way::Native => {
-                Ok(addition::write_native(&system, &layer_.addition, &builder.downloads, out, &|_| {})?)
+                Ok(addition::write_native(&system, &content.addition, &builder.downloads, out, &|_| {})?)
             }
-            Way::Sandbox { tool, .. } => builder.install(*tool, &layer_.addition, &parent_, &system, out),
+            Way::Sandbox { tool, .. } => builder.install(*tool, &content.addition, &below, &system, out),
         };
         let made = layers.make(&layer.key(), Lane::Splice, write).await;
         made.map_err(|error| error.of_parent(&parent.name))
@@ -433,7 +437,7 @@ mod tests {
 
     #[test]
     fn only_the_end_of_what_was_said_is_told() {
-        let said: String = (0..40).map(|line| format!("{line}\n\n")).collect();
+        let said = (0..40).map(|line| line.to_string()).collect::<Vec<_>>().join("\n\n");
         let told = last_lines(said.as_bytes());
         assert_eq!((told.lines().count(), told.lines().next()), (LINES_TOLD, Some("20")));
     }

@@ -85,7 +85,7 @@ pub enum BuildError {
         /// The parent.
         image: String,
         /// Why.
-        source: longshore_debian::Error,
+        source: Box<longshore_debian::Error>,
     },
     /// The parent's own program did not install them.
     #[error("{tool} could not install the apt_packages ({exit}):\n{said}{hint}")]
@@ -261,7 +261,7 @@ impl BuildError {
     /// Names the parent, if Debian packages cannot be added to it.
     pub(crate) fn of_parent(self, image: &str) -> Self {
         match self {
-            Self::Debian(source) => Self::Apt { image: image.to_owned(), source },
+            Self::Debian(source) => Self::Apt { image: image.to_owned(), source: Box::new(source) },
             other => other,
         }
     }

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "print('hello')\n"
 OS_RELEASE = dict(
-    line.replace('"', "").split("=", 1)
-    for line in Path("/etc/os-release").read_text().splitlines()
-    if "=" in line
+    line.replace('"', "").split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line
 )
 
 
@@ -111,7 +109,9 @@ def test_on_an_ordinary_parent_of_a_registry(machine: Machine, registry: DockerR
     built = build(machine, "on-base:1", "--parent", parent, "--apt", "less", "--no-bytecode")
     assert "by the parent's apt-get in a sandbox" in built.done().stderr, built
     assert inside(machine, "on-base:1", "less --version | head -n 1").startswith("less ")
-    assert inside(machine, "on-base:1", "dpkg --audit; apt-get check -qq; ls /usr/sbin/policy-rc.d 2>&1 | wc -l") == "1\n"
+    assert (
+        inside(machine, "on-base:1", "dpkg --audit; apt-get check -qq; ls /usr/sbin/policy-rc.d 2>&1 | wc -l") == "1\n"
+    )
     assert inside(machine, "on-base:1", "apt-mark showmanual | grep -x less") == "less\n"
     again = build(machine, "on-base:1", "--parent", parent, "--apt", "less", "--no-bytecode", "--upgrade")
     assert digest(again) == digest(built), "asked again"

@@ -105,13 +105,13 @@ impl<'a> Judge<'a> {
         if self.installed.all.iter().any(|stanza| stanza.get("Package") == Some(&package.name)) {
             return Some("the parent has files of an earlier installation of it".to_owned());
         }
-        self.scripts(deb)
+        Self::scripts(deb)
             .or_else(|| self.triggers(deb))
             .or_else(|| self.relations(deb))
             .or_else(|| self.files(deb))
     }
 
-    fn scripts(&self, deb: &Deb) -> Option<String> {
+    fn scripts(deb: &Deb) -> Option<String> {
         for name in ["config", "preinst", "postinst"] {
             let Some(script) = deb.control.get(name) else { continue };
             if let Some(line) = line_that_counts(&String::from_utf8_lossy(script)) {
@@ -136,7 +136,7 @@ impl<'a> Judge<'a> {
                 return Some(format!("it triggers {name}"));
             }
             let cache = self.system.read("etc/ld.so.cache");
-            if !cache.is_some_and(|cache| loader::extended(cache, Vec::new(), self.addition.arch).is_some()) {
+            if cache.is_none_or(|cache| loader::extended(cache, Vec::new(), self.addition.arch).is_none()) {
                 return Some("the parent's ld.so.cache has a form that only its ldconfig writes".to_owned());
             }
             if deb.entries.iter().any(|it| it.path.as_str().starts_with("etc/ld.so.conf.d/")) {
