@@ -78,16 +78,13 @@ def containers(flavor: str, documents: list) -> dict:
     found = {}
     if flavor == "kubernetes":
         for document in documents:
-            labels = document["metadata"].get("labels", {})
-            if (
-                document["kind"] != "Job"
-                or "longshore" in document["spec"]["template"]["spec"]["containers"][0]["name"]
-            ):
+            step = document["metadata"].get("labels", {}).get("longshore.dev/step")
+            if document["kind"] != "Job" or step is None:
                 continue
             [container] = document["spec"]["template"]["spec"]["containers"]
             environment = {item["name"]: item["value"] for item in container.get("env", []) if "value" in item}
-            name = next(value for key, value in labels.items() if key.endswith("/step"))
-            found[name] = (container["image"], container["command"] + container["args"], environment)
+            arguments = ["r1" if "{{" in argument or "$(" in argument else argument for argument in container["args"]]
+            found[step] = (container["image"], container["command"] + arguments, environment)
     else:
         executors = documents[0]["deploymentSpec"]["executors"]
         for name, executor in executors.items():

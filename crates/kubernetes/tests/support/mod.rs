@@ -51,6 +51,7 @@ pub(crate) fn workflow(steps: &[Step<'_>], pipeline: &Value) -> Workflow {
         flavor: "kubernetes",
         store: "s3://bucket/runs".parse().unwrap(),
         environment: BTreeMap::from([("AWS_REGION".to_owned(), "eu-west-1".to_owned())]),
+        supervision: longshore_orchestrator::Supervision::Orchestrator,
         secrets: BTreeMap::from([("AWS_SECRET_ACCESS_KEY".to_owned(), Secret::new("hunter2"))]),
     };
     Workflow::new(&spec, &target, |_| image("train"))
