@@ -121,7 +121,9 @@ mod tests {
                 }
                 let line = line.strip_prefix("    ").or(is_code.then_some(line)).unwrap_or_default();
                 if line.starts_with("longshore ") {
-                    let command = line.split(" #").next().unwrap_or_default().trim().to_owned();
+                    // Without the shell's own: a comment, and where the output goes.
+                    let command = line.split(" #").next().unwrap_or_default();
+                    let command = command.split(" > ").next().unwrap_or_default().trim().to_owned();
                     commands.push((page.display().to_string(), command));
                 }
             }

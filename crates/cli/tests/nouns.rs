@@ -174,7 +174,7 @@ fn mistakes_are_answered_with_the_remedy() {
         "container-registry delete ecr",
         "container-registry delete embedded",
         "container-registry rename hub ecr",
-        "orchestrator register k8s --flavor=kubernetes",
+        "orchestrator register k8s --flavor=nomad",
         "service-connector register x --type kubernetes",
         "service-connector register x --type aws",
         "service-connector register x --type docker --username=me",

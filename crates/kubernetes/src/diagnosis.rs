@@ -46,7 +46,16 @@ impl Observed<'_> {
         pods.sort_by_key(|pod| (created(pod), pod.metadata.name.clone()));
         let latest = pods.last().copied();
         let begun = pods.iter().filter_map(|pod| started(pod, container)).min();
-        let finding = |phase, reason, finished| Finding { phase, reason, started: begun, finished };
+        // What is told of a Job may come before what is told of its pods.
+        let of_job = || {
+            let job = self.job?;
+            let started = job.status.as_ref().and_then(|status| status.start_time.as_ref());
+            started.or(job.metadata.creation_timestamp.as_ref()).map(timestamp)
+        };
+        let finding = |phase: Phase, reason, finished| {
+            let started = if phase.is_final() { begun.or_else(of_job) } else { begun };
+            Finding { phase, reason, started, finished }
+        };
         let condition = |kinds: &[&str]| {
             let conditions = self.job?.status.as_ref()?.conditions.as_ref()?;
             conditions.iter().find(|one| kinds.contains(&one.type_.as_str()) && one.status == "True")

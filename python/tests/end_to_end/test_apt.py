@@ -74,7 +74,10 @@ def test_what_needs_its_script_is_installed_by_the_parents_dpkg(machine: Machine
     assert inside(machine, "less:1", "less --version | head -n 1").startswith("less ")
     chosen = inside(machine, "less:1", "update-alternatives --query pager | grep ^Value")
     assert chosen == "Value: /usr/bin/less\n", "what its postinst did"
-    assert inside(machine, "less:1", "dpkg --audit; dpkg -V less; ls /var/log/dpkg.log 2>/dev/null || true") == ""
+    # As in all slim images, what the image's dpkg leaves out is missing, and nothing else.
+    left_out = ("/usr/share/doc/", "/usr/share/man/", "/usr/share/info/", "/usr/share/locale/")
+    verified = inside(machine, "less:1", "dpkg --audit; dpkg -V less; ls /var/log/dpkg.log 2>/dev/null || true")
+    assert [line for line in verified.splitlines() if not line.split()[-1].startswith(left_out)] == []
     plan = machine.longshore("build", ".", "--tag", "less:2", "-r", "idna==3.10", "--apt", "less", "--dry-run")
     assert "apt: less: its preinst has work to do" in plan.done().stdout, plan
     data = machine.longshore(

@@ -171,18 +171,36 @@ impl<K: Kind> OptionTable for FlavorFields<K> {
                 flavors.iter().filter(|flavor| flavor.field(field.name).is_some()).copied().collect();
             let needed = if field.need == Need::Required { " (required)" } else { "" };
             let default = field.default.map_or_else(String::new, |default| format!(" [default: {default}]"));
+            let is_of_all = takers.len() == flavors.len();
             options.push(TableOption {
                 name: field.name,
-                help: format!("{}{needed}{default}", field.help),
+                help: match takers[..] {
+                    [_, _, ..] if !is_of_all => by_flavor(field.name, &takers),
+                    _ => format!("{}{needed}{default}", field.help),
+                },
                 value_name: field.value_name.to_owned(),
                 heading: match takers[..] {
                     [one] if flavors.len() > 1 => format!("Options of flavor {}", one.as_str()),
-                    _ => "Options of all flavors".to_owned(),
+                    _ if is_of_all => "Options of all flavors".to_owned(),
+                    _ => "Options of several flavors".to_owned(),
                 },
             });
         }
         options
     }
+}
+
+/// What a value means to the flavors that take it: each meaning once, with whom it is for.
+fn by_flavor(name: &str, takers: &[Flavor]) -> String {
+    let mut meanings: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (flavor, field) in takers.iter().filter_map(|flavor| Some((flavor, flavor.field(name)?))) {
+        match meanings.iter_mut().find(|(help, _)| *help == field.help) {
+            Some((_, flavors)) => flavors.push(flavor.as_str()),
+            None => meanings.push((field.help, vec![flavor.as_str()])),
+        }
+    }
+    let meaning = |(help, flavors): &(&str, Vec<&str>)| format!("{}: {help}", flavors.join(", "));
+    meanings.iter().map(meaning).collect::<Vec<_>>().join("; ")
 }
 
 fn flavor_parser<K: Kind>() -> ValueParser {

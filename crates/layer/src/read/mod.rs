@@ -148,7 +148,8 @@ impl<R: Read> LayerReader<R> {
 
     fn advance(&mut self) -> Result<Option<(Change, u64)>> {
         loop {
-            self.stream.skip(self.content + self.padding)?;
+            self.stream.skip(self.content)?;
+            self.stream.skip_padding(self.padding)?;
             (self.content, self.padding) = (0, 0);
             let Some((step, size)) = header::next(&mut self.stream)? else { return Ok(None) };
             self.entries += 1;

@@ -127,6 +127,15 @@ impl<R: Read> Stream<R> {
         Ok(filled)
     }
 
+    /// Takes the bytes that fill a file's last block. Of an archive that was never closed, as umoci's `insert` leaves it, the
+    /// last file's may be missing; that it is whole, the compression around it says.
+    pub(super) fn skip_padding(&mut self, count: u64) -> Result<()> {
+        if self.is_framed() && self.fill()?.is_empty() {
+            return Ok(());
+        }
+        self.skip(count)
+    }
+
     /// Takes `count` bytes without looking at them.
     pub(super) fn skip(&mut self, mut count: u64) -> Result<()> {
         while count > 0 {

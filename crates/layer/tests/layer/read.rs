@@ -327,10 +327,17 @@ fn cut_off_layers_are_refused_wherever_they_are_cut() {
     }
     let (_, fault) = refusal_of(b"", Compression::Gzip, ReadLimits::default());
     assert!(matches!(fault, ReadFault::Compression { .. }));
-    // Compression says where the end is: archives without their end blocks are in use.
+    // Compression says where the end is: archives without their end blocks are in use, and without the padding of the last
+    // file; but not without a part of its content.
     let bare = &plain[..plain.len() - 1024];
-    let read = read(&gzip(bare)[..], Compression::Gzip, ReadLimits::default()).unwrap();
-    assert_eq!((read.0.len(), read.1.diff_id), (3, Digest::of(bare)));
+    let unpadded = &bare[..=bare.iter().rposition(|byte| *byte != 0).unwrap()];
+    for whole in [bare, unpadded] {
+        let read = read(&gzip(whole)[..], Compression::Gzip, ReadLimits::default()).unwrap();
+        assert_eq!((read.0.len(), read.1.diff_id), (3, Digest::of(whole)));
+    }
+    let (_, fault) =
+        refusal_of(&gzip(&unpadded[..unpadded.len() - 1]), Compression::Gzip, ReadLimits::default());
+    assert!(matches!(fault, ReadFault::Truncated), "{fault}");
 }
 
 #[test]
