@@ -64,6 +64,7 @@ fn value(planned: &[Planned], moves: Option<&BytePlan>) -> Value {
         json!({
             "platform": Platform::linux(plan.arch).to_string(),
             "parent": {"title": plan.parent.title(), "digest": plan.parent.digest()},
+            "apt": plan.apt().map(|apt| json!({"packages": apt.packages, "upgraded": apt.upgraded, "way": apt.way})),
             "lock": plan.lock, "layers": layers.collect::<Vec<_>>(),
         })
     });
@@ -89,6 +90,11 @@ fn layers(plan: &Plan, why: &[Why]) -> String {
         PlannedParent::Ready(_) => (String::new(), "parent: already there".to_owned()),
     };
     text.push_str(&row(plan.parent.title(), &bytes, &reason));
+    for line in plan.apt().iter().flat_map(apt_lines) {
+        for line in wrapped(&format!("apt: {}", line.trim_start()), TERMINAL) {
+            let _ = writeln!(text, "{line}");
+        }
+    }
     for (layer, why) in plan.layers.iter().zip(why) {
         let bytes = layer.known.map(|record| size(record.size)).unwrap_or_default();
         text.push_str(&row(&layer.title.title, &bytes, &why.to_string()));
