@@ -194,7 +194,9 @@ async fn what_is_missing_is_added_natively() {
 #[tokio::test]
 async fn what_only_dpkg_can_do_is_for_dpkg() {
     let script = ("postinst", "#!/bin/sh\nset -e\nadduser --system tool\n");
-    let cases: [(&str, &[(&str, &str)], &[Item<'_>], &str); 6] = [
+    /// More of the stanza, the control files, the data, and the reason that is told.
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [Item<'a>], &'a str);
+    let cases: [Case<'_>; 6] = [
         ("", &[script], &[], "its postinst has work to do: `adduser --system tool`"),
         ("", &[("triggers", "interest x\n")], &[], "it wants to be told of changes to x"),
         ("", &[("triggers", "activate update-x\n")], &[], "it triggers update-x"),
