@@ -20,7 +20,9 @@ fn modules(folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
 }
 
 fn main() -> io::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../python").canonicalize()?;
+    // Asked for when this runs: a compiled script may have come from another checkout with the target folder.
+    let package = env::var_os("CARGO_MANIFEST_DIR").ok_or_else(|| io::Error::other("cargo sets CARGO_MANIFEST_DIR"))?;
+    let root = Path::new(&package).join("../../python").canonicalize()?;
     println!("cargo::rerun-if-changed={}", root.join("longshore").display());
     let mut found = Vec::new();
     modules(&root.join("longshore"), &mut found)?;
