@@ -21,7 +21,8 @@ fn modules(folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
 
 fn main() -> io::Result<()> {
     // Asked for when this runs: a compiled script may have come from another checkout with the target folder.
-    let package = env::var_os("CARGO_MANIFEST_DIR").ok_or_else(|| io::Error::other("cargo sets CARGO_MANIFEST_DIR"))?;
+    let package =
+        env::var_os("CARGO_MANIFEST_DIR").ok_or_else(|| io::Error::other("cargo sets CARGO_MANIFEST_DIR"))?;
     let root = Path::new(&package).join("../../python").canonicalize()?;
     println!("cargo::rerun-if-changed={}", root.join("longshore").display());
     let mut found = Vec::new();
