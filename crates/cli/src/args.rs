@@ -14,7 +14,7 @@ mod values;
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use longshore_oci::{Platform, Reference};
+use longshore_oci::Platform;
 
 use self::{
     build::BuildArguments,
@@ -141,15 +141,15 @@ pub(crate) enum ImageCommand {
     Rebuild(RebuildArguments),
     /// Print the lock of an image that was built here, as pylock.toml (PEP 751)
     Lock {
-        /// The image; a name without a host is in the embedded registry
+        /// The image: a name, or the digest of one that was built on this machine
         image: String,
     },
     /// Copy an image from one registry to another; names without a host are in the embedded registry
     Copy(CopyArguments),
     /// Write an image to a file that other tools read
     Export {
-        /// The image
-        image: Reference,
+        /// The image: a name, or the digest of one that was built on this machine
+        image: String,
         /// The kind of archive
         #[arg(long, value_enum, default_value_t)]
         format: ArchiveFormat,
@@ -181,8 +181,8 @@ pub(crate) struct CopyArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct ContainerArguments {
-    /// The image
-    pub(crate) image: Reference,
+    /// The image: a name, or the digest of one that was built on this machine
+    pub(crate) image: String,
     /// Make a folder of this machine visible in the container, read-only unless :rw follows
     #[arg(short, long = "volume", value_name = "HOST:CONTAINER[:rw]")]
     pub(crate) volumes: Vec<String>,

@@ -68,10 +68,12 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             commands::image::rebuild::rebuild(&context, &arguments)
         }
         Command::Image(ImageCommand::Lock { image }) => {
-            commands::lock::print(&context.state()?, &commands::build::image_name(&image)?)
+            let state = context.state()?;
+            commands::lock::print(&state, &commands::image::meant(&state, &image)?)
         }
         Command::Image(ImageCommand::Copy(arguments)) => commands::copy::copy(&context, &arguments),
         Command::Image(ImageCommand::Export { image, format, file }) => {
+            let image = commands::image::meant(&context.state()?, &image)?;
             let registry = context.registry()?;
             let found = commands::image::find(&registry, URI, &image)?;
             commands::image::export::export(&registry, &found, &image, format, &file)

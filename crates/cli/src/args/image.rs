@@ -22,7 +22,7 @@ pub(crate) enum By {
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArguments {
-    /// The image; a name without a host is in the embedded registry
+    /// The image: a name, or the digest of one that was built on this machine
     pub(crate) image: String,
     /// Show the size by this alone; packages, directories and savings are found by reading the layers, once
     #[arg(long, value_enum)]
@@ -37,7 +37,7 @@ pub(crate) struct InspectArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct RebaseArguments {
-    /// The image; a name without a host is in the embedded registry
+    /// The image: a name, or the digest of one that was built on this machine
     pub(crate) image: String,
     /// The image that is to be below its layers
     #[arg(long, value_name = "PARENT")]
@@ -55,7 +55,7 @@ pub(crate) struct RebaseArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct PatchArguments {
-    /// The image; a name without a host is in the embedded registry
+    /// The image: a name, or the digest of one that was built on this machine
     pub(crate) image: String,
     /// The version to put in: NAME==VERSION, or the path of a wheel
     #[arg(long, value_name = "WHEEL")]

@@ -7,7 +7,7 @@ use longshore_oci::Platform;
 
 #[derive(Debug, Args)]
 pub(crate) struct SbomArguments {
-    /// The image; names without a host are in the embedded registry
+    /// The image: a name, or the digest of one that was built on this machine
     pub(crate) image: String,
     /// The format
     #[arg(long, value_enum, default_value_t)]

@@ -14,7 +14,8 @@ use crate::{
 /// Runs the command and ends with its exit code.
 pub(crate) fn run(context: &Context, arguments: &ContainerArguments) -> Result<(), Failure> {
     let registry = context.registry()?;
-    let found = image::find(&registry, URI, &arguments.image)?;
+    let named = image::meant(&context.state()?, &arguments.image)?;
+    let found = image::find(&registry, URI, &named)?;
     let images = context.images(&registry)?;
     let layers = images.unpack(&found.manifest, &found.config)?;
     let mut process = Process::of_image(&found.config.config, &arguments.command);

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     args::CopyArguments,
-    commands::build::image_name,
+    commands::{build::image_name, image::meant},
     context::{Context, URI},
     failure::Failure,
     output::{self, quantity::size, transfer::Transfer},
@@ -19,9 +19,9 @@ use crate::{
 
 /// Copies an image. What the destination has already is not moved again.
 pub(crate) fn copy(context: &Context, arguments: &CopyArguments) -> Result<(), Failure> {
-    let source = image_name(&arguments.source)?;
-    let destination = image_name(&arguments.destination)?;
     let state = context.state()?;
+    let source = meant(&state, &arguments.source)?;
+    let destination = image_name(&arguments.destination)?;
     let registry = context.registry()?;
     let client = context.registries(&state, None)?.client;
     let selection = match &arguments.platform {

@@ -16,7 +16,7 @@ use longshore_store::{BlobStore, Registry, RepositoryPath, TagOrDigest};
 
 use crate::{
     args::sbom::{SbomArguments, SbomFormat},
-    commands::build::image_name,
+    commands::image::meant,
     context::{Context, URI},
     failure::Failure,
     runtime,
@@ -27,7 +27,7 @@ const LARGEST_CONFIG: u64 = 4 << 20;
 
 /// Prints the document.
 pub(crate) fn sbom(context: &Context, arguments: &SbomArguments) -> Result<(), Failure> {
-    let image = image_name(&arguments.image)?;
+    let image = meant(&context.state()?, &arguments.image)?;
     let format = match arguments.format {
         SbomFormat::CycloneDx => Format::CycloneDx,
         SbomFormat::Spdx => Format::Spdx,

@@ -9,6 +9,7 @@ use longshore_oci::{Digest, Reference};
 use longshore_stack::{Build, State};
 use serde_json::{Value, json};
 
+use super::meant;
 use crate::{
     args::{
         OutputFormat,
@@ -27,14 +28,14 @@ use crate::{
 
 /// Puts an image onto another parent.
 pub(crate) fn rebase(context: &Context, arguments: &RebaseArguments) -> Result<(), Failure> {
-    let image = image_name(&arguments.image)?;
+    let state = context.state()?;
+    let image = meant(&state, &arguments.image)?;
     let rebase = Rebase {
         onto: image_name(&arguments.onto)?,
         from: arguments.from.as_deref().map(image_name).transpose()?,
         name: name_of_result(&image, arguments.tag.as_deref())?,
         image,
     };
-    let state = context.state()?;
     let builder = context.builder(context.registries(&state, None)?.client)?;
     let progress = Progress::new();
     let rebased = runtime::block_on(async {
@@ -59,11 +60,11 @@ pub(crate) fn rebase(context: &Context, arguments: &RebaseArguments) -> Result<(
 
 /// Replaces one wheel of an image.
 pub(crate) fn patch(context: &Context, arguments: &PatchArguments) -> Result<(), Failure> {
-    let image = image_name(&arguments.image)?;
+    let state = context.state()?;
+    let image = meant(&state, &arguments.image)?;
     let wheel = Wanted::parse(&arguments.wheel).map_err(|error| Failure::Usage(error.to_string()))?;
     let name = name_of_result(&image, arguments.tag.as_deref())?;
     let patch = Patch { image, wheel, name, host_python: python_here() };
-    let state = context.state()?;
     let builder = context.builder(context.registries(&state, None)?.client)?;
     let progress = Progress::new();
     let patched = runtime::block_on(async {

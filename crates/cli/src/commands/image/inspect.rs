@@ -11,10 +11,9 @@ use longshore_oci::{Digest, Manifest, Platform, Reference, annotation};
 use serde::Serialize;
 use serde_json::json;
 
-use super::this_platform;
+use super::{meant, this_platform};
 use crate::{
     args::image::{By, InspectArguments},
-    commands::build::image_name,
     context::Context,
     failure::Failure,
     output::{
@@ -33,8 +32,9 @@ const SHARE: u64 = 100;
 
 /// Prints what the image consists of.
 pub(crate) fn inspect(context: &Context, arguments: &InspectArguments) -> Result<(), Failure> {
-    let image = image_name(&arguments.image)?;
-    let client = context.registries(&context.state()?, None)?.client;
+    let state = context.state()?;
+    let image = meant(&state, &arguments.image)?;
+    let client = context.registries(&state, None)?.client;
     let builder = context.builder(client)?;
     let progress = Progress::new();
     let platform = match &arguments.platform {

@@ -6,12 +6,14 @@ pub(crate) mod inspect;
 pub(crate) mod rebuild;
 
 use longshore_build::{BuildError, read_image};
-use longshore_oci::{Arch, ImageConfig, Index, Manifest, Platform, Reference};
+use longshore_oci::{Arch, Digest, ImageConfig, Index, Manifest, Platform, Reference};
+use longshore_stack::State;
 use longshore_store::{Registry, RepositoryPath, StoredManifest, TagOrDigest};
 use serde_json::json;
 
 use crate::{
     args::OutputFormat,
+    commands::build::image_name,
     failure::Failure,
     output::{
         self,
@@ -78,6 +80,17 @@ pub(crate) struct Found {
     pub(crate) manifest: Manifest,
     /// Its configuration.
     pub(crate) config: ImageConfig,
+}
+
+/// The image that is meant: by its name, or by its digest alone, as a build prints it, if it was built here.
+pub(crate) fn meant(state: &State, text: &str) -> Result<Reference, Failure> {
+    let Ok(digest) = text.parse::<Digest>() else { return image_name(text) };
+    match state.build_of(&digest)? {
+        Some(build) => Ok(build.image.at(digest)),
+        None => Err(Failure::Usage(format!(
+            "no image with the digest {digest} was built on this machine; name it with its repository, REPOSITORY@{digest}"
+        ))),
+    }
 }
 
 /// Finds an image. Names without a host are looked up in the embedded registry too.

@@ -1,13 +1,11 @@
 //! `longshore image rebuild`: whether an image can be made again.
 
 use longshore_build::edit::rebuild::{CodeFrom, Difference, FileChange, Rebuilt};
-use longshore_oci::{Digest, Reference};
-use longshore_stack::State;
+use longshore_oci::Digest;
 
-use super::edit::recorded;
+use super::{edit::recorded, meant};
 use crate::{
     args::image::RebuildArguments,
-    commands::build::image_name,
     context::Context,
     failure::Failure,
     output::{self, progress::Progress, quantity::count},
@@ -17,7 +15,7 @@ use crate::{
 /// Makes the image again; fails if it is another one.
 pub(crate) fn rebuild(context: &Context, arguments: &RebuildArguments) -> Result<(), Failure> {
     let state = context.state()?;
-    let image = named(&state, &arguments.image)?;
+    let image = meant(&state, &arguments.image)?;
     let source =
         match &arguments.source {
             Some(folder) => Some(folder.canonicalize().map_err(|error| {
@@ -39,15 +37,6 @@ pub(crate) fn rebuild(context: &Context, arguments: &RebuildArguments) -> Result
         None => print(&rebuilt)?,
     }
     if rebuilt.expected == rebuilt.found { Ok(()) } else { Err(Failure::Said) }
-}
-
-/// The image that is meant: by its name, or by its digest alone if it was built here.
-fn named(state: &State, text: &str) -> Result<Reference, Failure> {
-    let Ok(digest) = text.parse::<Digest>() else { return image_name(text) };
-    match state.build_of(&digest)? {
-        Some(build) => Ok(build.image.at(digest)),
-        None => Err(Failure::Usage(format!("no image with the digest {digest} was built on this machine"))),
-    }
 }
 
 fn print(rebuilt: &Rebuilt) -> Result<(), Failure> {
