@@ -9,6 +9,7 @@
 //! interruption leaves nothing half done.
 
 mod hold;
+mod images;
 mod plan;
 mod size;
 mod stock;
