@@ -210,8 +210,12 @@ impl BlobStore {
             // The other file, if there is one, may not be on disk yet; what follows sees to that.
             _ => staged.place(&path)?,
         }
-        // One that could be used would have been.
-        composed::remove(&layout.composed(&digest))?;
+        let composed = layout.composed(&digest);
+        if composed.exists() {
+            // Damaged, or of another writer, which may have taken its mark for this file's and removed it.
+            marks.set(&digest)?;
+            composed::remove(&composed)?;
+        }
         self.settle(digest)
     }
 
@@ -233,10 +237,16 @@ impl BlobStore {
             folder.sync()?;
         }
         marks.set(&digest)?;
-        if self.size_of(&digest)? != Some(size) {
-            // What may be there is damaged.
-            layout.remove(&digest)?;
-            folder.place(&layout.composed(&digest))?;
+        let whole = self.path(&digest);
+        if fs::metadata(&whole).is_ok_and(|found| found.len() != size) {
+            // It is damaged, and would hide this.
+            folder::remove_file(&whole)?;
+        }
+        let path = layout.composed(&digest);
+        if !folder.place(&path)? && self.size_of(&digest)? != Some(size) {
+            // What is there is damaged.
+            composed::remove(&path)?;
+            folder.place(&path)?;
         }
         self.settle(digest)
     }

@@ -74,27 +74,38 @@ impl Layout {
     /// A blob's length. One whose files do not fit together is none.
     pub(crate) fn size_of(&self, digest: &Digest) -> Result<Option<u64>> {
         let path = self.path(digest);
-        match rustix::fs::stat(&path) {
+        let whole = || match rustix::fs::stat(&path) {
             Ok(found) => Ok(Some(found.st_size.unsigned_abs())),
-            Err(Errno::NOENT) => match Composed::open(&self.composed(digest)) {
-                Ok(composed) => Ok(composed.map(|composed| composed.size())),
-                Err(StoreError::Recipe { .. }) => Ok(None),
-                Err(error) => Err(error),
-            },
-            Err(error) => Err(error).doing("examine", path),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error).doing("examine", &path),
+        };
+        if let Some(size) = whole()? {
+            return Ok(Some(size));
+        }
+        match Composed::open(&self.composed(digest)) {
+            Ok(Some(composed)) => Ok(Some(composed.size())),
+            // Another writer may have put the whole blob in the place of the composed one.
+            Ok(None) => whole(),
+            Err(StoreError::Recipe { .. }) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
     /// A blob, if it is there.
     pub(crate) fn open(&self, digest: &Digest) -> Result<Option<Blob>> {
         let path = self.path(digest);
-        match File::open(&path) {
+        let whole = || match File::open(&path) {
             Ok(file) => Ok(Some(Blob::whole(file))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let composed = Composed::open(&self.composed(digest))?;
-                Ok(composed.map(Composed::reader).transpose()?.map(Blob::composed))
-            }
-            Err(error) => Err(error).doing("open", path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).doing("open", &path),
+        };
+        if let Some(blob) = whole()? {
+            return Ok(Some(blob));
+        }
+        match Composed::open(&self.composed(digest))? {
+            Some(composed) => Ok(Some(Blob::composed(composed.reader()?))),
+            // As above.
+            None => whole(),
         }
     }
 

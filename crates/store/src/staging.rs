@@ -187,10 +187,11 @@ impl StagedFolder {
         &self.path
     }
 
-    /// Gives the folder the name `target`; another folder that has it and is not empty stays.
-    pub(crate) fn place(self, target: &Path) -> Result<()> {
+    /// Gives the folder the name `target`, unless another folder has it that is not empty; says whether it did.
+    pub(crate) fn place(&self, target: &Path) -> Result<bool> {
         match in_its_folder(target, || rustix::fs::rename(&self.path, target)) {
-            Ok(()) | Err(Errno::EXIST | Errno::NOTEMPTY) => Ok(()),
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST | Errno::NOTEMPTY) => Ok(false),
             Err(error) => Err(error).doing("create", target),
         }
     }
@@ -297,8 +298,8 @@ mod tests {
         let first = begin();
         assert!(!target.exists());
         Staging::open(root.path()).unwrap();
-        first.place(&target).unwrap();
-        begin().place(&target).unwrap();
+        assert!(first.place(&target).unwrap());
+        assert!(!begin().place(&target).unwrap());
         drop(begin());
         assert_eq!((fs::read(target.join("name")).unwrap(), names(&staging)), (b"bytes".to_vec(), 0));
         fs::create_dir(staging.folder.join("left")).unwrap();
