@@ -14,7 +14,7 @@ use longshore_layer::{
 };
 use longshore_oci::{Descriptor, Digest, MediaType};
 use longshore_pipeline::{Compression, DockerSettings, Lazy};
-use longshore_store::{BlobStore, BlobWriter, Table};
+use longshore_store::{Blob, BlobStore, BlobWriter, Table};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
@@ -128,6 +128,10 @@ pub(crate) enum Lane {
     Compile,
 }
 
+/// From this length on, in bytes, a wheel's layer refers to the wheel's file, which then stays as long as the layer. Below
+/// it, what that saves is less than what a recipe, a link and a folder cost.
+const COMPOSED_FROM: u64 = 8 << 20;
+
 /// So many layers of bytecode are written at once: while one waits for the interpreters' last files, another keeps them
 /// busy. Each holds some megabytes.
 const COMPILED_AT_ONCE: usize = 4;
@@ -237,6 +241,35 @@ impl Layers {
     where
         F: FnOnce(LayerWriter<BlobWriter>) -> Result<(BlobWriter, LayerSummary), BuildError> + Send + 'static,
     {
+        self.make_into(self.blobs.writer(), key, lane, write).await
+    }
+
+    /// The same for the layer of one wheel. A large wheel's streams stay where they are, and are not written again.
+    pub(crate) async fn make_of<F>(
+        &self,
+        wheel: &Blob,
+        key: &impl Serialize,
+        write: F,
+    ) -> Result<Made, BuildError>
+    where
+        F: FnOnce(LayerWriter<BlobWriter>) -> Result<(BlobWriter, LayerSummary), BuildError> + Send + 'static,
+    {
+        // Zstandard takes no stream over.
+        let is_composed = self.format != Format::Zstd && wheel.size().is_ok_and(|size| size >= COMPOSED_FROM);
+        let writer = if is_composed { self.blobs.composing_writer(wheel) } else { self.blobs.writer() };
+        self.make_into(writer, key, Lane::Splice, write).await
+    }
+
+    async fn make_into<F>(
+        &self,
+        writer: BlobWriter,
+        key: &impl Serialize,
+        lane: Lane,
+        write: F,
+    ) -> Result<Made, BuildError>
+    where
+        F: FnOnce(LayerWriter<BlobWriter>) -> Result<(BlobWriter, LayerSummary), BuildError> + Send + 'static,
+    {
         let _claim = self.claims.take(LAYER, &(format!("{:?}", self.format), key)).await;
         // One that was known and is made again is neither here nor where the image goes.
         if let Some(record) = self.here().known(key)? {
@@ -248,10 +281,11 @@ impl Layers {
             Lane::Compile => &self.compiling,
         };
         let place = Arc::clone(lane).acquire_owned().await.ok();
-        let (writer, format) = (self.blobs.writer(), self.format);
+        let format = self.format;
         let written = tokio::task::spawn_blocking(move || {
             let started = Instant::now();
-            let (writer, summary) = write(LayerWriter::with_format(writer, format)?)?;
+            let layer = LayerWriter::with_format(writer, format)?.copying(BlobWriter::copy);
+            let (writer, summary) = write(layer)?;
             let (digest, size) = writer.commit()?;
             drop(place);
             let LayerSummary { diff_id, uncompressed_size, toc, .. } = summary;

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
     io,
     sync::{Mutex, PoisonError},
     time::Instant,
@@ -11,7 +10,7 @@ use std::{
 use longshore_fetch::{Download, Fetcher, Origin as From};
 use longshore_oci::Digest;
 use longshore_python::lock::{Lock, LockedPackage, PinnedWheel};
-use longshore_store::BlobStore;
+use longshore_store::{Blob, BlobStore};
 use tokio::sync::OnceCell;
 
 use crate::{BuildError, Event, Observer};
@@ -86,6 +85,6 @@ impl<'a> Wheels<'a> {
 }
 
 /// The file of a wheel that was fetched.
-pub(crate) fn open(downloads: &BlobStore, wheel: &PinnedWheel) -> io::Result<File> {
+pub(crate) fn open(downloads: &BlobStore, wheel: &PinnedWheel) -> io::Result<Blob> {
     downloads.open_blob(&wheel.digest).map_err(io::Error::other)
 }

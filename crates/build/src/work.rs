@@ -9,7 +9,7 @@ use std::{
 use futures::future::try_join_all;
 use longshore_oci::{Digest, MediaType, Reference, Tag};
 use longshore_python::{bytecode::Compiler, install::Venv, layers::OpenLayer, plan::WheelLayer};
-use longshore_store::RepositoryPath;
+use longshore_store::{Blob, RepositoryPath};
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::{
@@ -333,7 +333,13 @@ impl Work<'_> {
             }
             Content::Wheels(layer) => {
                 let mut open = self.open(layer, &python).await?;
-                layers.make(&layer.key, Lane::Splice, move |out| Ok(open()?.write(out)?)).await
+                let write = move |out| Ok(open()?.write(out)?);
+                if let [wheel] = &layer.wheels[..] {
+                    let wheel = self.builder.downloads.open_blob(&wheel.digest)?;
+                    layers.make_of(&wheel, &layer.key, write).await
+                } else {
+                    layers.make(&layer.key, Lane::Splice, write).await
+                }
             }
             Content::Bytecode(layer) => {
                 let mut open = self.open(layer, &python).await?;
@@ -372,8 +378,7 @@ impl Work<'_> {
         &self,
         layer: &WheelLayer,
         python: &PythonFacts,
-    ) -> Result<impl FnMut() -> Result<OpenLayer<std::fs::File>, BuildError> + Send + 'static, BuildError>
-    {
+    ) -> Result<impl FnMut() -> Result<OpenLayer<Blob>, BuildError> + Send + 'static, BuildError> {
         let fetches = layer.wheels.iter().map(|wheel| async {
             let _claim = self.builder.layers.claims.take("wheel", &wheel.digest).await;
             self.wheels.get(wheel).await

@@ -1,11 +1,11 @@
 //! Making a plan: from signed releases over indexes to a set of packages; and fetching what it names.
 
-use std::{fs::File, io::BufReader};
+use std::io::BufReader;
 
 use futures::future::{join_all, try_join_all};
 use longshore_fetch::{Download, Fetcher};
 use longshore_oci::{Arch, Digest};
-use longshore_store::{BlobStore, Table};
+use longshore_store::{Blob, BlobStore, Table};
 use url::Url;
 
 use crate::{
@@ -195,7 +195,7 @@ async fn read_index(
     let input = blobs.open_blob(&file.digest)?;
     let name = file.name.clone();
     let work = move || {
-        let read = |input: File| -> std::io::Result<Index> {
+        let read = |input: Blob| -> std::io::Result<Index> {
             let plain = decoder(&name, BufReader::with_capacity(256 << 10, input))?;
             Index::read(BufReader::with_capacity(256 << 10, plain), arch)
         };

@@ -62,6 +62,7 @@ pub mod zstd;
 pub use content::Level;
 pub use entry::{Entry, Kind};
 pub use error::{Error, Result, WriteFault};
+pub use output::CopyFrom;
 pub use path::{EntryPath, PathFault};
 pub use writer::{Format, LayerSummary, LayerWriter};
 

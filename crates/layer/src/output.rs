@@ -7,15 +7,34 @@ use longshore_oci::{Digest, Digester};
 /// Members are small; what receives them may make a system call of every write.
 const BUFFER: usize = 256 * 1024;
 
+/// Takes bytes that stand in an archive's file as well, given from which place on: an output that keeps that file need not
+/// keep them twice.
+pub type CopyFrom<W> = fn(&mut W, u64, &[u8]) -> io::Result<()>;
+
 /// The compressed bytes, counted.
 pub(crate) struct Output<W: Write> {
     out: BufWriter<W>,
     position: u64,
+    copy: Option<CopyFrom<W>>,
 }
 
 impl<W: Write> Output<W> {
     pub(crate) fn new(out: W) -> Self {
-        Self { out: BufWriter::with_capacity(BUFFER, out), position: 0 }
+        Self { out: BufWriter::with_capacity(BUFFER, out), position: 0, copy: None }
+    }
+
+    /// From here on, copied bytes are given to `copy`.
+    pub(crate) fn copying(&mut self, copy: CopyFrom<W>) {
+        self.copy = Some(copy);
+    }
+
+    /// Writes bytes that stand in the archive's file from `offset` on.
+    pub(crate) fn copy(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let Some(copy) = self.copy else { return self.write_all(bytes) };
+        self.out.flush()?;
+        copy(self.out.get_mut(), offset, bytes)?;
+        self.position += bytes.len() as u64;
+        Ok(())
     }
 
     /// How many bytes were written.

@@ -11,7 +11,7 @@ use crate::{
     estargz::{self, Member, Toc},
     gzip,
     inflate::{Inflater, Sink},
-    output::{Output, Plain},
+    output::{CopyFrom, Output, Plain},
     tar,
     zip::{Archive, Method, ZipFault},
     zstd::Frames,
@@ -130,6 +130,14 @@ impl<W: Write> LayerWriter<W> {
             Format::Zstd => writer.frames = Some(Frames::new()),
         }
         Ok(writer)
+    }
+
+    /// The same layer, whose copied bytes are not written but given to `copy`: the DEFLATE streams of
+    /// [`splice`](Self::splice), with the place that they have in the archive's file. The layer is the same.
+    #[must_use]
+    pub fn copying(mut self, copy: CopyFrom<W>) -> Self {
+        self.out.copying(copy);
+        self
     }
 
     /// Adds a directory or a link.
@@ -418,6 +426,7 @@ impl<W: Write> LayerWriter<W> {
                     let mut sink = Splice {
                         out: (source.uncompressed_size > 0).then_some(&mut self.out),
                         plain: &mut self.plain,
+                        offset: source.data_offset,
                     };
                     inflater.inflate(source, data, &mut sink)?;
                 }
@@ -457,11 +466,15 @@ struct Splice<'a, W: Write> {
     /// `None` for an empty file, which has no member.
     out: Option<&'a mut Output<W>>,
     plain: &'a mut Plain,
+    /// The place of the next bytes of the stream in the archive's file.
+    offset: u64,
 }
 
 impl<W: Write> Sink for Splice<'_, W> {
     fn compressed(&mut self, bytes: &[u8]) -> Result<()> {
-        self.out.as_mut().map_or(Ok(()), |out| out.write_all(bytes).map_err(Error::writing))
+        let offset = self.offset;
+        self.offset += bytes.len() as u64;
+        self.out.as_mut().map_or(Ok(()), |out| out.copy(offset, bytes).map_err(Error::writing))
     }
 
     fn plain(&mut self, bytes: &[u8]) -> Result<()> {

@@ -1,7 +1,6 @@
 //! Reading and removing blobs.
 
 use std::{
-    fs::File,
     io::{self, Read, Seek, SeekFrom},
     sync::Arc,
 };
@@ -11,7 +10,7 @@ use bytes::Bytes;
 use futures::{Stream, stream};
 use http::{StatusCode, header, request::Parts};
 use longshore_oci::Digest;
-use longshore_store::{RepositoryPath, Result, StoreError};
+use longshore_store::{Blob, RepositoryPath, Result, StoreError};
 
 use crate::{
     api::{Answer, Api, CONTENT_DIGEST, blocking, text},
@@ -28,7 +27,7 @@ pub(crate) async fn get(
     digest: Digest,
     request: &Parts,
 ) -> ApiResult {
-    let (mut file, size) = blocking(api, move |api| open(api, &repository, &digest)).await?;
+    let (mut blob, size) = blocking(api, move |api| open(api, &repository, &digest)).await?;
     let answer = |status| {
         Answer::new(status)
             .header(CONTENT_DIGEST, &digest)
@@ -59,35 +58,35 @@ pub(crate) async fn get(
     if request.method == http::Method::HEAD {
         return Ok(answer.body(Body::empty()));
     }
-    if range.start > 0 && file.seek(SeekFrom::Start(range.start)).is_err() {
+    if range.start > 0 && blob.seek(SeekFrom::Start(range.start)).is_err() {
         return Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", "the blob cannot be read"));
     }
-    Ok(answer.body(Body::from_stream(pieces(file, range.end - range.start))))
+    Ok(answer.body(Body::from_stream(pieces(blob, range.end - range.start))))
 }
 
-fn open(api: &Api, repository: &RepositoryPath, digest: &Digest) -> Result<(File, u64)> {
+fn open(api: &Api, repository: &RepositoryPath, digest: &Digest) -> Result<(Blob, u64)> {
     let missing = || StoreError::BlobMissing { digest: *digest, root: repository.as_str().into() };
     let size = api.registry.blob_size(repository, digest)?.ok_or_else(missing)?;
     Ok((api.registry.blobs().open_blob(digest)?, size))
 }
 
-/// The next `left` bytes of a file. While one piece is sent the next is read.
-fn pieces(file: File, left: u64) -> impl Stream<Item = io::Result<Bytes>> {
-    let read = |file: File, left: u64| {
+/// The next `left` bytes of a blob. While one piece is sent the next is read.
+fn pieces(blob: Blob, left: u64) -> impl Stream<Item = io::Result<Bytes>> {
+    let read = |mut blob: Blob, left: u64| {
         tokio::task::spawn_blocking(move || {
             let mut piece = Vec::with_capacity(usize::try_from(left.min(PIECE)).unwrap_or_default());
-            match (&file).take(left.min(PIECE)).read_to_end(&mut piece)? {
+            match (&mut blob).take(left.min(PIECE)).read_to_end(&mut piece)? {
                 0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-                _ => Ok((file, piece)),
+                _ => Ok((blob, piece)),
             }
         })
     };
-    let first = (left > 0).then(|| (read(file, left), left));
+    let first = (left > 0).then(|| (read(blob, left), left));
     stream::try_unfold(first, move |state| async move {
         let Some((reading, left)) = state else { return Ok(None) };
-        let (file, piece) = reading.await.map_err(io::Error::other)??;
+        let (blob, piece) = reading.await.map_err(io::Error::other)??;
         let left = left - piece.len() as u64;
-        let next = (left > 0).then(|| (read(file, left), left));
+        let next = (left > 0).then(|| (read(blob, left), left));
         Ok(Some((Bytes::from(piece), next)))
     })
 }

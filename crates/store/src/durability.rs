@@ -27,7 +27,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{Result, StoreError, blob::Layout, error::Context, folder};
+use crate::{Result, StoreError, error::Context, folder, layout::Layout};
 
 /// When the bytes of a blob are on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -161,16 +161,9 @@ fn settle(
 ) -> Result<()> {
     let mut folders = BTreeSet::new();
     for digest in marked {
-        let path = layout.path(digest);
-        match File::open(&path) {
-            Ok(file) => {
-                folders.extend(layout.folders(digest));
-                files.push((file, path));
-            }
-            // Removed meanwhile: nothing left to write.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error).doing("open", path),
-        }
+        let (of_blob, above) = layout.to_sync(digest)?;
+        files.extend(of_blob);
+        folders.extend(above);
     }
     for folder in folders {
         files.push(folder::open(&folder)?);
@@ -178,7 +171,7 @@ fn settle(
     if let Err(error) = sync_all(&files) {
         // The system forgets a failed write once it has reported it: asked again, it would call these blobs written.
         for digest in marked {
-            folder::remove_file(&layout.path(digest))?;
+            layout.remove(digest)?;
         }
         return Err(error);
     }
@@ -219,12 +212,14 @@ fn recover(marks: &Path, layout: &Layout) -> Result<()> {
     rustix::fs::flock(&lock, FlockOperation::LockExclusive).doing("lock", marks)?;
     for name in folder::names(marks)? {
         if let Ok(digest) = Digest::from_hex(&name) {
-            let path = layout.path(&digest);
-            match hash(&path)? {
-                Some((found, _)) if found == digest => {
-                    File::open(&path).and_then(|file| file.sync_all()).doing("write to disk", &path)?;
-                }
-                _ => drop(folder::remove_file(&path)?),
+            let found = match hash(layout, &digest) {
+                // What is left of a composed blob.
+                Err(StoreError::Recipe { .. }) => None,
+                found => found?,
+            };
+            match found {
+                Some((found, _)) if found == digest => sync_all(&layout.to_sync(&digest)?.0)?,
+                _ => drop(layout.remove(&digest)?),
             }
         }
         folder::remove_file(&marks.join(name))?;
@@ -234,17 +229,13 @@ fn recover(marks: &Path, layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// The digest and length of a file; none where there is no file.
-pub(crate) fn hash(path: &Path) -> Result<Option<(Digest, u64)>> {
-    let mut file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).doing("open", path),
-    };
+/// The digest and length of what is stored as a blob; none where there is none.
+pub(crate) fn hash(layout: &Layout, digest: &Digest) -> Result<Option<(Digest, u64)>> {
+    let Some(mut blob) = layout.open(digest)? else { return Ok(None) };
     let mut digester = Digester::new();
     let mut buffer = vec![0; 256 << 10];
     loop {
-        match file.read(&mut buffer).doing("read", path)? {
+        match blob.read(&mut buffer).doing("read", layout.path(digest))? {
             0 => break,
             length => digester.update(&buffer[..length]),
         }

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use longshore_oci::{Digest, ManifestError, MediaType};
 
-use crate::{RepositoryPath, TagOrDigest, UploadId};
+use crate::{RecipeFault, RepositoryPath, TagOrDigest, UploadId};
 
 /// Why a store could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +67,14 @@ pub enum StoreError {
         path: PathBuf,
         /// The digest that its bytes have.
         found: Digest,
+    },
+    /// A stored blob that is composed of the bytes of another file cannot be put together.
+    #[error("{path} is damaged: {fault}; delete its folder, then whatever made it can make it again")]
+    Recipe {
+        /// The blob's recipe.
+        path: PathBuf,
+        /// What is wrong.
+        fault: RecipeFault,
     },
     /// Written bytes do not have the digest that they were announced with.
     #[error("the bytes written have digest {found}, but {expected} was announced; nothing was kept")]
@@ -183,6 +191,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether a stored blob is not what it was when it was stored.
+    pub const fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Recipe { .. })
+    }
+
     /// Sorts what the system said into the cases that a user can do something about.
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         let path = path.into();

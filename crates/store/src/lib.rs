@@ -10,13 +10,17 @@
 
 mod archive;
 mod blob;
+mod composed;
 mod durability;
 mod error;
 mod folder;
+mod layout;
 mod manifest;
 mod name;
 #[cfg(feature = "async")]
 mod pump;
+mod reader;
+mod recipe;
 mod referrers;
 mod registry;
 mod staging;
@@ -32,6 +36,8 @@ pub use manifest::{MANIFEST_LIMIT, ManifestInfo, StoredManifest};
 pub use name::{RepositoryPath, TagOrDigest};
 #[cfg(feature = "async")]
 pub use pump::{Pump, Sink};
+pub use reader::Blob;
+pub use recipe::RecipeFault;
 pub use referrers::subject_of;
 pub use registry::Registry;
 pub use table::{Elsewhere, Found, Table, UsedRow};

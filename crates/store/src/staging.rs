@@ -7,7 +7,7 @@
 
 use std::{
     fs::{self, File},
-    io::Write,
+    io::{self, Write},
     os::fd::AsRawFd,
     path::{Path, PathBuf},
     sync::{
@@ -82,6 +82,21 @@ impl Staging {
             }
             opened => opened,
         }
+    }
+
+    /// A new folder that has `file` under `name`; none where the file cannot have another name there: another file system,
+    /// one without hard links, a file of another user.
+    pub(crate) fn begin_folder(&self, file: &File, name: &str) -> Result<Option<StagedFolder>> {
+        let path = unused_name(&self.folder);
+        folder::create(&path).doing("create the folder", &path)?;
+        let staged = match File::open(&path) {
+            Ok(lock) => StagedFolder { path, lock },
+            // Before it was locked, another process took it for abandoned.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).doing("open", path),
+        };
+        rustix::fs::flock(&staged.lock, FlockOperation::LockExclusive).doing("lock", &staged.path)?;
+        Ok(link(file, &staged.path.join(name)).is_ok().then_some(staged))
     }
 
     /// A new file with these bytes that may replace another, e.g. `target`.
@@ -159,6 +174,41 @@ impl Drop for Staged {
     }
 }
 
+/// A folder on its way. Dropped, it is gone.
+#[derive(Debug)]
+pub(crate) struct StagedFolder {
+    path: PathBuf,
+    /// The folder itself, locked as long as its writer lives.
+    lock: File,
+}
+
+impl StagedFolder {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the folder the name `target`, unless another folder has it that is not empty; says whether it did.
+    pub(crate) fn place(&self, target: &Path) -> Result<bool> {
+        match in_its_folder(target, || rustix::fs::rename(&self.path, target)) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST | Errno::NOTEMPTY) => Ok(false),
+            Err(error) => Err(error).doing("create", target),
+        }
+    }
+
+    /// Writes the names in it to disk.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.lock.sync_all().doing("write to disk", &self.path)
+    }
+}
+
+impl Drop for StagedFolder {
+    fn drop(&mut self) {
+        // Once it has its place there is nothing under this name. What cannot be removed now is removed as abandoned later.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
 /// A name in the staging folder that no other writer on any machine chooses.
 fn unused_name(folder: &Path) -> PathBuf {
     folder.join(Uuid::now_v7().to_string())
@@ -186,12 +236,12 @@ fn in_its_folder(target: &Path, attempt: impl Fn() -> Result<(), Errno>) -> Resu
     }
 }
 
-/// Removes a staged file unless its writer lives: a writer holds a lock.
+/// Removes a staged file or folder unless its writer lives: a writer holds a lock.
 fn remove_if_abandoned(path: &Path) {
     let Ok(file) = File::open(path) else { return };
     if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
         // Best effort: the folder may be read-only, and nobody waits for this.
-        let _ = fs::remove_file(path);
+        let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     }
 }
 
@@ -236,6 +286,29 @@ mod tests {
             drop(staging.begin().unwrap());
             assert_eq!(names(&staging), 0, "nameless: {nameless}");
         }
+    }
+
+    #[test]
+    fn a_folder_appears_with_the_file_in_it_or_not_at_all() {
+        let (root, staging) = staging(true);
+        let (target, source) = (root.path().join("a/b/c"), root.path().join("source"));
+        fs::write(&source, "bytes").unwrap();
+        let file = File::open(&source).unwrap();
+        let begin = || staging.begin_folder(&file, "name").unwrap().unwrap();
+        let first = begin();
+        assert!(!target.exists());
+        Staging::open(root.path()).unwrap();
+        assert!(first.place(&target).unwrap());
+        assert!(!begin().place(&target).unwrap());
+        drop(begin());
+        assert_eq!((fs::read(target.join("name")).unwrap(), names(&staging)), (b"bytes".to_vec(), 0));
+        fs::create_dir(staging.folder.join("left")).unwrap();
+        Staging::open(root.path()).unwrap();
+        assert_eq!(names(&staging), 0);
+        fs::remove_file(&source).unwrap();
+        fs::remove_file(target.join("name")).unwrap();
+        assert!(staging.begin_folder(&file, "name").unwrap().is_none(), "a file without a name gets none");
+        assert_eq!(names(&staging), 0);
     }
 
     #[test]

@@ -2,12 +2,16 @@
 
 use std::{
     fmt,
+    fs::File,
     io::{self, Write},
+    os::unix::fs::FileExt as _,
 };
 
 use longshore_oci::{Digest, Digester};
 
-use crate::{BlobStore, Result, StoreError, error::Context, staging::Staged};
+use crate::{
+    Blob, BlobStore, Result, StoreError, composed::Composed, error::Context, recipe::Rows, staging::Staged,
+};
 
 /// How much is gathered before it goes to the file.
 const BUFFER: usize = 256 << 10;
@@ -21,13 +25,51 @@ pub struct BlobWriter {
     digester: Digester,
     buffer: Vec<u8>,
     staged: Option<Staged>,
+    /// What is not written, if the blob is composed. Buffer and file have the rest.
+    composition: Option<Composition>,
     /// Whether a write failed, so that the file lacks bytes that were hashed.
     failed: bool,
 }
 
+/// What of a blob stands in another file.
+struct Composition {
+    source: File,
+    rows: Rows,
+    /// Bytes of the source, for comparison.
+    there: Vec<u8>,
+}
+
+impl Composition {
+    /// Whether these bytes need not be written: they are those of the source from `offset` on, and it is worth it.
+    fn takes(&mut self, offset: u64, bytes: &[u8]) -> bool {
+        if !self.rows.would_refer(offset, bytes.len() as u64) {
+            return false;
+        }
+        self.there.resize(bytes.len(), 0);
+        // What cannot be read there is written.
+        let is_there = self.source.read_exact_at(&mut self.there, offset).is_ok() && self.there == bytes;
+        if is_there {
+            self.rows.refer(offset, bytes.len() as u64);
+        }
+        is_there
+    }
+}
+
 impl BlobWriter {
     pub(crate) fn new(store: BlobStore) -> Self {
-        Self { store, digester: Digester::new(), buffer: Vec::new(), staged: None, failed: false }
+        Self {
+            store,
+            digester: Digester::new(),
+            buffer: Vec::new(),
+            staged: None,
+            composition: None,
+            failed: false,
+        }
+    }
+
+    pub(crate) fn composing(store: BlobStore, source: File) -> Self {
+        let composition = Composition { source, rows: Rows::default(), there: Vec::new() };
+        Self { composition: Some(composition), ..Self::new(store) }
     }
 
     /// How many bytes have been written.
@@ -40,13 +82,28 @@ impl BlobWriter {
         if self.failed {
             return Err(StoreError::Unfinished);
         }
-        let done = self.take(bytes);
+        self.digester.update(bytes);
+        if let Some(composition) = &mut self.composition {
+            composition.rows.literal(bytes.len() as u64);
+        }
+        let done = self.keep(bytes);
         self.failed = done.is_err();
         done
     }
 
-    fn take(&mut self, bytes: &[u8]) -> Result<()> {
+    /// Takes the next bytes, which stand in the source of a [composing](BlobStore::composing_writer) writer from `offset`
+    /// on, and need not be written where they do. Another writer takes them as [`append`](Self::append) does.
+    pub fn copy(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let is_there = !self.failed
+            && self.composition.as_mut().is_some_and(|composition| composition.takes(offset, bytes));
+        if !is_there {
+            return self.append(bytes).map_err(StoreError::into_io);
+        }
         self.digester.update(bytes);
+        Ok(())
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> Result<()> {
         if self.buffer.len() + bytes.len() > BUFFER {
             self.empty_buffer()?;
         }
@@ -100,13 +157,40 @@ impl BlobWriter {
         {
             return Err(StoreError::DigestMismatch { expected: *expected, found: digest });
         }
-        if !self.store.has(&digest, size)? {
-            self.empty_buffer()?;
-            if let Some(staged) = self.staged.take() {
-                self.store.publish(staged, digest, size)?;
+        if self.store.has(&digest, size)? {
+            return Ok((digest, size));
+        }
+        match self.composition.take().filter(|composition| !composition.rows.is_literal()) {
+            Some(Composition { source, rows, .. }) => {
+                let length =
+                    source.metadata().doing("examine the source of a blob in", self.store.root())?.len();
+                self.keep(&rows.finish(length))?;
+                self.empty_buffer()?;
+                if let Some(recipe) = self.staged.take() {
+                    self.compose(recipe, &source, digest, size)?;
+                }
+            }
+            None => {
+                self.empty_buffer()?;
+                if let Some(staged) = self.staged.take() {
+                    self.store.publish(staged, digest, size)?;
+                }
             }
         }
         Ok((digest, size))
+    }
+
+    /// Keeps a composed blob; as a whole, where its source cannot be kept with it.
+    fn compose(&self, recipe: Staged, source: &File, digest: Digest, size: u64) -> Result<()> {
+        if let Some(folder) = self.store.stage_composed(source)? {
+            return self.store.publish_composed(folder, recipe, digest, size);
+        }
+        let (root, doing) = (self.store.root(), "write a blob in");
+        let copies = (recipe.file.try_clone().doing(doing, root)?, source.try_clone().doing(doing, root)?);
+        let mut blob = Blob::composed(Composed::of(copies, root)?.reader()?);
+        let mut whole = Self::new(self.store.clone());
+        io::copy(&mut blob, &mut whole).doing(doing, root)?;
+        whole.commit_as(&digest, Some(size)).map(drop)
     }
 }
 

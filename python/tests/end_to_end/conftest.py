@@ -1,7 +1,10 @@
 """Machines for the tests: one that has a parent image, and new ones."""
 
 import shutil
+import socket
+import time
 from pathlib import Path
+from typing import Iterator
 
 import pytest
 
@@ -34,3 +37,24 @@ def new_machine(tmp_path: Path) -> Machine:
 def quickstart(machine: Machine) -> Path:
     """A copy of the quickstart that a test may edit."""
     return Path(shutil.copytree(ROOT / "examples/quickstart", machine.project / "quickstart"))
+
+
+@pytest.fixture
+def server(machine: Machine) -> Iterator[str]:
+    """The embedded registry, served on a free port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    process = machine.start(str(PROGRAM), "registry", "serve", "--listen", address)
+    try:
+        for _ in range(600):
+            try:
+                socket.create_connection(tuple(address.split(":")), timeout=1).close()  # type: ignore[arg-type]
+                break
+            except OSError:
+                time.sleep(0.05)
+        yield address
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+        assert process.returncode == 0

@@ -4,45 +4,20 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import sqlite3
 import subprocess
 import tarfile
-import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, List
 
-import pytest
-
-from .machine import PROGRAM, Machine
+from .machine import Machine
 
 
 def call(*command: str, **options: Any) -> str:
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300, **options)
     assert done.returncode == 0, (command, done.stdout, done.stderr)
     return done.stdout
-
-
-@pytest.fixture
-def server(machine: Machine) -> Iterator[str]:
-    """The embedded registry, served on a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    process = machine.start(str(PROGRAM), "registry", "serve", "--listen", address)
-    try:
-        for _ in range(600):
-            try:
-                socket.create_connection(tuple(address.split(":")), timeout=1).close()  # type: ignore[arg-type]
-                break
-            except OSError:
-                time.sleep(0.05)
-        yield address
-    finally:
-        process.terminate()
-        process.communicate(timeout=60)
-        assert process.returncode == 0
 
 
 def test_skopeo_and_umoci_read_an_export(machine: Machine, tmp_path: Path) -> None:

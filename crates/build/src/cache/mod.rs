@@ -9,6 +9,7 @@
 //! interruption leaves nothing half done.
 
 mod hold;
+mod images;
 mod plan;
 mod size;
 mod stock;
@@ -21,9 +22,9 @@ use longshore_store::{BlobStore, Registry, StoreError, Table};
 
 pub use self::{
     hold::{Hold, serving},
-    plan::victims,
+    plan::{Tally, bytes, tally, victims},
     size::CacheSize,
-    stock::{Item, Kind, Place, Stock},
+    stock::{Inode, Item, Kind, Place, Shared, Stock},
 };
 
 /// Why a cache could not be looked at or pruned.
@@ -78,15 +79,10 @@ pub struct Pruned {
     pub removed: Vec<Item>,
     /// Why some could not be removed.
     pub failed: Vec<String>,
+    /// The bytes that this freed.
+    pub freed: u64,
     /// The bytes that are left.
     pub left: u64,
-}
-
-impl Pruned {
-    /// The bytes that were removed.
-    pub fn size(&self) -> u64 {
-        self.removed.iter().map(|item| item.size).sum()
-    }
 }
 
 impl Cache {
@@ -97,16 +93,15 @@ impl Cache {
 
     /// Removes what was used least recently, until no more than `limit` is left. The hold must be an exclusive one.
     pub fn prune(&self, limit: CacheSize, stock: &Stock, _alone: &Hold) -> Pruned {
-        let mut pruned = Pruned { left: stock.size(), ..Pruned::default() };
+        let mut pruned = Pruned::default();
         for item in victims(&stock.items, limit) {
             match self.remove(item) {
-                Ok(()) => {
-                    pruned.left -= item.size;
-                    pruned.removed.push(item.clone());
-                }
+                Ok(()) => pruned.removed.push(item.clone()),
                 Err(error) => pruned.failed.push(error.to_string()),
             }
         }
+        pruned.left = stock.without(&pruned.removed);
+        pruned.freed = stock.size() - pruned.left;
         pruned
     }
 
@@ -129,7 +124,7 @@ impl Cache {
     /// the caches are a memory, not a record.
     pub fn touch(&self, manifest: &Manifest, config: &ImageConfig) {
         let blobs = manifest.layers.iter().chain([&manifest.config]).map(|blob| &blob.digest);
-        let paths = blobs.map(|digest| self.registry.blobs().path(digest));
+        let paths = blobs.filter_map(|digest| self.registry.blobs().files(digest).into_iter().next());
         let unpacked = config.rootfs.diff_ids.iter().map(|diff_id| self.snapshots.join(diff_id.hex()));
         for path in paths.chain(unpacked) {
             let now = std::fs::FileTimes::new().set_accessed(SystemTime::now());
@@ -147,13 +142,17 @@ impl Cache {
                 Place::Layer(digest) => (self.registry.blobs(), digest, "layer"),
                 Place::Snapshot(_) | Place::Row(_) => continue,
             };
-            if let Err(error @ StoreError::Damaged { .. }) = blobs.verify(digest) {
+            if let Err(error) = blobs.verify(digest)
+                && error.is_damage()
+            {
                 blobs.remove(digest)?;
                 said.push(format!("{what} removed: {error}"));
             }
         }
         for digest in &stock.named {
-            if let Err(error @ StoreError::Damaged { .. }) = self.registry.blobs().verify(digest) {
+            if let Err(error) = self.registry.blobs().verify(digest)
+                && error.is_damage()
+            {
                 said.push(format!("an image needs it, so it stays: {error}; build or copy the image again"));
             }
         }

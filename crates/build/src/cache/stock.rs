@@ -8,11 +8,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use longshore_oci::{Digest, Index, Manifest};
-use longshore_store::{BlobStore, StoreError};
+use longshore_oci::Digest;
+use longshore_store::BlobStore;
 use serde_json::Value;
 
-use super::{Cache, CacheError, digest_of, hold};
+use super::{Cache, CacheError, digest_of, hold, images::Images, plan::bytes};
 
 /// The row of the table that says how large an unpacked layer is.
 const SNAPSHOT_SIZE: &str = "snapshot-size";
@@ -31,12 +31,38 @@ pub struct Item {
     pub kind: Kind,
     /// Where it is.
     pub place: Place,
-    /// The bytes that it takes on the disk.
+    /// The bytes that it takes on the disk and shares with nothing.
     pub size: u64,
+    /// The file that it shares with other things, if there is one.
+    pub shared: Option<Shared>,
     /// When it was last used, as far as the file system says: most note it once a day.
     pub used: SystemTime,
-    /// Whether it has to stay.
+    /// Whether it has to stay, or to remove it would free nothing.
     pub kept: bool,
+}
+
+/// A file that has several names: a wheel among the downloads, and in the layer that is composed of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shared {
+    /// Which file it is.
+    pub file: Inode,
+    /// The bytes that it takes on the disk.
+    pub size: u64,
+}
+
+/// A file, whatever its names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Inode {
+    /// The file system.
+    pub device: u64,
+    /// Its number there.
+    pub number: u64,
+}
+
+impl From<&Metadata> for Inode {
+    fn from(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), number: metadata.ino() }
+    }
 }
 
 /// The sorts of things.
@@ -68,7 +94,7 @@ impl Kind {
 }
 
 /// Where a thing is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
     /// Among the downloads.
     Download(Digest),
@@ -96,7 +122,13 @@ pub struct Stock {
 impl Stock {
     /// The bytes of all things.
     pub fn size(&self) -> u64 {
-        self.items.iter().map(|item| item.size).sum()
+        bytes(&self.items)
+    }
+
+    /// The bytes of all things but these.
+    pub fn without(&self, removed: &[Item]) -> u64 {
+        let removed: HashSet<&Place> = removed.iter().map(|item| &item.place).collect();
+        bytes(self.items.iter().filter(|item| !removed.contains(&item.place)))
     }
 
     /// The things of a kind.
@@ -108,36 +140,31 @@ impl Stock {
 /// Looks at everything. What cannot be read is remarked, and stays.
 pub(super) fn take(cache: &Cache) -> Result<Stock, CacheError> {
     let mut stock = Stock::default();
-    downloads(cache, &mut stock)?;
+    let images = Images::look(cache, &mut stock)?;
+    downloads(cache, &images, &mut stock)?;
     snapshots(cache, &mut stock);
-    layers(cache, &mut stock)?;
+    if images.are_known {
+        layers(cache, &images, &mut stock)?;
+    }
     rows(cache, &mut stock);
     Ok(stock)
 }
 
 /// The bytes on the disk.
-fn room(metadata: &Metadata) -> u64 {
+pub(super) fn room(metadata: &Metadata) -> u64 {
     metadata.blocks() * 512
 }
 
 /// When a file was last used or made.
-fn used(metadata: &Metadata) -> SystemTime {
+pub(super) fn used(metadata: &Metadata) -> SystemTime {
     let times = [metadata.accessed(), metadata.modified()];
     times.into_iter().flatten().max().unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-fn downloads(cache: &Cache, stock: &mut Stock) -> Result<(), CacheError> {
+fn downloads(cache: &Cache, images: &Images, stock: &mut Stock) -> Result<(), CacheError> {
     for digest in cache.downloads.digests()? {
-        if let Ok(metadata) = fs::metadata(cache.downloads.path(&digest)) {
-            let (size, used) = (room(&metadata), used(&metadata));
-            stock.items.push(Item {
-                kind: Kind::Download,
-                place: Place::Download(digest),
-                size,
-                used,
-                kept: false,
-            });
-        }
+        let files = cache.downloads.files(&digest);
+        stock.items.extend(images.item(Kind::Download, Place::Download(digest), &files));
     }
     Ok(())
 }
@@ -153,7 +180,7 @@ fn snapshots(cache: &Cache, stock: &mut Stock) {
             size
         });
         let (place, used) = (Place::Snapshot(diff_id), used(&metadata));
-        stock.items.push(Item { kind: Kind::Snapshot, place, size, used, kept: false });
+        stock.items.push(Item { kind: Kind::Snapshot, place, size, shared: None, used, kept: false });
     }
 }
 
@@ -178,52 +205,21 @@ fn entries(folder: &Path) -> impl Iterator<Item = (String, PathBuf)> {
     entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()))
 }
 
-fn layers(cache: &Cache, stock: &mut Stock) -> Result<(), CacheError> {
-    match named(cache) {
-        Ok(named) => stock.named = named,
-        Err(error) => {
-            // What an image names that cannot be read is not known, so no layer is without an image.
-            stock.remarks.push(format!("layers are left alone, because an image cannot be read: {error}"));
-            return Ok(());
-        }
-    }
+fn layers(cache: &Cache, images: &Images, stock: &mut Stock) -> Result<(), CacheError> {
     let blobs: &BlobStore = cache.registry.blobs();
     let is_served = blobs.root().parent().is_some_and(hold::is_served);
     let now = SystemTime::now();
     for digest in blobs.digests()? {
-        let Ok(metadata) = fs::metadata(blobs.path(&digest)) else { continue };
-        let (size, used) = (room(&metadata), used(&metadata));
         if stock.named.contains(&digest) {
-            stock.images += size;
             continue;
         }
-        let is_young = now.duration_since(used).is_ok_and(|age| age < ARRIVING);
-        let kept = is_served && is_young;
-        stock.items.push(Item { kind: Kind::Layer, place: Place::Layer(digest), size, used, kept });
+        let item = images.item(Kind::Layer, Place::Layer(digest), &blobs.files(&digest));
+        let Some(mut item) = item else { continue };
+        let is_young = now.duration_since(item.used).is_ok_and(|age| age < ARRIVING);
+        item.kept |= is_served && is_young;
+        stock.items.push(item);
     }
     Ok(())
-}
-
-/// The blobs that the manifests of all repositories name, and the manifests.
-fn named(cache: &Cache) -> Result<HashSet<Digest>, StoreError> {
-    let mut named = HashSet::new();
-    for repository in cache.registry.repositories()? {
-        for digest in cache.registry.manifests(&repository)? {
-            let stored = match cache.registry.manifest(&repository, digest) {
-                // Its bytes are gone: nobody can pull it.
-                Err(StoreError::ManifestUnknown { .. } | StoreError::BlobMissing { .. }) => continue,
-                stored => stored?,
-            };
-            named.insert(digest);
-            if stored.media_type.is_index() {
-                named.extend(Index::parse(&stored.bytes)?.manifests.iter().map(|listed| listed.digest));
-            } else {
-                let manifest = Manifest::parse(&stored.bytes)?;
-                named.extend(manifest.layers.iter().chain([&manifest.config]).map(|blob| blob.digest));
-            }
-        }
-    }
-    Ok(named)
 }
 
 /// The rows of the table: large ones, and layers that are nowhere any more.
@@ -252,7 +248,14 @@ fn rows(cache: &Cache, stock: &mut Stock) {
 fn push_row(stock: &mut Stock, path: PathBuf, when: Option<SystemTime>) {
     let Ok(metadata) = fs::metadata(&path) else { return };
     let (size, used) = (room(&metadata), when.unwrap_or_else(|| used(&metadata)));
-    stock.items.push(Item { kind: Kind::Row, place: Place::Row(path), size, used, kept: false });
+    stock.items.push(Item {
+        kind: Kind::Row,
+        place: Place::Row(path),
+        size,
+        shared: None,
+        used,
+        kept: false,
+    });
 }
 
 fn read(row: &Path) -> Option<Value> {
@@ -265,7 +268,7 @@ fn digest_at(row: &Value, path: &[&str]) -> Option<Digest> {
 
 #[cfg(test)]
 mod tests {
-    use longshore_oci::{Descriptor, MediaType, Tag};
+    use longshore_oci::{Descriptor, Manifest, MediaType, Tag};
     use longshore_store::{Registry, Table};
     use serde_json::json;
 
@@ -341,6 +344,71 @@ mod tests {
         let stock = cache.stock().unwrap();
         assert_eq!(stock.of(Kind::Layer).count(), 0);
         assert!(stock.remarks[0].contains("cannot be read"), "{:?}", stock.remarks);
+    }
+
+    /// A layer composed of a wheel that is among the downloads.
+    fn composed(cache: &Cache, wheel: &Digest, from: usize) -> Digest {
+        let mut source = cache.downloads.open_blob(wheel).unwrap();
+        let mut writer = cache.registry.blobs().composing_writer(&source);
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut source, &mut bytes).unwrap();
+        writer.copy(from as u64, &bytes[from..]).unwrap();
+        writer.commit().unwrap().0
+    }
+
+    #[test]
+    fn a_wheel_that_a_layer_is_composed_of_is_counted_once() {
+        const WHEEL: usize = 1 << 20;
+        let root = tempfile::tempdir().unwrap();
+        let cache = cache(root.path());
+        let blobs = cache.registry.blobs();
+        let wheel = cache.downloads.put(&vec![7; WHEEL]).unwrap();
+        let (layer, loose) = (composed(&cache, &wheel, 0), composed(&cache, &wheel, 10));
+        let stock = cache.stock().unwrap();
+        let room = 2 * WHEEL as u64;
+        assert_eq!((stock.of(Kind::Download).count(), stock.of(Kind::Layer).count()), (1, 2));
+        assert!((WHEEL as u64..room).contains(&stock.size()), "{}", stock.size());
+
+        let config = blobs.put(b"{}").unwrap();
+        let manifest = Manifest::image(
+            Descriptor::new(MediaType::Config, config, 2),
+            vec![Descriptor::new(MediaType::LayerGzip, layer, WHEEL as u64)],
+        );
+        let path = "app".parse().unwrap();
+        let put = cache.registry.put_manifest(&path, &manifest.to_bytes(), &MediaType::Manifest, None);
+        let digest = put.unwrap();
+        let stock = cache.stock().unwrap();
+        assert!((WHEEL as u64..room).contains(&stock.images), "{}", stock.images);
+        assert!(stock.size() < WHEEL as u64, "the image has it: {}", stock.size());
+        let alone = Hold::alone(&cache.folder).unwrap();
+        let pruned = cache.prune(CacheSize::Bytes(0), &stock, &alone);
+        assert_eq!((pruned.removed.len(), pruned.left), (1, 0), "{:?}", pruned.removed);
+        assert_eq!(blobs.size_of(&loose).unwrap(), None);
+        assert!(cache.downloads.size_of(&wheel).unwrap().is_some(), "to remove it would free nothing");
+
+        cache.registry.delete_manifest(&path, &digest).unwrap();
+        let stock = cache.stock().unwrap();
+        let pruned = cache.prune(CacheSize::Bytes(WHEEL as u64 / 2), &stock, &alone);
+        assert!(pruned.freed >= WHEEL as u64 && pruned.left < WHEEL as u64 / 2, "{pruned:?}");
+        assert_eq!((cache.downloads.digests().unwrap(), blobs.size_of(&layer).unwrap()), (vec![], None));
+    }
+
+    #[test]
+    fn a_composed_layer_that_is_damaged_is_found() {
+        let root = tempfile::tempdir().unwrap();
+        let cache = cache(root.path());
+        let wheel = cache.downloads.put(&vec![7; 1 << 20]).unwrap();
+        let layers = [composed(&cache, &wheel, 0), composed(&cache, &wheel, 10)];
+        let files = layers.map(|layer| cache.registry.blobs().files(&layer));
+        fs::write(&files[0][0], "wrong").unwrap();
+        fs::remove_file(&files[1][1]).unwrap();
+        fs::write(&files[1][1], vec![8; 1 << 20]).unwrap();
+        let alone = Hold::alone(&cache.folder).unwrap();
+        let said = cache.check(&cache.stock().unwrap(), &alone).unwrap();
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said.iter().all(|line| line.starts_with("layer removed: ")), "{said:?}");
+        assert_eq!(cache.registry.blobs().digests().unwrap(), []);
+        assert!(cache.downloads.verify(&wheel).is_ok());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use longshore_attest::{
 };
 use longshore_client::{ImageSink, Observer as Listener};
 use longshore_oci::{Descriptor, Digest, Repository};
-use longshore_store::BlobStore;
+use longshore_store::{Blob, BlobStore};
 use serde::Serialize;
 
 use super::{EditError, FoundImage, Parts};
@@ -113,7 +113,7 @@ impl Builder {
         layer: &Descriptor,
         sources: &[Repository],
         observer: Observer<'_>,
-    ) -> Result<std::fs::File, BuildError> {
+    ) -> Result<Blob, BuildError> {
         let cannot = |source| BuildError::Io { doing: "making a folder for a layer".to_owned(), source };
         let folder = tempfile::Builder::new().prefix("longshore-layer-").tempdir().map_err(cannot)?;
         let scratch = BlobStore::open(folder.path())?;

@@ -7,7 +7,7 @@ use std::{
 
 use longshore_build::{
     Built,
-    cache::{Cache, CacheError, CacheSize, Hold, Item, Kind, victims},
+    cache::{Cache, CacheError, CacheSize, Hold, Item, Kind, Tally, tally, victims},
 };
 use longshore_store::{BlobStore, Table};
 use serde_json::{Value, json};
@@ -68,8 +68,7 @@ fn info(context: &Context, arguments: &CacheInfoArguments) -> Result<(), Failure
     let (cache, limit) = (open(context)?, limit()?);
     let stock = cache.stock()?;
     if let Some(format) = arguments.output.data() {
-        let kinds: serde_json::Map<String, Value> =
-            Kind::ALL.into_iter().map(|kind| (key(kind), totals(stock.of(kind)))).collect();
+        let kinds = totals(&stock.items);
         let limit = match limit {
             CacheSize::Bytes(bytes) => json!(bytes),
             CacheSize::Unlimited => Value::Null,
@@ -86,12 +85,11 @@ fn info(context: &Context, arguments: &CacheInfoArguments) -> Result<(), Failure
         ("SIZE", Align::Right),
         ("LEAST RECENTLY USED", Align::Right),
     ]);
-    for kind in Kind::ALL {
-        let bytes = stock.of(kind).map(|item| item.size).sum();
+    for Tally { kind, count, size: bytes } in tally(&stock.items) {
         let oldest = stock.of(kind).map(|item| item.used).filter(|used| *used > SystemTime::UNIX_EPOCH).min();
         let age = oldest.and_then(|oldest| SystemTime::now().duration_since(oldest).ok());
         let age = age.map_or_else(String::new, |age| format!("{} ago", coarse(age)));
-        rows.row([kind.title().to_owned(), stock.of(kind).count().to_string(), size(bytes), age]);
+        rows.row([kind.title().to_owned(), count.to_string(), size(bytes), age]);
     }
     rows.print()?;
     output::line("")?;
@@ -115,9 +113,9 @@ fn key(kind: Kind) -> String {
     kind.title().replace(' ', "_")
 }
 
-fn totals<'a>(items: impl Iterator<Item = &'a Item>) -> Value {
-    let (number, bytes) = items.fold((0_u64, 0), |(number, bytes), item| (number + 1, bytes + item.size));
-    json!({"count": number, "size": bytes})
+fn totals(items: &[Item]) -> serde_json::Map<String, Value> {
+    let tallies = tally(items).into_iter();
+    tallies.map(|Tally { kind, count, size }| (key(kind), json!({"count": count, "size": size}))).collect()
 }
 
 fn prune(context: &Context, arguments: &PruneArguments) -> Result<(), Failure> {
@@ -126,34 +124,27 @@ fn prune(context: &Context, arguments: &PruneArguments) -> Result<(), Failure> {
         Some(limit) => limit,
         None => limit()?,
     };
-    let (removed, failed, left) = if arguments.dry_run {
+    let (removed, failed, bytes, left) = if arguments.dry_run {
         let stock = cache.stock()?;
         let removed: Vec<Item> = victims(&stock.items, limit).into_iter().cloned().collect();
-        let left = stock.size() - removed.iter().map(|item| item.size).sum::<u64>();
-        (removed, stock.remarks, left)
+        let left = stock.without(&removed);
+        let bytes = stock.size() - left;
+        (removed, stock.remarks, bytes, left)
     } else {
         let alone = Hold::alone(&cache.folder)?;
         let stock = cache.stock()?;
         let pruned = cache.prune(limit, &stock, &alone);
         let failed = stock.remarks.into_iter().chain(pruned.failed).collect();
-        (pruned.removed, failed, pruned.left)
+        (pruned.removed, failed, pruned.freed, pruned.left)
     };
-    let bytes: u64 = removed.iter().map(|item| item.size).sum();
     if let Some(format) = arguments.output.data() {
-        let kinds: serde_json::Map<String, Value> = Kind::ALL
-            .into_iter()
-            .map(|kind| (key(kind), totals(removed.iter().filter(|item| item.kind == kind))))
-            .collect();
-        let all = json!({"removed": kinds, "size": bytes, "left": left, "failed": failed, "dry_run": arguments.dry_run});
+        let all = json!({"removed": totals(&removed), "size": bytes, "left": left, "failed": failed, "dry_run": arguments.dry_run});
         output::data(format, &all)?;
     } else {
         let verb = if arguments.dry_run { "would remove" } else { "removed" };
-        for kind in Kind::ALL {
-            let of_kind = || removed.iter().filter(|item| item.kind == kind);
-            if of_kind().next().is_some() {
-                let bytes = of_kind().map(|item| item.size).sum();
-                output::line(&format!("{verb} {} {}: {}", of_kind().count(), kind.title(), size(bytes)))?;
-            }
+        for Tally { kind, count, size: bytes } in tally(&removed).into_iter().filter(|tally| tally.count > 0)
+        {
+            output::line(&format!("{verb} {count} {}: {}", kind.title(), size(bytes)))?;
         }
         output::line(&format!("{verb} {}; {} left of at most {}", size(bytes), size(left), shown(limit)))?;
         failed.iter().try_for_each(|reason| output::line(reason))?;
@@ -205,7 +196,7 @@ fn keep_limit(context: &Context, built: &[Built]) -> Result<(), Failure> {
             if !pruned.removed.is_empty() {
                 anstream::eprintln!(
                     "cache    removed {}; {} left of at most {} ({VARIABLE})",
-                    size(pruned.size()),
+                    size(pruned.freed),
                     size(pruned.left),
                     shown(limit)
                 );

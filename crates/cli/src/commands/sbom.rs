@@ -1,7 +1,7 @@
 //! `longshore image sbom`: what is in an image.
 
 use std::{
-    fs::{File, Permissions},
+    fs::Permissions,
     io::{self, Write as _},
     os::unix::fs::PermissionsExt as _,
     path::Path,
@@ -12,7 +12,7 @@ use longshore_attest::{Format, Image, Inventory, Survey, Surveyed, layers, pytho
 use longshore_build::BlobSink;
 use longshore_client::{Client, ImageSink, Observer};
 use longshore_oci::{Arch, Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference};
-use longshore_store::{BlobStore, Registry, RepositoryPath, TagOrDigest};
+use longshore_store::{Blob, BlobStore, Registry, RepositoryPath, TagOrDigest};
 
 use crate::{
     args::sbom::{SbomArguments, SbomFormat},
@@ -132,7 +132,7 @@ impl Elsewhere {
     }
 
     /// A layer, from this machine if it is here. One that is not takes no room when it has been read.
-    async fn open(&self, image: &Reference, layer: &Descriptor) -> Result<File, Failure> {
+    async fn open(&self, image: &Reference, layer: &Descriptor) -> Result<Blob, Failure> {
         let held = self.registry.blobs();
         if held.size_of(&layer.digest)? == Some(layer.size) {
             return Ok(held.open_blob(&layer.digest)?);

@@ -9,7 +9,6 @@ pub(crate) mod tree;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
     io::{self, Read, Write},
     sync::{
         Mutex, PoisonError,
@@ -20,7 +19,7 @@ use std::{
 
 use longshore_layer::{EntryPath, Format, Kind, LayerSummary, LayerWriter};
 use longshore_oci::{Arch, Digest, Digester, ImageConfig};
-use longshore_store::BlobStore;
+use longshore_store::{Blob, BlobStore};
 use serde::{Deserialize, Serialize};
 
 use self::tree::{Content, Node, Owner, Precedence, Tree};
@@ -216,7 +215,7 @@ fn read_deb(
     wanted: &impl Fn(&EntryPath, &Kind) -> bool,
 ) -> Result<Deb, Error> {
     let name = package.file_name();
-    let mut input = Hashing { file: blobs.open_blob(&package.sha256)?, digester: Digester::new() };
+    let mut input = Hashing { blob: blobs.open_blob(&package.sha256)?, digester: Digester::new() };
     let deb = Deb::read(&mut input, &name, spool, wanted)?;
     io::copy(&mut input, &mut io::sink()).map_err(crate::error::io("read", &blobs.path(&package.sha256)))?;
     if input.digester.finish() != package.sha256 {
@@ -229,13 +228,13 @@ fn read_deb(
 }
 
 struct Hashing {
-    file: File,
+    blob: Blob,
     digester: Digester,
 }
 
 impl Read for Hashing {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read(buffer)?;
+        let read = self.blob.read(buffer)?;
         self.digester.update(&buffer[..read]);
         Ok(read)
     }

@@ -64,7 +64,8 @@ pub struct ZipEntry {
     pub host_system: u8,
     flags: u16,
     local_offset: u64,
-    data_offset: u64,
+    /// Where its content begins in the archive's file.
+    pub(crate) data_offset: u64,
 }
 
 impl ZipEntry {

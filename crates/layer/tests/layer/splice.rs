@@ -1,9 +1,13 @@
 //! Layers spliced from zip archives.
 
-use std::{fs, io::Cursor, process::Command};
+use std::{
+    fs,
+    io::{self, Cursor, Write},
+    process::Command,
+};
 
 use longshore_layer::{
-    Entry, Error, LayerSummary, LayerWriter, Result, WriteFault,
+    Entry, Error, Format, LayerSummary, LayerWriter, Result, WriteFault,
     read::Compression,
     zip::{Archive, ZipFault, ZipKind},
 };
@@ -77,6 +81,59 @@ fn stored_content_gives_the_layer_that_the_same_content_gives_otherwise() {
         let mut writer = LayerWriter::new(Vec::new());
         writer.file(&Entry::file(path("a"), 0o644), &content).unwrap();
         assert_eq!(spliced, writer.finish().unwrap().0);
+    }
+}
+
+/// An output that has the archive's file.
+struct Holder {
+    archive: Vec<u8>,
+    layer: Vec<u8>,
+    copied: usize,
+}
+
+impl Write for Holder {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.layer.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn copied_streams_are_given_with_their_place_and_the_layer_is_the_same() {
+    let noise: Vec<u8> = (0..300_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()).collect();
+    let items = [
+        Item::deflated("a", &noise),
+        Item::deflated("b", b""),
+        Item::stored("c", b"stored"),
+        Item::deflated("d", b"described").described(true, 4),
+    ];
+    let bytes = archive(&items);
+    let streams: usize = [0, 3].map(|index| items[index].data.len()).iter().sum();
+    for format in [Format::Plain, Format::Estargz, Format::Zstd] {
+        let layer = |copying| {
+            let holder = Holder { archive: bytes.clone(), layer: Vec::new(), copied: 0 };
+            let mut writer = LayerWriter::with_format(holder, format).unwrap();
+            if copying {
+                writer = writer.copying(|holder, offset, bytes| {
+                    let from = usize::try_from(offset).unwrap();
+                    assert_eq!(&holder.archive[from..from + bytes.len()], bytes);
+                    holder.copied += bytes.len();
+                    holder.write_all(bytes)
+                });
+            }
+            let mut archive = Archive::open(Cursor::new(&bytes)).unwrap();
+            for (index, name) in ["a", "b", "c", "d"].into_iter().enumerate() {
+                writer.splice(&Entry::file(path(name), 0o644), &mut archive, index).unwrap();
+            }
+            writer.finish().unwrap()
+        };
+        let ((copying, summary), (plain, expected)) = (layer(true), layer(false));
+        assert!(copying.layer == plain.layer && summary == expected, "{format:?}");
+        let taken_over = if format == Format::Zstd { 0 } else { streams };
+        assert_eq!((copying.copied, plain.copied), (taken_over, 0), "{format:?}");
     }
 }
 

@@ -4,7 +4,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
     io::Read as _,
     path::{Path, PathBuf},
     process::Command,
@@ -25,7 +24,7 @@ use longshore_python::{
     target::{Glibc, PythonVersion, Target},
     uv::{Dependencies, Environment, Freshness, Indexes, LockRequest, Search, Uv},
 };
-use longshore_store::BlobStore;
+use longshore_store::{Blob, BlobStore};
 
 /// The tests need uv on PATH.
 pub(crate) fn uv() -> Uv {
@@ -93,7 +92,7 @@ pub(crate) fn wheels(lock: &Lock) -> BlobStore {
 }
 
 /// A layer's wheels, opened.
-pub(crate) fn open(layer: &WheelLayer, venv: &Venv, store: &BlobStore) -> OpenLayer<File> {
+pub(crate) fn open(layer: &WheelLayer, venv: &Venv, store: &BlobStore) -> OpenLayer<Blob> {
     OpenLayer::open(layer, venv, |wheel| store.open_blob(&wheel.digest).map_err(std::io::Error::other))
         .unwrap()
 }
