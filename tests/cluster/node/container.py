@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
@@ -63,10 +64,8 @@ class Memory:
 
     def remove(self) -> None:
         """Forgets it."""
-        try:
+        with contextlib.suppress(OSError):  # a process of it may still be ending
             self.folder.rmdir()
-        except OSError:
-            pass  # a process of it is still ending
 
 
 class Log:
