@@ -235,7 +235,7 @@ def control_plane() -> Iterator[tuple[ControlPlane, dict[str, str]]]:
     """A control plane with all that runs need, and the environment that names it."""
     if os.geteuid() != 0:
         raise SystemExit("the node runs containers: start this as root")
-    for program in ("skopeo", "umoci", "crun", "openssl", "moto_server"):
+    for program in ("skopeo", "umoci", "runc", "openssl", "moto_server"):
         if shutil.which(program) is None:
             raise SystemExit(f"missing: {program}")
     folder = Path(tempfile.mkdtemp(prefix="longshore-control-plane."))

@@ -1,4 +1,4 @@
-"""The node of the tests' control plane: a kubelet as far as Jobs need one, whose containers crun runs.
+"""The node of the tests' control plane: a kubelet as far as Jobs need one, whose containers runc runs.
 
 It is for root on Linux, and runs the pods of a cluster on this machine for real: images pulled with the pods' own
 credentials, users, capabilities, volumes, limits of memory, deadlines and graceful ends as Kubernetes has them.
@@ -9,6 +9,8 @@ applied.
 from __future__ import annotations
 
 import argparse
+import signal
+import threading
 from pathlib import Path
 
 from api import Api
@@ -24,7 +26,11 @@ arguments = parser.parse_args()
 
 files = [str(arguments.certificates / name) for name in ("ca.crt", "node.crt", "node.key")]
 variables = dict(text.split("=", 1) for text in arguments.variable)
+# Waited for below; threads inherit that it is blocked.
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
 arguments.folder.mkdir(parents=True, exist_ok=True)
 kubelet = Kubelet(Api(arguments.server, *files), arguments.name, arguments.folder.resolve(), variables)
 kubelet.register(*files)
-kubelet.run()
+threading.Thread(target=kubelet.run, daemon=True).start()
+signal.sigwait({signal.SIGTERM, signal.SIGINT})
+kubelet.close()

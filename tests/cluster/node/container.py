@@ -1,4 +1,4 @@
-"""Containers: run by crun, in the network of this machine."""
+"""Containers: run by runc, in the network of this machine."""
 
 from __future__ import annotations
 
@@ -42,30 +42,21 @@ def expand(text: str, variables: dict[str, str]) -> str:
     return re.sub(r"\$\$|\$\(([^)]*)\)", replace, text)
 
 
-class Memory:
-    """A limit of memory that the kernel keeps, with control groups of either version."""
+def was_out_of_memory(group: str) -> bool:
+    """Whether the kernel killed a process of a control group for its memory."""
+    for events in (CGROUPS / f"memory{group}/memory.oom_control", CGROUPS / f"{group[1:]}/memory.events"):
+        if events.exists():
+            found = re.search(r"oom_kill (\d+)", events.read_text())
+            return found is not None and int(found.group(1)) > 0
+    return False
 
-    def __init__(self, name: str, limit: int) -> None:
-        first = (CGROUPS / "memory").is_dir()
-        parent = CGROUPS / "memory/longshore-node" if first else CGROUPS / "longshore-node"
-        if not first:
-            parent.mkdir(exist_ok=True)
-            for subtree in (CGROUPS, parent):
-                (subtree / "cgroup.subtree_control").write_text("+memory")
-        self.folder = parent / name
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / ("memory.limit_in_bytes" if first else "memory.max")).write_text(str(limit))
-        self._events = self.folder / ("memory.oom_control" if first else "memory.events")
 
-    def was_exceeded(self) -> bool:
-        """Whether a process was killed for it."""
-        found = re.search(r"oom_kill (\d+)", self._events.read_text())
-        return found is not None and int(found.group(1)) > 0
-
-    def remove(self) -> None:
-        """Forgets it."""
-        with contextlib.suppress(OSError):  # a process of it may still be ending
-            self.folder.rmdir()
+def forget_groups() -> None:
+    """Removes what the control groups of containers were in, once all have ended."""
+    for group in [*CGROUPS.glob("*/longshore-node"), CGROUPS / "longshore-node"]:
+        if group.is_dir():
+            with contextlib.suppress(OSError):  # of another node's containers some may run
+                group.rmdir()
 
 
 class Log:
@@ -99,9 +90,10 @@ class Container:
         folder.mkdir(parents=True, exist_ok=True)
         self.log = Log(folder / "log")
         self.message = folder / "termination-log"
-        self.memory: Memory | None = None
+        self.group = f"/longshore-node/{identifier}"
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
+        self._runc = ["runc", "--root", str(folder / "runc")]
 
     def check(self) -> None:
         """Fails if the image's user is not what the pod may run as."""
@@ -129,15 +121,9 @@ class Container:
         self.message.chmod(0o666)
         bundle = self._bundle(variables, mounts)
         (self.folder / "config.json").write_text(json.dumps(bundle))
-        join = ""
-        limit = self.spec.get("resources", {}).get("limits", {}).get("memory")
-        if limit:
-            amount, unit = re.fullmatch(r"(\d+)(\D*)", limit).groups()  # type: ignore[union-attr]
-            self.memory = Memory(self.identifier, int(amount) * UNITS[unit])
-            join = f"echo $$ > {self.memory.folder}/cgroup.procs; "
-        run = f"crun --cgroup-manager=disabled run --bundle {self.folder} {self.identifier}"
         self._process = subprocess.Popen(
-            ["sh", "-c", f"{join}exec {run}"],
+            # Its control group is looked at before it goes.
+            [*self._runc, "run", "--keep", "--bundle", self.folder, self.identifier],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -181,10 +167,14 @@ class Container:
         bundle["mounts"] = plain + bound + mounts
         kinds = ("pid", "ipc", "uts", "mount")
         bundle["linux"] = {
+            "cgroupsPath": self.group,
             "namespaces": [{"type": kind} for kind in kinds],
             "maskedPaths": ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"],
             "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
         }
+        if limit := self.spec.get("resources", {}).get("limits", {}).get("memory"):
+            amount, unit = re.fullmatch(r"(\d+)(\D*)", limit).groups()  # type: ignore[union-attr]
+            bundle["linux"]["resources"] = {"memory": {"limit": int(amount) * UNITS[unit]}}
         return bundle  # type: ignore[no-any-return]
 
     def _bind(self, source: str, target: str, write: bool = False) -> Object:
@@ -204,8 +194,7 @@ class Container:
 
     def signal(self, number: signal.Signals) -> None:
         """Sends a signal to its first process."""
-        command = ["crun", "--cgroup-manager=disabled", "kill", self.identifier, str(int(number))]
-        subprocess.run(command, capture_output=True)
+        subprocess.run([*self._runc, "kill", self.identifier, str(int(number))], capture_output=True)
 
     def ended(self) -> Object:
         """How it ended, as the status of a container has it."""
@@ -213,7 +202,7 @@ class Container:
         code = self._process.returncode
         code = 128 - code if code < 0 else code
         reason = "Completed" if code == 0 else "Error"
-        if self.memory is not None and self.memory.was_exceeded():
+        if was_out_of_memory(self.group):
             reason = "OOMKilled"
         message = self.message.read_text(errors="replace")
         if not message and code and self.spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":
@@ -222,6 +211,5 @@ class Container:
 
     def remove(self) -> None:
         """Takes away all but its log."""
+        subprocess.run([*self._runc, "delete", "--force", self.identifier], capture_output=True)
         subprocess.run(["umount", self.folder / "rootfs"], capture_output=True)
-        if self.memory is not None:
-            self.memory.remove()

@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Callable
 
 from api import Api, ApiError
+from container import forget_groups
 from images import Images
 from logs import serve
 from pod import Pod, now
@@ -44,6 +45,14 @@ class Kubelet:
         """A pod is gone."""
         with self._lock:
             self.pods.pop(uid, None)
+
+    def close(self) -> None:
+        """Ends all containers."""
+        with self._lock:
+            containers = [container for pod in self.pods.values() for container in pod.containers.values()]
+        for container in containers:
+            container.remove()
+        forget_groups()
 
     def find(self, namespace: str, name: str, container: str) -> tuple[Path, Callable[[], bool]] | tuple[int, str]:
         """The log of a container."""
@@ -89,7 +98,7 @@ class Kubelet:
                 "architecture": "amd64",
                 "operatingSystem": "linux",
                 "kubeletVersion": "v1.34.4",
-                "containerRuntimeVersion": "crun://1",
+                "containerRuntimeVersion": "runc://1",
                 "kernelVersion": platform.release(),
                 "osImage": "Linux",
                 **dict.fromkeys(("bootID", "machineID", "systemUUID", "kubeProxyVersion"), ""),
