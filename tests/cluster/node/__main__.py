@@ -26,11 +26,12 @@ arguments = parser.parse_args()
 
 files = [str(arguments.certificates / name) for name in ("ca.crt", "node.crt", "node.key")]
 variables = dict(text.split("=", 1) for text in arguments.variable)
-# Waited for below; threads inherit that it is blocked.
-signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+stop = threading.Event()
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, lambda *_: stop.set())
 arguments.folder.mkdir(parents=True, exist_ok=True)
 kubelet = Kubelet(Api(arguments.server, *files), arguments.name, arguments.folder.resolve(), variables)
 kubelet.register(*files)
 threading.Thread(target=kubelet.run, daemon=True).start()
-signal.sigwait({signal.SIGTERM, signal.SIGINT})
+stop.wait()
 kubelet.close()
