@@ -202,6 +202,31 @@ def test_an_api_server_that_is_away_for_a_while(project: Project) -> None:
     project.is_gone(run)
 
 
+def test_a_controller_whose_pod_is_lost(project: Project) -> None:
+    project.register()
+    process, run = project.begin("counting", "--to", "30")
+    step = "longshore.dev/step=count"
+    project.until(
+        "it runs", lambda: any(pod["status"]["phase"] == "Running" for pod in project.objects("pods", step))
+    )
+    project.kubectl("delete", "pod", "--selector", f"job-name={project.in_cluster(run)}")
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    assert len(project.objects("pods", step)) == 1
+    project.is_gone(run)
+
+
+def test_a_quota_that_is_used_up(project: Project) -> None:
+    project.register()
+    project.kubectl("create", "quota", "jobs", "--hard=count/jobs.batch=1")
+    process, run = project.begin("plain")
+    project.until("it is told", lambda: "a quota of namespace" in project.reason(run, "begin"))
+    project.kubectl("delete", "quota", "jobs")
+    process.communicate(timeout=300)
+    assert process.returncode == 0
+    project.is_gone(run)
+
+
 def test_a_schedule(project: Project) -> None:
     project.register()
     project.pipeline("scheduled").done()
