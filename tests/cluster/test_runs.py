@@ -186,19 +186,20 @@ def test_ctrl_c_asks(project: Project, answer: str, status: str) -> None:
 
 def test_an_api_server_that_is_away_for_a_while(project: Project) -> None:
     project.register()
-    process, run = project.begin("counting", "--to", "40")
-    logs: list[str] = []
-    assert process.stdout is not None
+    process, run = project.begin("counting", "--to", "60")
     step = "longshore.dev/step=count"
     project.until("it runs", lambda: any(pod["status"]["phase"] == "Running" for pod in project.objects("pods", step)))
     project.plane.stop("kube-apiserver")
-    time.sleep(6)
+    # Long enough for whoever gives up after a few tries.
+    time.sleep(20)
     project.plane.start_again("kube-apiserver")
     project.plane.until("kube-apiserver", project.plane.is_ready)
     stdout, stderr = process.communicate(timeout=300)
     logs = re.findall(r"number (\d+)", stdout + stderr)
     assert process.returncode == 0, stderr
-    assert logs == [str(number) for number in range(40)], stderr
+    assert logs == [str(number) for number in range(60)], stderr
+    # What looks after the run has waited too.
+    assert len(project.objects("pods", f"job-name={project.in_cluster(run)}")) == 1
     project.is_gone(run)
 
 
@@ -206,9 +207,7 @@ def test_a_controller_whose_pod_is_lost(project: Project) -> None:
     project.register()
     process, run = project.begin("counting", "--to", "30")
     step = "longshore.dev/step=count"
-    project.until(
-        "it runs", lambda: any(pod["status"]["phase"] == "Running" for pod in project.objects("pods", step))
-    )
+    project.until("it runs", lambda: any(pod["status"]["phase"] == "Running" for pod in project.objects("pods", step)))
     project.kubectl("delete", "pod", "--selector", f"job-name={project.in_cluster(run)}")
     stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
