@@ -152,6 +152,7 @@ class ControlPlane:
         self.start("kube-scheduler", str(COMPONENTS), "kube-scheduler", *config, str(scheduler))
         controllers = self.kubeconfig("system:kube-controller-manager")
         keys = [
+            "--use-service-account-credentials",
             f"--root-ca-file={certificates}/ca.crt",
             f"--service-account-private-key-file={certificates}/accounts.key",
         ]

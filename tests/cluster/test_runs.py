@@ -209,7 +209,7 @@ def test_a_controller_whose_pod_is_lost(project: Project) -> None:
     step = "longshore.dev/step=count"
     project.until("it runs", lambda: any(pod["status"]["phase"] == "Running" for pod in project.objects("pods", step)))
     project.kubectl("delete", "pod", "--selector", f"job-name={project.in_cluster(run)}")
-    stdout, stderr = process.communicate(timeout=300)
+    _, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
     assert len(project.objects("pods", step)) == 1
     project.is_gone(run)
