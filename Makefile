@@ -4,10 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: quickstart test lint interop cluster bench clean help
+.PHONY: quickstart test lint interop cluster control-plane bench clean help
 
 help: ## What there is to make
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 quickstart: ## Build longshore, install it into .venv, run examples/quickstart/train.py
 	scripts/prerequisites quickstart
@@ -29,6 +29,9 @@ interop: ## Try images, registry and orchestrators with the clients, servers and
 
 cluster: ## Run the quickstart on the Kubernetes cluster that KUBECONFIG names, if there is one
 	tests/cluster/run
+
+control-plane: ## Build a Kubernetes control plane (needs Go and root), and try runs on it with a node that runs their pods
+	tests/cluster/control-plane
 
 bench: ## Measure against other builders; see benches/README.md
 	benches/main_job/run

@@ -38,9 +38,12 @@ class StepFailed(LongshoreError):
 def main() -> int:
     """Runs the steps of the document in their order, up to the first that fails."""
     import faulthandler
+    import signal
 
     # A crash in a compiled package leaves at least the line that called it.
     faulthandler.enable()
+    # Orchestrators end a container with it. The first process of one would not even notice otherwise, and be killed later.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # The log is followed while the step runs.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -289,7 +289,8 @@ def test_a_missing_input(app):
     )
 
 
-def test_output_is_seen_at_once_and_an_interrupt_is_quiet(app):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_output_is_seen_at_once_and_an_interrupt_is_quiet(app, number):
     path = app.write("step.json", json.dumps({"version": 2, "run_id": "r", "steps": [document(app, "sleep")]}))
     with subprocess.Popen(
         [sys.executable, "-m", "longshore.entrypoint"],
@@ -300,7 +301,7 @@ def test_output_is_seen_at_once_and_an_interrupt_is_quiet(app):
         text=True,
     ) as process:
         assert process.stdout.readline() == "sleeping\n"
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert errors == "step sleep interrupted\n"

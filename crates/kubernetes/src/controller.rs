@@ -45,8 +45,8 @@ const PAUSE: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_mins(2);
 /// How many Jobs are made at the same time.
 const AT_A_TIME: usize = 8;
-/// How many failures in a row of watching are borne.
-const FAILURES: u32 = 8;
+/// How many refusals in a row to watch are borne. A cluster that is away is waited for, however long that takes.
+const REFUSALS: u32 = 8;
 /// The most of a reason that is written down: many steps have to fit into one ConfigMap.
 const LONGEST_REASON: usize = 1500;
 
@@ -164,7 +164,7 @@ impl Controller {
         let pods = watcher(self.cluster.api::<Pod>(), steps).default_backoff().map(Seen::Pod);
         let own = watcher(self.cluster.api::<Job>(), this).default_backoff().map(Seen::Own);
         let mut seen = pin!(stream::select(stream::select(jobs, pods), own).ready_chunks(256));
-        let mut failures = 0;
+        let mut refusals = 0;
         let mut again: Option<Instant> = None;
         let mut patience: Option<Instant> = None;
         loop {
@@ -175,12 +175,13 @@ impl Controller {
             };
             for one in batch {
                 match self.take(one) {
-                    Ok(()) => failures = 0,
+                    Ok(()) => refusals = 0,
                     Err(error) => {
-                        failures += 1;
-                        tracing::debug!(%error, failures, "watching failed");
-                        if failures >= FAILURES {
-                            return Err(self.explain(&error));
+                        tracing::debug!(%error, refusals, "watching failed");
+                        let error = self.explain(&error);
+                        refusals += u32::from(!error.is_retryable());
+                        if refusals >= REFUSALS {
+                            return Err(error);
                         }
                     }
                 }
@@ -200,19 +201,22 @@ impl Controller {
                     self.observe();
                 }
                 let until = *patience.get_or_insert_with(|| Instant::now() + PATIENCE);
-                if self.delete_jobs().await? || Instant::now() >= until {
+                let none = later(self.delete_jobs().await)?;
+                if none == Some(true) || Instant::now() >= until {
                     self.record.cancel();
                     return self.end().await;
                 }
+                again = none.is_none().then(|| Instant::now() + PAUSE);
                 continue;
             }
-            if !self.advance().await? {
-                again = Some(Instant::now() + PAUSE);
-            }
+            let made = later(self.advance().await)?;
             if self.record.phase.is_final() {
                 return self.end().await;
             }
-            self.write().await?;
+            let written = later(self.write().await)?;
+            if made != Some(true) || written.is_none() {
+                again = Some(Instant::now() + PAUSE);
+            }
         }
     }
 
@@ -349,6 +353,18 @@ impl Controller {
         self.cluster.apply(&record_map(&self.run, &self.plan, &self.record)?).await?;
         self.written = Some(self.record.clone());
         Ok(())
+    }
+}
+
+/// Nothing, where the same again may succeed later.
+fn later<T>(outcome: Result<T, Error>) -> Result<Option<T>, Error> {
+    match outcome {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_retryable() => {
+            tracing::warn!(%error, "trying again later");
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -167,6 +167,13 @@ impl Observed<'_> {
             format!(
                 "a quota of the namespace wants every pod to say what it needs: {said}; set cpu and memory in ResourceSettings"
             )
+        } else if let Some((_, violated)) = said.split_once("violates PodSecurity ") {
+            let remedy = if violated.contains("runAsNonRoot") {
+                "give its image a user other than root, by number: DockerSettings(user=\"1000\")"
+            } else {
+                "change KubernetesSettings so that it complies"
+            };
+            format!("the namespace's Pod Security Standard does not admit its pod: {violated}; {remedy}")
         } else if message.contains("error looking up service account") {
             format!(
                 "its pod is not made: {said}; create the service account, or name another in KubernetesSettings"

@@ -25,6 +25,7 @@ mod name;
 mod plan;
 mod record;
 mod secret;
+mod security;
 mod service;
 mod settings;
 mod submission;

@@ -27,7 +27,7 @@ use longshore_orchestrator::{Workflow, WorkflowStep};
 use longshore_pipeline::{Cpu, Memory, Resources};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, KubernetesSettings, label, name};
+use crate::{Error, KubernetesSettings, label, name, security};
 
 /// The container of a step in its pod. Clusters add others of their own.
 pub const CONTAINER: &str = "step";
@@ -244,7 +244,7 @@ fn template(
         args: Some(step.arguments(RUN).iter().map(|part| literal(part)).collect()),
         env: Some(plain.chain(secret).collect()),
         resources: resources(&step.resources),
-        security_context: settings.security_context,
+        security_context: security::context(settings.security_context, step.user.as_deref()),
         volume_mounts: settings.volume_mounts,
         // The last lines of a step that failed come with its status.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),

@@ -41,6 +41,8 @@ pub struct WorkflowStep {
     pub name: String,
     /// Its image, by digest.
     pub image: Reference,
+    /// The user that its processes run as, where the settings of the image say it; otherwise it is the parent image's.
+    pub user: Option<String>,
     /// The steps that have to succeed before it, by name, sorted.
     pub upstream: Vec<String>,
     /// What the entrypoint is to do, in pieces of at most 256 characters that any service takes as arguments.
@@ -105,6 +107,7 @@ impl Workflow {
                 retries: step.retries,
                 timeout: step.timeout,
                 settings: step.orchestrators.get(target.flavor).cloned().unwrap_or_default(),
+                user: step.docker.user.clone(),
                 image,
             }
         };

@@ -103,6 +103,8 @@ pub(super) fn run(
     if status == RunStatus::Scheduled || arguments.detach {
         return write_result(arguments.result.as_deref(), &run, first);
     }
+    // The connections of the one that submitted ended with the runtime that they were made in.
+    let service = services::service(context, &state, orchestrator, None)?;
     let run = watch(service, state, &run)?;
     finish(arguments.result.as_deref(), &run)
 }
