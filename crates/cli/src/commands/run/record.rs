@@ -82,13 +82,8 @@ fn store_of(context: &Context, state: &State, run: &Run) -> Option<Arc<Connected
     if !artifacts.starts_with(&format!("{}/", store.uri)) {
         return None;
     }
-    match ConnectedStore::open(context, state, &store) {
-        Ok(store) => store.map(Arc::new),
-        Err(error) => {
-            tracing::warn!(?error, run = run.id, "the run's artifact store cannot be given new credentials");
-            None
-        }
-    }
+    // One that cannot be used renews nothing; of the run is told all the same.
+    ConnectedStore::open(context, state, &store).ok().flatten().map(Arc::new)
 }
 
 fn list(state: &State, number: u32, format: OutputFormat) -> Result<(), Failure> {
