@@ -65,13 +65,12 @@ def amazon():
 def cluster(tmp_path: Path):
     """An API server, and the kubeconfig for it."""
     assert TESTKIT.exists(), f"{TESTKIT} is missing: run scripts/test, or cargo build -p longshore-testkit"
-    server = subprocess.Popen([TESTKIT, "kubernetes"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    said = json.loads(server.stdout.readline())
-    file = tmp_path / "kubeconfig"
-    file.write_text(json.dumps(said["kubeconfig"]))
-    yield {"file": file, "url": said["url"]}
-    server.stdin.close()
-    server.wait()
+    command = [TESTKIT, "kubernetes"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        said = json.loads(server.stdout.readline())
+        file = tmp_path / "kubeconfig"
+        file.write_text(json.dumps(said["kubeconfig"]))
+        yield {"file": file, "url": said["url"]}
 
 
 @pytest.fixture

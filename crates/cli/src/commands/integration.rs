@@ -27,13 +27,13 @@ struct Integration {
 const INTEGRATIONS: [Integration; 5] = [
     Integration {
         name: "aws",
-        provides: "Amazon ECR, S3, SageMaker and service connectors",
+        provides: "Amazon ECR, S3 and SageMaker",
         driver: StoreScheme::S3.driver(),
         needs: "nothing",
     },
     Integration {
         name: "azure",
-        provides: "Azure's registries, Blob Storage, Machine Learning and service connectors",
+        provides: "Azure's registries, Blob Storage and ML",
         driver: StoreScheme::Azure.driver(),
         needs: "nothing",
     },
@@ -45,7 +45,7 @@ const INTEGRATIONS: [Integration; 5] = [
     },
     Integration {
         name: "gcp",
-        provides: "Google's registries, Cloud Storage, Vertex AI and service connectors",
+        provides: "Google's registries, Storage, Vertex AI",
         driver: StoreScheme::Gcs.driver(),
         needs: "nothing",
     },
@@ -104,7 +104,8 @@ fn list(format: OutputFormat) -> Result<(), Failure> {
         return Ok(output::data(format, &INTEGRATIONS)?);
     }
     let mut table = Table::new(
-        ["NAME", "WHAT IT PROVIDES", "ADDED TO IMAGES", "NEEDS FROM OUTSIDE"].map(|name| (name, Align::Left)),
+        ["NAME", "WHAT IT PROVIDES", "DRIVER IN IMAGES", "NEEDS FROM OUTSIDE"]
+            .map(|name| (name, Align::Left)),
     );
     for Integration { name, provides, driver, needs } in INTEGRATIONS {
         table.row([name, provides, driver.unwrap_or("-"), needs].map(str::to_owned));
