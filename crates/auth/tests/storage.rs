@@ -143,24 +143,24 @@ async fn a_container_of_azures_gets_a_signature() {
         ("client_secret", secrets.secret),
         ("authority", url.as_str()),
     ];
-    let served = || hosts("team.blob.core.windows.net", &account.url());
-    let connector =
-        kit::connector(config(ConnectorType::Azure, "service-principal", &values), served(), environment([]));
+    let principal = config(ConnectorType::Azure, "service-principal", &values);
+    let azure =
+        |config| connector(config, hosts("team.blob.core.windows.net", &account.url()), environment([]));
+    let principal = azure(principal);
     let container = |name| Storage::Azure(BlobContainer { account: "team", name, prefix: "ml" });
-    let lease = connector.verified_storage(&container("runs")).await.unwrap();
+    let lease = principal.verified_storage(&container("runs")).await.unwrap();
     assert!((86_000..=86_400).contains(&seconds(lease.lifetime)), "a day: {lease:?}");
     let StorageCredential::Azure { signature, host: None } = lease.credential else { panic!("a signature") };
     let text = signature.expose();
     for part in ["sp=racwdl", "sr=c", "spr=https", "skoid=11111111-", "sktid=22222222-", "sig="] {
         assert!(text.contains(part), "{part}");
     }
-    let error = connector.verified_storage(&container("other")).await.unwrap_err().to_string();
+    let error = principal.verified_storage(&container("other")).await.unwrap_err().to_string();
     assert!(error.contains("The specified container does not exist (ContainerNotFound)"), "{error}");
     let elsewhere = Storage::Azure(BlobContainer { account: "team.evil.example/", name: "runs", prefix: "" });
-    let error = connector.storage(&elsewhere).await.unwrap_err().to_string();
+    let error = principal.storage(&elsewhere).await.unwrap_err().to_string();
     assert!(error.contains("`team.evil.example/` is not a storage account"), "{error}");
     let token = config(ConnectorType::Azure, "access-token", &[("token", "eyJ.a.b")]);
-    let token = kit::connector(token, served(), environment([]));
-    let error = token.storage(&container("runs")).await.unwrap_err().to_string();
+    let error = azure(token).storage(&container("runs")).await.unwrap_err().to_string();
     assert!(error.contains("its access token is for Azure Resource Manager"), "{error}");
 }

@@ -122,7 +122,11 @@ mod tests {
         }
     }
 
-    fn given(credential: StorageCredential) -> (Vec<(String, String)>, Vec<(String, String)>) {
+    /// Names and values of variables.
+    type Variables = Vec<(String, String)>;
+
+    /// What may be seen, and what must not be.
+    fn given(credential: StorageCredential) -> (Variables, Variables) {
         let lease = StorageLease {
             credential,
             lifetime: Lifetime::Unknown,
@@ -134,7 +138,7 @@ mod tests {
         (grant.environment.clone().into_iter().collect(), secrets.collect())
     }
 
-    fn pairs(of: &[(&str, &str)]) -> Vec<(String, String)> {
+    fn pairs(of: &[(&str, &str)]) -> Variables {
         of.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 

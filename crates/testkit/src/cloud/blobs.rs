@@ -51,15 +51,16 @@ fn refused(status: StatusCode, code: &str, message: &str) -> Response {
     (status, [(header::CONTENT_TYPE, "application/xml")], body).into_response()
 }
 
-fn permitted(shared: &Shared, headers: &HeaderMap) -> Result<(), Response> {
+/// The refusal, unless whoever asks may do everything.
+fn refusal(shared: &Shared, headers: &HeaderMap) -> Option<Response> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let token = text("authorization").strip_prefix("Bearer ").unwrap_or_default();
     // Tokens are taken from this version on.
     if text("x-ms-version") < "2017-11-09" || !shared.accepts(token, RESOURCE) {
         let message = "Server failed to authenticate the request. Please refer to the information in the www-authenticate header.";
-        return Err(refused(StatusCode::UNAUTHORIZED, "InvalidAuthenticationInfo", message));
+        return Some(refused(StatusCode::UNAUTHORIZED, "InvalidAuthenticationInfo", message));
     }
-    Ok(())
+    None
 }
 
 async fn delegation_key(
@@ -68,8 +69,8 @@ async fn delegation_key(
     headers: HeaderMap,
     body: String,
 ) -> Response {
-    if let Err(refused) = permitted(&shared, &headers) {
-        return refused;
+    if let Some(refusal) = refusal(&shared, &headers) {
+        return refusal;
     }
     let asks = |name: &str, value: &str| query.get(name).is_some_and(|given| given == value);
     let element = |name: &str| {
@@ -100,8 +101,8 @@ async fn list(
     Query(query): Fields,
     headers: HeaderMap,
 ) -> Response {
-    if let Err(refused) = permitted(&shared, &headers) {
-        return refused;
+    if let Some(refusal) = refusal(&shared, &headers) {
+        return refusal;
     }
     let asks = |name: &str, value: &str| query.get(name).is_some_and(|given| given == value);
     if !asks("restype", "container") || !asks("comp", "list") || container != CONTAINER {
