@@ -16,6 +16,7 @@ mod host;
 mod secret;
 mod service;
 mod source;
+pub mod storage;
 mod token;
 
 pub use azure::AzureApi;

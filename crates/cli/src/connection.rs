@@ -2,11 +2,12 @@
 
 use jiff::Timestamp;
 use longshore_auth::{
-    Target,
+    Problem, Target,
     connector::{Config, Connector, ConnectorType, Identity, Proof},
+    storage::Lifetime,
 };
 use longshore_endpoint::{Hosts, Web, WebConfig};
-use longshore_stack::{Component, ContainerRegistry, State};
+use longshore_stack::{ArtifactStore, Component, ContainerRegistry, RemoteStore, State};
 use serde::Serialize;
 
 use crate::{context::Context, failure::Failure};
@@ -86,6 +87,34 @@ impl Connections {
     }
 }
 
+impl Connections {
+    /// Asks an artifact store whether it answers a connector's credentials; what was found, as a sentence's end.
+    pub(crate) async fn verify_store(
+        &self,
+        name: &str,
+        config: &Config,
+        store: &RemoteStore,
+    ) -> Result<String, Failure> {
+        let connector = self.open(name, config, None)?;
+        let lease =
+            connector.verified_storage(&store.storage()).await.map_err(|error| match error.problem {
+                Problem::Unreachable { .. } => Failure::Failed(
+                    format!("{error}; if only the cluster reaches it, connect it with --no-verify").into(),
+                ),
+                _ => error.into(),
+            })?;
+        Ok(match lease.lifetime {
+            Lifetime::Unlimited => "verified: it answers; steps are given the connector's key, which does not expire".to_owned(),
+            Lifetime::Until(until) => {
+                format!("verified: it answers; steps are given credentials that are good until {until:.0} if got now")
+            }
+            Lifetime::Unknown => {
+                "verified: it answers; steps are given the connector's credentials, and when they expire is not known".to_owned()
+            }
+        })
+    }
+}
+
 impl Verdict {
     fn new(registry: Option<String>, identity: Identity) -> Self {
         Self { registry, account: identity.account, expires: identity.expires, proof: identity.proof }
@@ -110,6 +139,23 @@ impl Verdict {
             }
         }
     }
+}
+
+/// Who says whether the credentials of a component are good.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// The registry on this host.
+    Registry(String),
+    /// The artifact store.
+    Store(Box<RemoteStore>),
+}
+
+/// Who says whether the credentials of a component are good; nobody where only its orchestrator can.
+pub(crate) fn asked(component: &Component) -> Result<Option<Asked>, Failure> {
+    if let Some(ArtifactStore::Remote(store)) = component.artifact_store()? {
+        return Ok(Some(Asked::Store(store)));
+    }
+    Ok(host(component)?.map(Asked::Registry))
 }
 
 /// The host of a component that is a registry elsewhere.

@@ -1,26 +1,60 @@
-//! Which crate talks to an orchestrator elsewhere.
+//! Which crate talks to an orchestrator elsewhere, and what its steps are given to reach their artifact store.
 
 use std::sync::Arc;
 
+use futures::{FutureExt as _, future::BoxFuture};
 use longshore_airflow::Airflow;
-use longshore_auth::connector::ConnectorType;
+use longshore_auth::{
+    AuthError,
+    connector::{Connector, ConnectorType},
+};
 use longshore_azureml::AzureMl;
 use longshore_kubeflow::Kubeflow;
 use longshore_kubernetes::Kubernetes;
 use longshore_oci::Reference;
-use longshore_orchestrator::Service;
+use longshore_orchestrator::{GrantSource, Service};
 use longshore_sagemaker::SageMaker;
-use longshore_stack::{OrchestratorFlavor, RemoteOrchestrator, State, connector};
+use longshore_stack::{
+    OrchestratorFlavor, RemoteOrchestrator, RemoteStore, State, StoreGrant, connector, store_connector,
+};
 use longshore_vertex::Vertex;
 
 use crate::{context::Context, failure::Failure};
 
-/// What talks to a registered orchestrator. `controller` is the image of what runs there in the place of this process, where
-/// the orchestrator has nothing of its own that does; it is needed to submit only.
+/// An artifact store, with the service connector that it is connected to.
+#[derive(Debug)]
+pub(crate) struct ConnectedStore {
+    store: RemoteStore,
+    connector: Connector,
+}
+
+impl ConnectedStore {
+    /// A store, if it is connected to a connector.
+    pub(crate) fn open(
+        context: &Context,
+        state: &State,
+        store: &RemoteStore,
+    ) -> Result<Option<Self>, Failure> {
+        let (web, hosts) = context.network()?;
+        let connector = store_connector(state, store, web, hosts)?;
+        Ok(connector.map(|connector| Self { store: store.clone(), connector }))
+    }
+}
+
+impl GrantSource for ConnectedStore {
+    fn grant(&self) -> BoxFuture<'_, Result<StoreGrant, AuthError>> {
+        async move { Ok(self.connector.storage(&self.store.storage()).await?.into()) }.boxed()
+    }
+}
+
+/// What talks to a registered orchestrator. `store` gives the steps of a run that is watched new credentials for their artifact
+/// store. `controller` is the image of what runs there in the place of this process, where the orchestrator has nothing of its own
+/// that does; it is needed to submit only.
 pub(crate) fn service(
     context: &Context,
     state: &State,
     orchestrator: &RemoteOrchestrator,
+    store: Option<Arc<ConnectedStore>>,
     controller: Option<Reference>,
 ) -> Result<Box<dyn Service>, Failure> {
     let (web, hosts) = context.network()?;
@@ -33,7 +67,11 @@ pub(crate) fn service(
             let config = longshore_kubernetes::Config::from_values(&values)
                 .map_err(|error| wrong(orchestrator, &error))?;
             let credentials = context.registries(state, None)?.access.sources();
-            Box::new(Kubernetes::new(config, credentials, controller))
+            let kubernetes = Kubernetes::new(config, credentials, controller);
+            Box::new(match store {
+                Some(store) => kubernetes.with_grants(store),
+                None => kubernetes,
+            })
         }
         OrchestratorFlavor::Kubeflow => {
             let config =

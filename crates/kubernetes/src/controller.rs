@@ -333,10 +333,10 @@ impl Controller {
     /// Writes down how the run ended, and takes away what no one needs any more.
     async fn end(mut self) -> Result<Ended, Error> {
         self.write().await?;
-        if let Some(secret) = &self.plan.temporary_secret {
+        for secret in &self.plan.temporary_secrets {
             // It is gone with its owner at the latest.
             if let Err(error) = self.cluster.delete::<Secret>(secret).await {
-                tracing::warn!(%error, "the pull secret stays until the run's objects go");
+                tracing::warn!(%error, secret, "the Secret stays until the run's objects go");
             }
         }
         Ok(Ended::Run(self.record.phase))

@@ -160,6 +160,19 @@ pub enum Error {
         /// When they expire.
         expires: String,
     },
+    /// Credentials of an artifact store that expire, and a schedule.
+    #[error(
+        "the credentials for {store} ({origin}) {}, so scheduled runs could not keep their outputs; connect the artifact store to a connector whose credentials do not expire (longshore artifact-store connect), or to none (longshore artifact-store disconnect) and let the steps have an identity of the cluster's (KubernetesSettings(service_account=…))",
+        .expires.as_ref().map_or_else(|| "expire".to_owned(), |expires| format!("expire at {expires}"))
+    )]
+    ExpiringStoreCredentials {
+        /// The artifact store's URI.
+        store: String,
+        /// Where they are from.
+        origin: String,
+        /// When they expire, if that is known.
+        expires: Option<String>,
+    },
     /// There are no credentials for a registry.
     #[error(transparent)]
     Auth(#[from] longshore_auth::AuthError),

@@ -18,8 +18,10 @@ pub const STEP_ROLE: &str = "step";
 pub const SUBMITTING: &str = "longshore.dev/submitting";
 /// An annotation of the controller's Job: when somebody wished the run to end.
 pub const CANCELLED: &str = "longshore.dev/cancelled";
-/// An annotation of a pull secret: when the credential in it expires.
+/// An annotation of a pull secret and of the controller's Job: when the credential with which images are pulled expires.
 pub const EXPIRES: &str = "longshore.dev/expires";
+/// An annotation of the controller's Job: when that expires with which the steps reach their artifact store.
+pub const STORE_EXPIRES: &str = "longshore.dev/store-expires";
 /// An annotation: where outputs are kept.
 pub const STORE: &str = "longshore.dev/artifact-store";
 /// Who made an object, as the Kubernetes documentation recommends to say it.

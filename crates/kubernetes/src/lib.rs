@@ -43,3 +43,4 @@ pub use record::{Observations, Record, StepRecord};
 pub use secret::{PullCredential, SecretManifest};
 pub use service::{Kubernetes, Scheduled};
 pub use settings::{KubernetesSettings, SettingsError};
+pub use submission::refuse_expiring;

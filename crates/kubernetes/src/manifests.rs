@@ -117,9 +117,12 @@ impl Manifests {
         let pull_secrets =
             named.into_iter().chain(pull.as_ref().map(|pull| pull.name().to_owned())).collect();
         let common = Common { pull_secrets, secret: &name::of_run(name, "env"), keys: &keys };
-        // A schedule's runs share their pull Secret, so none of them may take it away.
-        let temporary =
-            pull.as_ref().filter(|_| workflow.schedule.is_none()).map(|pull| pull.name().to_owned());
+        let secrets: Vec<_> = steps.into_iter().chain(pull).collect();
+        let temporary = match workflow.schedule {
+            None => secrets.iter().map(|secret| secret.name().to_owned()).collect(),
+            // A schedule's runs share their Secrets, so none of them may take one away.
+            Some(_) => Vec::new(),
+        };
         let plan = Plan::new(workflow, config.max_parallelism, temporary, &common)?;
         let plan_bytes = plan.to_bytes()?;
         if plan_bytes.len() > LARGEST_PLAN {
@@ -134,12 +137,11 @@ impl Manifests {
         };
         let rights = config.service_account.is_none().then(|| {
             let state = workflow.schedule.is_none().then(|| name::of_run(name, "state"));
-            rights(&metadata("controller"), rules(state.as_deref(), plan.temporary_secret.as_deref()))
+            rights(&metadata("controller"), rules(state.as_deref(), &plan.temporary_secrets))
         });
         let account = config.service_account.clone().unwrap_or_else(|| name::of_run(name, "controller"));
         let pod = controller_pod(controller, &account, &name::of_run(name, "plan"), &common.pull_secrets);
         let owner = owner(workflow, config, pod, name, namespace, &labels);
-        let secrets = steps.into_iter().chain(pull).collect();
         Ok(Self {
             name: name.to_owned(),
             namespace: namespace.to_owned(),
@@ -380,23 +382,24 @@ fn controller_pod(image: &Reference, account: &str, plan: &str, pull_secrets: &[
 
 /// What the controller needs to be allowed, and nothing else. With names where they are known beforehand: those of a
 /// schedule's runs are not.
-pub fn rules(state: Option<&str>, temporary_secret: Option<&str>) -> Vec<PolicyRule> {
-    let rule = |group: &str, resource: &str, name: Option<&str>, verbs: &[&str]| PolicyRule {
+pub fn rules(state: Option<&str>, temporary_secrets: &[String]) -> Vec<PolicyRule> {
+    let rule = |group: &str, resource: &str, names: &[&str], verbs: &[&str]| PolicyRule {
         api_groups: Some(vec![group.to_owned()]),
         resources: Some(vec![resource.to_owned()]),
-        resource_names: name.map(|name| vec![name.to_owned()]),
+        resource_names: (!names.is_empty()).then(|| names.iter().map(|name| (*name).to_owned()).collect()),
         verbs: verbs.iter().map(|verb| (*verb).to_owned()).collect(),
         non_resource_urls: None,
     };
     let mut rules = vec![
-        rule("batch", "jobs", None, &["create", "get", "list", "watch", "delete"]),
-        rule("", "pods", None, &["list", "watch"]),
+        rule("batch", "jobs", &[], &["create", "get", "list", "watch", "delete"]),
+        rule("", "pods", &[], &["list", "watch"]),
         // What is created has no name yet when it is asked whether it may be.
-        rule("", "configmaps", None, &["create"]),
-        rule("", "configmaps", state, &["get", "patch"]),
+        rule("", "configmaps", &[], &["create"]),
+        rule("", "configmaps", state.as_slice(), &["get", "patch"]),
     ];
-    if let Some(secret) = temporary_secret {
-        rules.push(rule("", "secrets", Some(secret), &["delete"]));
+    let secrets: Vec<_> = temporary_secrets.iter().map(String::as_str).collect();
+    if !secrets.is_empty() {
+        rules.push(rule("", "secrets", &secrets, &["delete"]));
     }
     rules
 }

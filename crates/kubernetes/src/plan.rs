@@ -51,9 +51,9 @@ pub struct Plan {
     pub store: String,
     /// The most steps that are carried out at a time.
     pub parallelism: NonZeroU32,
-    /// The Secret that goes when the run ends.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub temporary_secret: Option<String>,
+    /// The Secrets that go when the run ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub temporary_secrets: Vec<String>,
     /// The steps, each after those that it waits for.
     pub steps: Vec<PlannedStep>,
 }
@@ -98,7 +98,7 @@ impl Plan {
     pub(crate) fn new(
         workflow: &Workflow,
         parallelism: Option<NonZeroU32>,
-        temporary_secret: Option<String>,
+        temporary_secrets: Vec<String>,
         common: &Common<'_>,
     ) -> Result<Self, Error> {
         let parts = name::step_parts(workflow.steps.iter().map(|step| step.name.as_str()));
@@ -113,7 +113,7 @@ impl Plan {
             pipeline: workflow.pipeline.clone(),
             store: workflow.store.to_string(),
             parallelism: parallelism.unwrap_or(PARALLELISM),
-            temporary_secret,
+            temporary_secrets,
             steps: steps.collect::<Result<_, Error>>()?,
         })
     }

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1 as core, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use longshore_auth::{Credential, Lease, Secret};
-use longshore_orchestrator::WorkflowStep;
+use longshore_auth::{Credential, Lease, Renewal, Secret, storage::Lifetime};
+use longshore_orchestrator::{Purpose, Term, WorkflowStep};
 use serde_json::{Map, Value, json};
 
 /// The key that the kubelet reads a docker configuration from.
@@ -155,6 +155,24 @@ pub(crate) fn expiry(credentials: &[PullCredential]) -> Option<Timestamp> {
     credentials.iter().filter_map(|credential| credential.lease.expires).min()
 }
 
+impl PullCredential {
+    /// How long it is good; nothing of one that is no credential.
+    pub(crate) fn term(&self) -> Option<Term> {
+        let lifetime = match (self.lease.expires, self.lease.renewal, &self.lease.credential) {
+            (_, _, Credential::Anonymous) => return None,
+            (Some(expires), ..) => Lifetime::Until(expires),
+            (None, Renewal::Automatic, _) => Lifetime::Unlimited,
+            (None, Renewal::ByHand, _) => Lifetime::Unknown,
+        };
+        Some(Term {
+            object: self.host.clone(),
+            origin: self.lease.origin.clone(),
+            lifetime,
+            purpose: Purpose::Images,
+        })
+    }
+}
+
 /// A host as docker configurations have it.
 fn docker_key(host: &str) -> &str {
     match host {
@@ -180,7 +198,7 @@ fn entry(credential: &Credential) -> Option<Value> {
 }
 
 /// A key of a Secret: letters, digits, `-`, `_` and `.`.
-fn key_of(variable: &str) -> String {
+pub(crate) fn key_of(variable: &str) -> String {
     let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     variable.chars().map(|c| if valid(c) { c } else { '_' }).take(200).collect()
 }

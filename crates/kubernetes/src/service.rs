@@ -3,8 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
+    sync::Arc,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures::{
     FutureExt as _,
     future::{BoxFuture, try_join_all},
@@ -15,10 +17,10 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, Pod, Secret},
 };
 use kube::{ResourceExt, api::ListParams, config::Kubeconfig};
-use longshore_auth::{Sources, Target};
+use longshore_auth::{Sources, Target, storage::Lifetime};
 use longshore_oci::Reference;
 use longshore_orchestrator::{
-    Document, Follow, Phase, RunState, Service, ServiceError, Submission, Workflow,
+    Document, Follow, GrantSource, Phase, RunState, Service, ServiceError, Submission, Term, Workflow,
 };
 use serde_json::json;
 use tokio::sync::OnceCell;
@@ -33,7 +35,7 @@ use crate::{
     logs::{self, Lines},
     manifests::PLAN_KEY,
     name,
-    secret::{Meta, SecretManifest},
+    secret::{Meta, SecretManifest, key_of},
     submission::{refuse_expiring, submit_all, sweep},
 };
 
@@ -48,6 +50,7 @@ pub struct Kubernetes {
     config: Config,
     credentials: Sources,
     controller: Option<Reference>,
+    grants: Option<Arc<dyn GrantSource>>,
     cluster: OnceCell<Cluster>,
 }
 
@@ -55,12 +58,17 @@ impl Kubernetes {
     /// A cluster that was not asked yet. `credentials` are those for the registries that images are pulled from; `controller` is the
     /// controller's image by digest ([`crate::image`]), which nothing but submitting needs.
     pub fn new(config: Config, credentials: Sources, controller: Option<Reference>) -> Self {
-        Self { config, credentials, controller, cluster: OnceCell::new() }
+        Self { config, credentials, controller, grants: None, cluster: OnceCell::new() }
     }
 
     /// The same with a cluster that a client is there for already.
     pub fn on(config: Config, credentials: Sources, controller: Option<Reference>, cluster: Cluster) -> Self {
-        Self { config, credentials, controller, cluster: OnceCell::new_with(Some(cluster)) }
+        Self { config, credentials, controller, grants: None, cluster: OnceCell::new_with(Some(cluster)) }
+    }
+
+    /// The same, which renews what steps reach their artifact store with while somebody watches a run.
+    pub fn with_grants(self, grants: Arc<dyn GrantSource>) -> Self {
+        Self { grants: Some(grants), ..self }
     }
 
     async fn cluster(&self) -> Result<&Cluster, Error> {
@@ -143,7 +151,8 @@ impl Kubernetes {
         let (credentials, ()) =
             futures::try_join!(self.pull_credentials(images, Renew::No), cluster.check(&rights))?;
         if scheduled == Scheduled::Yes {
-            refuse_expiring(&credentials)?;
+            let of_images: Vec<_> = credentials.iter().filter_map(PullCredential::term).collect();
+            refuse_expiring(workflow.term.iter().chain(&of_images))?;
         }
         sweep::<Job>(cluster).await;
         if scheduled == Scheduled::Yes {
@@ -166,6 +175,9 @@ impl Kubernetes {
                 }
                 if let Some(expires) = crate::secret::expiry(&credentials) {
                     job.annotations_mut().insert(label::EXPIRES.to_owned(), expires.to_string());
+                }
+                if let Some(Lifetime::Until(expires)) = workflow.term.as_ref().map(|term| term.lifetime) {
+                    job.annotations_mut().insert(label::STORE_EXPIRES.to_owned(), expires.to_string());
                 }
                 Box::pin(submit_all(cluster, &manifests, job)).await?;
             }
@@ -258,25 +270,35 @@ impl Kubernetes {
         Ok(record.state())
     }
 
-    /// Renews the pull credentials of a run before they expire. Where that fails, what was pulled before still runs.
+    /// Renews the credentials of a run before they expire. Where that fails, what was pulled before still runs, and what has begun
+    /// goes on.
     async fn renew(&self, cluster: &Cluster, own: &Job, plan: &Plan) {
-        let expires = own.annotations().get(label::EXPIRES).and_then(|text| text.parse::<Timestamp>().ok());
-        let (Some(expires), Some(secret)) = (expires, &plan.temporary_secret) else { return };
-        if expires.duration_since(Timestamp::now()) > EARLY {
-            return;
+        let run = own.name_any();
+        let is_due = |annotation: &str| {
+            let expires = own.annotations().get(annotation).and_then(|text| text.parse::<Timestamp>().ok());
+            expires.is_some_and(|expires| expires.duration_since(Timestamp::now()) <= EARLY)
+        };
+        let pull = name::of_run(&run, "pull");
+        if is_due(label::EXPIRES)
+            && plan.temporary_secrets.contains(&pull)
+            && let Err(error) = self.renew_pull(cluster, own, plan, &pull).await
+        {
+            tracing::warn!(%error, run, "the credentials with which the run pulls its images are not renewed");
         }
-        if let Err(error) = self.renew_secret(cluster, own, plan, secret).await {
-            tracing::warn!(%error, run = own.name_any(), "the credentials with which the run pulls its images are not renewed");
+        if is_due(label::STORE_EXPIRES) {
+            const KEPT: &str = "the credentials with which steps reach their artifact store are not renewed";
+            match &self.grants {
+                Some(grants) => {
+                    if let Err(error) = renew_grant(cluster, &run, grants.as_ref()).await {
+                        tracing::warn!(%error, run, "{KEPT}");
+                    }
+                }
+                None => tracing::warn!(run, "{KEPT}: the run's stack has no connector for it any more"),
+            }
         }
     }
 
-    async fn renew_secret(
-        &self,
-        cluster: &Cluster,
-        own: &Job,
-        plan: &Plan,
-        secret: &str,
-    ) -> Result<(), Error> {
+    async fn renew_pull(&self, cluster: &Cluster, own: &Job, plan: &Plan, secret: &str) -> Result<(), Error> {
         let pods = plan.steps.iter().filter_map(crate::PlannedStep::image);
         let controller = own
             .spec
@@ -398,13 +420,31 @@ impl Kubernetes {
             step.is_some_and(|(_, record)| record.phase.is_final())
         };
         try_join_all(jobs.keys().filter(|job| !ended(job)).map(|job| cluster.delete::<Job>(job))).await?;
-        if let Some(secret) = &plan.temporary_secret {
+        for secret in &plan.temporary_secrets {
             cluster.delete::<Secret>(secret).await?;
         }
         record.cancel();
         cluster.apply(&record_map(&run_of(cluster, &own), &plan, &record)?).await?;
         Ok(())
     }
+}
+
+/// Gives the steps that begin from now on new credentials for their artifact store.
+async fn renew_grant(cluster: &Cluster, run: &str, grants: &dyn GrantSource) -> Result<(), Error> {
+    let grant = grants.grant().await?;
+    let data: BTreeMap<_, _> = grant
+        .secrets
+        .iter()
+        .map(|(variable, secret)| (key_of(variable), STANDARD.encode(secret.expose())))
+        .collect();
+    cluster.change::<Secret>(&name::of_run(run, "env"), &json!({ "data": data })).await?;
+    let expires = match grant.lifetime {
+        Lifetime::Until(expires) => Some(expires.to_string()),
+        Lifetime::Unlimited | Lifetime::Unknown => None,
+    };
+    let change = json!({"metadata": {"annotations": {label::STORE_EXPIRES: expires}}});
+    cluster.change::<Job>(run, &change).await?;
+    Ok(())
 }
 
 /// Whether runs begin by themselves.
@@ -468,6 +508,16 @@ fn state_of_schedule(job: &CronJob) -> RunState {
 impl Service for Kubernetes {
     fn documents(&self, workflow: &Workflow) -> Result<Vec<Document>, ServiceError> {
         Ok(self.shown(workflow)?.documents()?)
+    }
+
+    fn terms<'a>(&'a self, workflow: &'a Workflow) -> BoxFuture<'a, Result<Vec<Term>, ServiceError>> {
+        let images = workflow.steps.iter().map(|step| &step.image).chain(&self.controller);
+        async move {
+            let credentials = self.pull_credentials(images, Renew::No).await?;
+            let of_images = credentials.iter().filter_map(PullCredential::term);
+            Ok(workflow.term.iter().cloned().chain(of_images).collect())
+        }
+        .boxed()
     }
 
     fn submit<'a>(&'a self, workflow: &'a Workflow) -> BoxFuture<'a, Result<Submission, ServiceError>> {

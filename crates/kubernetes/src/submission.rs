@@ -5,11 +5,13 @@ use std::fmt::Debug;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{Resource, ResourceExt as _, api::ListParams};
+use longshore_auth::storage::Lifetime;
+use longshore_orchestrator::{Purpose, Term};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::{Cluster, Error, Manifests, PullCredential, diagnosis::timestamp, label};
+use crate::{Cluster, Error, Manifests, diagnosis::timestamp, label};
 
 /// A submission that has not ended for so long was given up, and is taken away by the next.
 const ABANDONED: SignedDuration = SignedDuration::from_mins(15);
@@ -101,14 +103,17 @@ where
 }
 
 /// Credentials that expire cannot be renewed for runs that begin when nobody watches.
-pub(crate) fn refuse_expiring(credentials: &[PullCredential]) -> Result<(), Error> {
-    let expiring = credentials.iter().find_map(|one| Some((one, one.lease.expires?)));
-    match expiring {
-        Some((one, expires)) => Err(Error::ExpiringCredentials {
-            host: one.host.clone(),
-            origin: one.lease.origin.clone(),
-            expires: expires.to_string(),
-        }),
-        None => Ok(()),
-    }
+pub fn refuse_expiring<'a>(terms: impl IntoIterator<Item = &'a Term>) -> Result<(), Error> {
+    let Some(term) = terms.into_iter().find(|term| !term.is_lasting()) else { return Ok(()) };
+    let expires = match term.lifetime {
+        Lifetime::Until(expires) => Some(expires.to_string()),
+        Lifetime::Unlimited | Lifetime::Unknown => None,
+    };
+    let (object, origin) = (term.object.clone(), term.origin.clone());
+    Err(match term.purpose {
+        Purpose::Artifacts => Error::ExpiringStoreCredentials { store: object, origin, expires },
+        Purpose::Images => {
+            Error::ExpiringCredentials { host: object, origin, expires: expires.unwrap_or_default() }
+        }
+    })
 }

@@ -3,12 +3,13 @@
 
 mod support;
 
+use longshore_auth::storage::Lifetime;
 use longshore_kubernetes::{Config, Ended, Scheduled, label};
-use longshore_orchestrator::{Follow, Phase, Service as _};
+use longshore_orchestrator::{Follow, Phase, Service as _, Workflow};
 use longshore_testkit::kubernetes::Attempt;
 use serde_json::{Value, json};
 use std::{num::NonZeroU32, sync::Mutex};
-use support::{Step, World, phases, workflow};
+use support::{Step, World, phases, term, workflow};
 
 const DIAMOND: [Step<'static>; 4] = [
     ("load_data", &[], Value::Null),
@@ -38,10 +39,8 @@ async fn a_run_goes_on_without_the_client_in_the_order_of_its_steps() {
     let state = world.state(&run).await;
     assert_eq!((state.phase, state.reason), (Phase::Succeeded, None));
     assert!(state.steps.iter().all(|step| step.phase == Phase::Succeeded && step.started.is_some()));
-    // The pull secret goes with the run; the steps' environment with the Job.
-    let secrets = world.server.objects("secrets");
-    assert_eq!(secrets.len(), 1);
-    assert_eq!(secrets[0]["metadata"]["name"], format!("{run}-env"));
+    // What is secret goes with the run.
+    assert_eq!(world.server.objects("secrets"), Vec::<Value>::new());
     world.server.remove("jobs", &run);
     for resource in ["jobs", "pods", "secrets", "configmaps", "serviceaccounts", "roles", "rolebindings"] {
         assert_eq!(world.server.objects(resource), Vec::<Value>::new(), "{resource}");
@@ -350,18 +349,47 @@ async fn pull_credentials_are_renewed_while_somebody_watches() {
     let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(5);
     *world.registry.expires.lock().unwrap() = Some(soon);
     let run = world.submit(&workflow(&DIAMOND, &Value::Null)).await;
-    let config = |world: &World| {
-        let secrets = world.server.objects("secrets");
-        let secret =
-            secrets.iter().find(|secret| secret["metadata"]["name"] == format!("{run}-pull")).unwrap();
-        let secret: k8s_openapi::api::core::v1::Secret = serde_json::from_value(secret.clone()).unwrap();
-        String::from_utf8(secret.data.unwrap()[".dockerconfigjson"].0.clone()).unwrap()
-    };
+    let config = |world: &World| world.secret(&run, "pull", ".dockerconfigjson").unwrap();
     assert!(config(&world).contains("\"password\":\"password-0\""));
     world.state(&run).await;
     assert!(config(&world).contains("\"password\":\"password-1\""), "{}", config(&world));
     world.state(&run).await;
     assert!(config(&world).contains("\"password\":\"password-1\""), "not before it is time again");
+}
+
+#[tokio::test]
+async fn what_steps_reach_their_store_with_is_renewed_for_those_that_begin_later() {
+    let world = World::new();
+    world.server.script(label::STEP, "left", [Attempt::Runs]);
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(5);
+    let workflow = Workflow { term: term(Lifetime::Until(soon)), ..workflow(&DIAMOND, &Value::Null) };
+    let run = world.submit(&workflow).await;
+    let key = |world: &World| world.secret(&run, "env", "AWS_SECRET_ACCESS_KEY");
+    assert_eq!(key(&world).as_deref(), Some("hunter2"));
+    let controller = world.control(&run).await;
+    world.until("a branch runs", |_| world.running() == ["left"]).await;
+    assert_eq!(key(&world).as_deref(), Some("hunter2"), "nobody watches");
+    world.state(&run).await;
+    assert_eq!(key(&world).as_deref(), Some("session-1"));
+    world.state(&run).await;
+    assert_eq!(key(&world).as_deref(), Some("session-1"), "not before it is time again");
+    world.server.end_pods(label::STEP, "left", 0);
+    assert_eq!(controller.await.unwrap().unwrap(), Ended::Run(Phase::Succeeded));
+    assert_eq!(key(&world), None, "it goes with the run");
+    world.state(&run).await;
+    assert_eq!(key(&world), None);
+}
+
+#[tokio::test]
+async fn it_is_told_how_long_what_a_run_is_given_is_good() {
+    let world = World::new();
+    let then = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+    *world.registry.expires.lock().unwrap() = Some(then);
+    let workflow = Workflow { term: term(Lifetime::Unlimited), ..workflow(&DIAMOND, &Value::Null) };
+    let told = world.client().terms(&workflow).await.unwrap();
+    let told: Vec<_> = told.iter().map(|term| (term.object.as_str(), term.lifetime)).collect();
+    assert_eq!(told, [("s3://bucket/runs", Lifetime::Unlimited), ("gcr.io", Lifetime::Until(then))]);
+    assert_eq!(world.server.asked(), [], "nothing is submitted by that");
 }
 
 #[tokio::test]
@@ -373,6 +401,20 @@ async fn a_schedule_is_a_cron_job_of_the_controller() {
     let error = world.client().submit(&workflow).await.unwrap_err().to_string();
     assert!(error.starts_with("the credentials for gcr.io (service connector test) expire at"), "{error}");
     *world.registry.expires.lock().unwrap() = None;
+    for (lifetime, when) in [
+        (Lifetime::Unknown, "expire, so scheduled runs"),
+        (
+            Lifetime::Until("2030-01-01T00:00:00Z".parse().unwrap()),
+            "expire at 2030-01-01T00:00:00Z, so scheduled runs",
+        ),
+    ] {
+        let workflow = Workflow { term: term(lifetime), ..workflow.clone() };
+        let error = world.client().submit(&workflow).await.unwrap_err().to_string();
+        let expected = "the credentials for s3://bucket/runs (service connector sessions) ";
+        assert!(error.starts_with(&format!("{expected}{when}")), "{error}");
+    }
+    assert_eq!(world.server.objects("cronjobs"), Vec::<Value>::new());
+    let workflow = Workflow { term: term(Lifetime::Unlimited), ..workflow };
     let submission = world.client().submit(&workflow).await.unwrap();
     assert_eq!(submission.artifacts, None);
     let jobs = world.server.objects("cronjobs");

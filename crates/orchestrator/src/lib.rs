@@ -15,6 +15,7 @@ pub mod local;
 pub mod local_container;
 mod plan;
 mod service;
+mod term;
 mod wire;
 mod workflow;
 
@@ -27,6 +28,7 @@ pub use plan::{Artifact, ArtifactView, Job, JobStep, RunPlan, StepPlan};
 pub use service::{
     Content, Document, Follow, Phase, Retry, RunState, Service, ServiceError, StepState, Submission,
 };
+pub use term::{GrantSource, Purpose, Term};
 pub use workflow::{PYTHON, Supervision, Target, Workflow, WorkflowStep};
 
 /// The module that carries out a job.

@@ -2,16 +2,21 @@
 
 use std::fmt;
 
-use futures::future::BoxFuture;
+use futures::{FutureExt as _, future::BoxFuture};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::Workflow;
+use crate::{Term, Workflow};
 
 /// An orchestrator elsewhere. Its documents are pure values; the rest talks to it.
 pub trait Service: fmt::Debug + Send + Sync {
     /// Exactly what would be submitted for a workflow, in its order.
     fn documents(&self, workflow: &Workflow) -> Result<Vec<Document>, ServiceError>;
+
+    /// How long the credentials are good that a workflow would be given. Nothing is submitted.
+    fn terms<'a>(&'a self, _: &'a Workflow) -> BoxFuture<'a, Result<Vec<Term>, ServiceError>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
 
     /// Submits a workflow: it runs from then on without this process, or when its schedule says so.
     fn submit<'a>(&'a self, workflow: &'a Workflow) -> BoxFuture<'a, Result<Submission, ServiceError>>;

@@ -11,7 +11,7 @@ use longshore_stack::StoreUri;
 use serde_json::{Map, Value};
 
 use crate::{
-    ENTRYPOINT,
+    ENTRYPOINT, Term,
     plan::{Job, JobStep},
     wire,
 };
@@ -32,6 +32,8 @@ pub struct Workflow {
     pub store: StoreUri,
     /// The steps, each after those that it waits for.
     pub steps: Vec<WorkflowStep>,
+    /// How long it is good what is among the steps' secrets to reach the store with, if anything is.
+    pub term: Option<Term>,
 }
 
 /// A step: a container that runs to its end.
@@ -116,6 +118,7 @@ impl Workflow {
             schedule: spec.schedule.clone(),
             store: target.store.clone(),
             steps: spec.steps.iter().map(step).collect(),
+            term: None,
         }
     }
 }

@@ -14,7 +14,7 @@ use longshore_oci::Repository;
 
 use crate::{
     ComponentKind, ContainerRegistry, Creation, EcrRepositories, Mutability, Name, RegistryUri,
-    RemoteRegistry, Scan, State, StateError,
+    RemoteRegistry, RemoteStore, Scan, State, StateError,
 };
 
 /// The registered container registries, each with its connector.
@@ -145,6 +145,16 @@ pub fn connector(
     }
     let config = Config::new(of, "implicit", BTreeMap::new())?;
     Ok(Connector::new("of the environment".to_owned(), config, web, hosts)?)
+}
+
+/// The service connector that an artifact store is connected to, if it is to one.
+pub fn store_connector(
+    state: &State,
+    store: &RemoteStore,
+    web: Web,
+    hosts: Hosts,
+) -> Result<Option<Connector>, AccessError> {
+    Ok(store.connector.as_ref().map(|name| open(state, name, web, hosts)).transpose()?)
 }
 
 /// The connector of that name.

@@ -82,6 +82,7 @@ impl Component {
             flavor,
             uri: self.configuration.store_uri()?,
             environment: self.values().iter().filter_map(variable).collect(),
+            values: self.values().clone(),
             connector: self.connector.clone(),
         }))))
     }
@@ -196,6 +197,8 @@ pub struct RemoteStore {
     pub uri: StoreUri,
     /// What the driver in the container reads of its configuration, as environment variables.
     pub environment: BTreeMap<String, String>,
+    /// What its flavor's fields say.
+    pub values: Values,
     /// The service connector that gives its credentials. Without one, the container's own identity is used.
     pub connector: Option<Name>,
 }

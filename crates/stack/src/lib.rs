@@ -24,9 +24,10 @@ mod seal;
 mod stack;
 mod stack_file;
 mod state;
+mod store_grant;
 mod store_uri;
 
-pub use access::{Access, AccessError, connector};
+pub use access::{Access, AccessError, connector, store_connector};
 pub use component::{
     ArtifactStore, Component, ContainerRegistry, ImageBuilder, Orchestrator, Origin, RemoteOrchestrator,
     RemoteRegistry, RemoteStore,
@@ -46,4 +47,5 @@ pub use seal::SealError;
 pub use stack::{Parts, RegisteredStack, Stack};
 pub use stack_file::{StackFile, StackFileComponent, StackFileConnector};
 pub use state::{NewComponent, NewConnector, RegisteredConnector, Selection, State, StateError, Subject};
+pub use store_grant::StoreGrant;
 pub use store_uri::{StoreScheme, StoreUri, StoreUriError};

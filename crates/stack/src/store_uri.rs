@@ -105,6 +105,15 @@ impl StoreUri {
         rest.split('/').next().unwrap_or_default()
     }
 
+    /// What names in the bucket or container begin with, without a slash at its end; empty for all of it, and for a folder.
+    pub fn prefix(&self) -> &str {
+        let rest = self.text.split_once("://").map_or("", |(_, rest)| rest);
+        match rest.split_once('/') {
+            Some((bucket, prefix)) if !bucket.is_empty() => prefix,
+            _ => "",
+        }
+    }
+
     /// The URI of the folder of a run.
     pub fn run(&self, run: &str) -> String {
         format!("{}/{run}", self.text)
@@ -159,6 +168,9 @@ mod tests {
     fn stores_are_named_by_their_uris() {
         let store: StoreUri = "s3://bucket/team/runs/".parse().unwrap();
         assert_eq!((store.scheme(), store.bucket()), (StoreScheme::S3, "bucket"));
+        assert_eq!(store.prefix(), "team/runs");
+        assert_eq!("gs://bucket".parse::<StoreUri>().unwrap().prefix(), "");
+        assert_eq!("file:///data/runs".parse::<StoreUri>().unwrap().prefix(), "");
         assert_eq!(store.run("r"), "s3://bucket/team/runs/r");
         assert_eq!("file:///data/runs".parse::<StoreUri>().unwrap().bucket(), "");
         assert_eq!("gs://bucket".parse::<StoreUri>().unwrap().artifact("r", "s", "o"), "gs://bucket/r/s/o");

@@ -83,6 +83,33 @@ def store(request) -> str:
     return request.getfixturevalue(request.param)
 
 
+def driver(scheme: str, shown: str, **variables: str) -> str:
+    """What a driver has read of these variables, and of no others."""
+    program = f"import fsspec\nfs = fsspec.filesystem({scheme!r}, **{DRIVER_OPTIONS.get(scheme, {})})\nprint({shown})"
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **variables}
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+# As in longshore/stores.py.
+DRIVER_OPTIONS = {"az": {"anon": False}}
+
+
+def test_drivers_read_a_connectors_credentials_from_variables():
+    # Names as in crates/stack/src/store_grant.rs. Nothing is asked of a service by making them.
+    gcs = {"FSSPEC_GS_TOKEN": "ya29.token", "FETCH_RAW_TOKEN_EXPIRY": "false"}
+    assert driver("gs", "fs.credentials.credentials.token", **gcs) == "ya29.token"
+    here = {"FSSPEC_GS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    assert driver("gs", "fs.base", **gcs, **here).startswith("http://127.0.0.1:9/storage/v1/")
+    azure = {"AZURE_STORAGE_ACCOUNT_NAME": "team", "AZURE_STORAGE_SAS_TOKEN": "sp=racwdl&sig=x"}
+    shown = "fs.service_client.url"
+    assert driver("az", shown, **azure) == "https://team.blob.core.windows.net/?sp=racwdl&sig=x"
+    china = {"FSSPEC_AZ_ACCOUNT_HOST": "team.blob.core.chinacloudapi.cn"}
+    assert driver("az", shown, **azure, **china) == "https://team.blob.core.chinacloudapi.cn/?sp=racwdl&sig=x"
+
+
 def test_what_is_saved_is_loaded(store):
     for number, value in enumerate([{"a": (1, 2)}, "text", b"\x00" * 3_000_000, Path("x")]):
         uri = f"{store}/r1/step/output_{number}"

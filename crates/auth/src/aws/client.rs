@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use http::Method;
+use http::{HeaderMap, Method};
 use url::Url;
 
 use super::sign::{Keys, Unsigned, signature};
@@ -57,17 +57,42 @@ impl Client {
         service: &str,
     ) -> Result<Request, AuthError> {
         let unsigned = Unsigned { method: "POST", url: url.as_str(), headers, body: &body };
-        let signed = signature(&unsigned, keys, region, service, SystemTime::now()).map_err(|error| {
+        let signed = self.signature(what, &unsigned, keys, region, service)?;
+        let request = headers
+            .iter()
+            .fold(Request::new(Method::POST, url), |request, (name, value)| request.header(name, value));
+        Ok(request.headers(signed).body(body))
+    }
+
+    /// A signed GET.
+    pub(super) fn signed_get(
+        &self,
+        what: &str,
+        url: Url,
+        keys: &Keys,
+        region: &str,
+        service: &str,
+    ) -> Result<Request, AuthError> {
+        let unsigned = Unsigned { method: "GET", url: url.as_str(), headers: &[], body: &[] };
+        let signed = self.signature(what, &unsigned, keys, region, service)?;
+        Ok(Request::get(url).headers(signed))
+    }
+
+    fn signature(
+        &self,
+        what: &str,
+        request: &Unsigned<'_>,
+        keys: &Keys,
+        region: &str,
+        service: &str,
+    ) -> Result<HeaderMap, AuthError> {
+        signature(request, keys, region, service, SystemTime::now()).map_err(|error| {
             AuthError::unusable(
                 self.service.origin(),
                 format!("cannot {what}: the request cannot be signed: {error}"),
                 "check the access key",
             )
-        })?;
-        let request = headers
-            .iter()
-            .fold(Request::new(Method::POST, url), |request, (name, value)| request.header(name, value));
-        Ok(request.headers(signed).body(body))
+        })
     }
 }
 

@@ -1,6 +1,7 @@
-//! Amazon Web Services: ECR's tokens and repositories, and signed calls of other APIs.
+//! Amazon Web Services: ECR's tokens and repositories, keys for buckets of S3, and signed calls of other APIs.
 
 mod api;
+mod bucket;
 mod client;
 mod ecr;
 mod host;
@@ -59,7 +60,7 @@ impl Aws {
     async fn keys(&self, region: &str) -> Result<Keys, AuthError> {
         // The connector's region is where its sessions come from; they are good in the whole partition.
         let sts_region = self.config.text("region").unwrap_or(region);
-        self.sessions.get(host::suffix_of(region), self.new_keys(sts_region)).await
+        self.sessions.get(host::suffix_of(region), self.new_keys(sts_region, sts::REGISTRY_POLICY)).await
     }
 
     fn configured(&self) -> Keys {
@@ -71,7 +72,9 @@ impl Aws {
         }
     }
 
-    async fn new_keys(&self, region: &str) -> Result<Keys, AuthError> {
+    /// New keys. `policy` is what a session may do that may do nothing unless a policy says so, and whose policy the connector
+    /// does not say.
+    async fn new_keys(&self, region: &str, policy: &str) -> Result<Keys, AuthError> {
         let text = |name: &str| self.config.text(name);
         let sts = Sts { client: &self.client, region };
         let role = |arn: &str| Role {
@@ -99,7 +102,8 @@ impl Aws {
             "federation-token" => {
                 let (name, seconds) =
                     (self.config.required("session_name"), self.config.required("duration_seconds"));
-                sts.federation_token(&self.configured(), name, seconds, text("policy")).await
+                let policy = text("policy").unwrap_or(policy);
+                sts.federation_token(&self.configured(), name, seconds, policy).await
             }
             _ => Ok(self.configured()),
         }

@@ -4,7 +4,10 @@ use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
 use aws_sigv4::{
-    http_request::{SignableBody, SignableRequest, SigningSettings, sign},
+    http_request::{
+        PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings,
+        UriPathNormalizationMode, sign,
+    },
     sign::v4,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -50,7 +53,7 @@ pub(crate) fn signature(
         .region(region)
         .name(service)
         .time(time)
-        .settings(SigningSettings::default())
+        .settings(settings(service))
         .build()
         .map_err(|error| error.to_string())?
         .into();
@@ -70,6 +73,18 @@ pub(crate) fn signature(
         headers.insert(name, value);
     }
     Ok(headers)
+}
+
+/// S3 takes paths as they are, encoded once, and wants the digest of the body as a header (Amazon S3 API reference, "Signature
+/// Calculations for the Authorization Header").
+fn settings(service: &str) -> SigningSettings {
+    let mut settings = SigningSettings::default();
+    if service == "s3" {
+        settings.percent_encoding_mode = PercentEncodingMode::Single;
+        settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+        settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+    }
+    settings
 }
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ use crate::{
     service::{Answer, Request, element},
 };
 
-/// What a session may do unless a policy says otherwise: what pushing and pulling needs, and making repositories. A
-/// federation token without a policy may do nothing at all.
+/// What a session for a registry may do unless a policy says otherwise: what pushing and pulling needs, and making
+/// repositories. A federation token without a policy may do nothing at all.
 pub(super) const REGISTRY_POLICY: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Resource":"*","Action":["ecr:GetAuthorizationToken","ecr:BatchCheckLayerAvailability","ecr:GetDownloadUrlForLayer","ecr:BatchGetImage","ecr:InitiateLayerUpload","ecr:UploadLayerPart","ecr:CompleteLayerUpload","ecr:PutImage","ecr:DescribeRepositories","ecr:CreateRepository","ecr:TagResource","ecr:DescribeImages","ecr:ListImages","ecr:BatchDeleteImage","ecr-public:*","sts:GetServiceBearerToken"]}]}"#;
 
 /// Asks STS with some keys, or with none.
@@ -66,13 +66,13 @@ impl Sts<'_> {
         keys: &Keys,
         name: &str,
         seconds: &str,
-        policy: Option<&str>,
+        policy: &str,
     ) -> Result<Keys, AuthError> {
         let fields = [
             ("Action", "GetFederationToken"),
             ("Name", name),
             ("DurationSeconds", seconds),
-            ("Policy", policy.unwrap_or(REGISTRY_POLICY)),
+            ("Policy", policy),
         ];
         self.session(&format!("get a federated session for the access key {}", keys.id), Some(keys), &fields)
             .await

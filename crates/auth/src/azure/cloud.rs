@@ -62,6 +62,15 @@ impl Cloud {
         }
     }
 
+    /// The domain of storage accounts' blobs.
+    pub(crate) const fn blobs(self) -> &'static str {
+        match self {
+            Self::Public => "blob.core.windows.net",
+            Self::China => "blob.core.chinacloudapi.cn",
+            Self::UsGovernment => "blob.core.usgovcloudapi.net",
+        }
+    }
+
     /// Where the regions of Azure Machine Learning answer.
     pub(crate) const fn machine_learning_regions(self) -> &'static str {
         match self {

@@ -1,5 +1,7 @@
-//! Microsoft Azure: tokens for Azure Container Registry, Resource Manager and Azure Machine Learning.
+//! Microsoft Azure: tokens for Azure Container Registry, Resource Manager and Azure Machine Learning, and shared access
+//! signatures for containers of blobs.
 
+mod blobs;
 mod cloud;
 mod entra;
 mod registry;

@@ -22,9 +22,9 @@ const MOST_PAGES: usize = 1000;
 /// Credentials for registries of Azure's.
 #[derive(Debug)]
 pub(crate) struct Azure {
-    entra: Entra,
-    cloud: Cloud,
-    service: Service,
+    pub(super) entra: Entra,
+    pub(super) cloud: Cloud,
+    pub(super) service: Service,
     hosts: Hosts,
 }
 
@@ -224,13 +224,14 @@ impl Azure {
         Ok(found)
     }
 
-    fn at(&self, host: &str, path: &str) -> Result<(Endpoint, Url), AuthError> {
+    /// Where a host of Azure's is served.
+    pub(super) fn at(&self, host: &str, path: &str) -> Result<(Endpoint, Url), AuthError> {
         let endpoint = self.hosts.registry(host).server;
         let url = endpoint.at(path).map_err(|error| {
             AuthError::unusable(
                 self.service.origin(),
                 format!("{host} is not a host: {error}"),
-                "correct the registry",
+                "correct its name",
             )
         })?;
         Ok((endpoint, url))

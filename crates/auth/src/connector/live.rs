@@ -13,6 +13,7 @@ use crate::{
     docker::canonical_host,
     gcp::{self, Google},
     service::Service,
+    storage::{Lifetime, Storage, StorageCredential, StorageLease},
 };
 
 /// A connector: a configuration, and what it needs to get credentials.
@@ -34,6 +35,13 @@ enum Backend {
     Gcp(Box<Google>),
     Azure(Azure),
     Aws(Aws),
+}
+
+/// Whether a store is asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Probe {
+    No,
+    Yes,
 }
 
 /// Who a connector's credentials belong to.
@@ -206,6 +214,69 @@ impl Connector {
         if let Backend::Azure(azure) = &self.backend {
             azure.forget();
         }
+    }
+
+    /// A credential for an object store: of a session, an access token or a shared access signature, where the method can make
+    /// them; the key itself where the method is a key.
+    pub async fn storage(&self, storage: &Storage<'_>) -> Result<StorageLease, AuthError> {
+        self.storage_lease(storage, Probe::No).await
+    }
+
+    /// The same, once the store has answered with the connector's credentials.
+    pub async fn verified_storage(&self, storage: &Storage<'_>) -> Result<StorageLease, AuthError> {
+        self.storage_lease(storage, Probe::Yes).await
+    }
+
+    async fn storage_lease(&self, storage: &Storage<'_>, probe: Probe) -> Result<StorageLease, AuthError> {
+        let unusable =
+            |what: String, remedy: &str| AuthError::unusable(self.service.origin(), what, remedy.to_owned());
+        let (credential, lifetime) = match (&self.backend, storage) {
+            (Backend::Aws(aws), Storage::S3(bucket)) => {
+                let keys = aws.bucket_keys(bucket).await?;
+                if probe == Probe::Yes {
+                    aws.probe(bucket, &keys).await?;
+                }
+                keys.into_storage()
+            }
+            (Backend::Gcp(google), Storage::Gcs(bucket)) => {
+                // One that is good for all of its time.
+                google.forget();
+                let token = google.token().await?;
+                if probe == Probe::Yes {
+                    gcp::probe(&self.service, bucket, &token.secret, &google.account().await?).await?;
+                }
+                let lifetime = token.expires.map_or(Lifetime::Unknown, Lifetime::Until);
+                (StorageCredential::Google(token.secret), lifetime)
+            }
+            (Backend::Azure(_), Storage::Azure(_)) if self.config.method().name == "access-token" => {
+                return Err(unusable(
+                    format!(
+                        "it has no credentials for {}: its access token is for Azure Resource Manager",
+                        storage.uri()
+                    ),
+                    "use a connector with the method service-principal, workload-identity or implicit",
+                ));
+            }
+            (Backend::Azure(azure), Storage::Azure(container)) => {
+                if probe == Probe::Yes {
+                    azure.probe(container).await?;
+                }
+                let (signature, ends) = azure.signature(container).await?;
+                let host = azure.other_blob_host(container);
+                (StorageCredential::Azure { signature, host }, Lifetime::Until(ends))
+            }
+            _ => {
+                return Err(unusable(
+                    format!(
+                        "it has no credentials for {}: it is of type {}",
+                        storage.uri(),
+                        self.config.connector_type()
+                    ),
+                    "connect the artifact store to a connector of its own kind",
+                ));
+            }
+        };
+        Ok(StorageLease { credential, lifetime, origin: self.service.origin().to_owned() })
     }
 
     /// Asks the service that judges the credentials whether they are good.

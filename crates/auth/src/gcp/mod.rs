@@ -2,6 +2,7 @@
 
 mod adc;
 mod artifact_registry;
+mod bucket;
 mod external;
 mod google;
 mod key;
@@ -10,6 +11,7 @@ pub use external::ExternalAccount;
 pub use key::{KeyError, ServiceAccountKey};
 
 pub(crate) use artifact_registry::resources;
+pub(crate) use bucket::probe;
 pub(crate) use google::Google;
 
 /// The registries that Google's access tokens are for.

@@ -18,7 +18,7 @@ use crate::{
             RegisterComponent, RegisterConnected,
         },
     },
-    connection::{self, Connections, Verdict},
+    connection::{self, Asked, Connections, Verdict},
     context::Context,
     failure::Failure,
     input,
@@ -111,8 +111,8 @@ impl<'a> Verification<'a> {
     }
 
     fn verify(&self, component: &Component, config: Option<&Config>) -> Result<(), Failure> {
-        let (Some(config), Some(connector), Some(host)) =
-            (config, &component.connector, connection::host(component)?)
+        let (Some(config), Some(connector), Some(asked)) =
+            (config, &component.connector, connection::asked(component)?)
         else {
             return Ok(());
         };
@@ -121,8 +121,16 @@ impl<'a> Verification<'a> {
             return Ok(());
         }
         let connections = Connections::new(self.context)?;
-        let verdicts = runtime::block_on(connections.verify(connector.as_str(), config, &[host]))?;
-        self.found.borrow_mut().extend(verdicts.iter().map(Verdict::sentence));
+        match asked {
+            Asked::Registry(host) => {
+                let verdicts = runtime::block_on(connections.verify(connector.as_str(), config, &[host]))?;
+                self.found.borrow_mut().extend(verdicts.iter().map(Verdict::sentence));
+            }
+            Asked::Store(store) => {
+                let found = connections.verify_store(connector.as_str(), config, &store);
+                self.found.borrow_mut().push(runtime::block_on(found)?);
+            }
+        }
         Ok(())
     }
 }

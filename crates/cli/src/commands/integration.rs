@@ -2,6 +2,7 @@
 
 use std::{env, path::PathBuf};
 
+use longshore_stack::StoreScheme;
 use serde::Serialize;
 
 use crate::{
@@ -18,19 +19,37 @@ use crate::{
 struct Integration {
     name: &'static str,
     provides: &'static str,
+    /// The Python package that is added to the images of stacks with an artifact store of it.
+    driver: Option<&'static str>,
     needs: &'static str,
 }
 
 const INTEGRATIONS: [Integration; 5] = [
-    Integration { name: "aws", provides: "Amazon ECR and service connectors of AWS", needs: "nothing" },
     Integration {
-        name: "azure",
-        provides: "Azure Container Registry and service connectors",
+        name: "aws",
+        provides: "Amazon ECR, S3 and SageMaker",
+        driver: StoreScheme::S3.driver(),
         needs: "nothing",
     },
-    Integration { name: "docker", provides: "Docker Hub, and registries with passwords", needs: "nothing" },
-    Integration { name: "gcp", provides: "Google's registries and service connectors", needs: "nothing" },
-    Integration { name: "github", provides: "GitHub's registry", needs: "nothing" },
+    Integration {
+        name: "azure",
+        provides: "Azure's registries, Blob Storage and ML",
+        driver: StoreScheme::Azure.driver(),
+        needs: "nothing",
+    },
+    Integration {
+        name: "docker",
+        provides: "Docker Hub, and registries with passwords",
+        driver: None,
+        needs: "nothing",
+    },
+    Integration {
+        name: "gcp",
+        provides: "Google's registries, Storage, Vertex AI",
+        driver: StoreScheme::Gcs.driver(),
+        needs: "nothing",
+    },
+    Integration { name: "github", provides: "GitHub's registry", driver: None, needs: "nothing" },
 ];
 
 /// The integration of clusters that build images: nothing of it is in longshore.
@@ -84,10 +103,12 @@ fn list(format: OutputFormat) -> Result<(), Failure> {
     if let Some(format) = format.data() {
         return Ok(output::data(format, &INTEGRATIONS)?);
     }
-    let mut table =
-        Table::new(["NAME", "WHAT IT PROVIDES", "NEEDS FROM OUTSIDE"].map(|name| (name, Align::Left)));
-    for Integration { name, provides, needs } in INTEGRATIONS {
-        table.row([name, provides, needs].map(str::to_owned));
+    let mut table = Table::new(
+        ["NAME", "WHAT IT PROVIDES", "DRIVER IN IMAGES", "NEEDS FROM OUTSIDE"]
+            .map(|name| (name, Align::Left)),
+    );
+    for Integration { name, provides, driver, needs } in INTEGRATIONS {
+        table.row([name, provides, driver.unwrap_or("-"), needs].map(str::to_owned));
     }
     Ok(table.print_fitted()?)
 }

@@ -11,13 +11,15 @@ use futures::{FutureExt as _, future::BoxFuture};
 use k8s_openapi::api::core::v1::ConfigMap;
 use longshore_auth::{
     AuthError, Credential, CredentialSource, Found, Lease, Renewal, Secret, Sources, Target as For,
+    storage::Lifetime,
 };
 use longshore_kubernetes::{
     Access, Cluster, Config, Controller, Ended, Error, Kubernetes, Plan, RUN_FAILED, label,
 };
 use longshore_oci::Reference;
-use longshore_orchestrator::{Phase, RunState, Service as _, Target, Workflow};
+use longshore_orchestrator::{GrantSource, Phase, Purpose, RunState, Service as _, Target, Term, Workflow};
 use longshore_pipeline::PipelineSpec;
+use longshore_stack::StoreGrant;
 use longshore_testkit::kubernetes::{Attempt, FakeKubernetes};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -87,9 +89,39 @@ impl CredentialSource for Registry {
     }
 }
 
+/// An artifact store's connector, which gives a new session each time that it is asked.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions(Mutex<u32>);
+
+impl GrantSource for Sessions {
+    fn grant(&self) -> BoxFuture<'_, Result<StoreGrant, AuthError>> {
+        let mut number = self.0.lock().unwrap();
+        *number += 1;
+        let name = "AWS_SECRET_ACCESS_KEY".to_owned();
+        let grant = StoreGrant {
+            environment: BTreeMap::new(),
+            secrets: BTreeMap::from([(name, Secret::new(format!("session-{number}")))]),
+            lifetime: Lifetime::Until(jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1)),
+            origin: "service connector sessions".to_owned(),
+        };
+        async move { Ok(grant) }.boxed()
+    }
+}
+
+/// How long what steps reach their artifact store with is good.
+pub(crate) fn term(lifetime: Lifetime) -> Option<Term> {
+    Some(Term {
+        object: "s3://bucket/runs".to_owned(),
+        origin: "service connector sessions".to_owned(),
+        lifetime,
+        purpose: Purpose::Artifacts,
+    })
+}
+
 pub(crate) struct World {
     pub(crate) server: FakeKubernetes,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) sessions: Arc<Sessions>,
     pub(crate) config: Config,
     _folder: TempDir,
 }
@@ -103,13 +135,23 @@ impl World {
         let access = Access::Kubeconfig { file: Some(file), context: None };
         server.script(label::ROLE, label::CONTROLLER, [Attempt::Runs]);
         let config = Config { access, ..Config::default() };
-        Self { server, registry: Arc::default(), config, _folder: folder }
+        Self { server, registry: Arc::default(), sessions: Arc::default(), config, _folder: folder }
     }
 
     /// longshore on some machine.
     pub(crate) fn client(&self) -> Kubernetes {
         let sources = Sources(vec![Arc::clone(&self.registry) as _]);
-        Kubernetes::new(self.config.clone(), sources, Some(image("controller")))
+        let client = Kubernetes::new(self.config.clone(), sources, Some(image("controller")));
+        client.with_grants(Arc::clone(&self.sessions) as _)
+    }
+
+    /// What a key of a Secret of a run is, if there is such a Secret.
+    pub(crate) fn secret(&self, run: &str, part: &str, key: &str) -> Option<String> {
+        let name = format!("{run}-{part}");
+        let secrets = self.server.objects("secrets");
+        let secret = secrets.into_iter().find(|secret| secret["metadata"]["name"] == name.as_str())?;
+        let secret: k8s_openapi::api::core::v1::Secret = serde_json::from_value(secret).unwrap();
+        Some(String::from_utf8(secret.data?[key].0.clone()).unwrap())
     }
 
     pub(crate) async fn submit(&self, workflow: &Workflow) -> String {

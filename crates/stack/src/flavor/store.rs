@@ -78,6 +78,8 @@ impl StoreFlavor {
     pub(crate) fn variable(self, field: &str) -> Option<&'static str> {
         match (self, field) {
             (Self::S3, "endpoint_url") => Some("AWS_ENDPOINT_URL"),
+            // fsspec takes options of its drivers so (fsspec, "Configuration").
+            (Self::Gcs, "endpoint_url") => Some("FSSPEC_GS_ENDPOINT_URL"),
             (Self::S3, "region") => Some("AWS_DEFAULT_REGION"),
             (Self::Azure, "account") => Some("AZURE_STORAGE_ACCOUNT_NAME"),
             _ => None,
@@ -119,7 +121,17 @@ const S3: [Field; 3] = [
         default: None,
     },
 ];
-const GCS: [Field; 1] = [URI];
+const GCS: [Field; 2] = [
+    URI,
+    Field {
+        name: "endpoint_url",
+        help: "Where the service is, if it is not storage.googleapis.com",
+        value_name: "URL",
+        need: Need::Optional,
+        shape: Shape::Text,
+        default: None,
+    },
+];
 const AZURE: [Field; 2] = [
     URI,
     Field {

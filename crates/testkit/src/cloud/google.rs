@@ -1,6 +1,6 @@
 //! Google's token services: the OAuth token endpoint ("Using OAuth 2.0 for Server to Server Applications", RFC 7523), the
 //! metadata server, the Security Token Service (RFC 8693), the IAM Service Account Credentials API, and the listings of
-//! Artifact Registry.
+//! Artifact Registry and of a bucket of Cloud Storage.
 
 use std::{
     collections::HashMap,
@@ -96,6 +96,7 @@ impl GoogleCloud {
             .route("/v1/projects/-/serviceAccounts/{call}", post(generate))
             .route("/computeMetadata/v1/{*path}", get(metadata))
             .route("/", get(|| async { ([("metadata-flavor", "Google")], "") }))
+            .route("/storage/v1/b/{bucket}/o", get(objects))
             .route("/v1/projects/{project}/locations", get(locations))
             .route("/v1/projects/{project}/locations/{location}/repositories", get(repositories))
             .layer(axum::middleware::from_fn(move |request, next| {
@@ -354,6 +355,21 @@ async fn metadata(State(shared): Shares, UrlPath(path): UrlPath<String>, headers
         _ => StatusCode::NOT_FOUND.into_response(),
     };
     ([("metadata-flavor", "Google")], body).into_response()
+}
+
+/// There is one bucket, `team`.
+async fn objects(UrlPath(bucket): UrlPath<String>, headers: HeaderMap) -> Response {
+    // Errors of this API have no status.
+    let refused = |status: StatusCode, message: &str| {
+        let reasons = json!([{ "message": message, "domain": "global" }]);
+        let error = json!({ "code": status.as_u16(), "message": message, "errors": reasons });
+        (status, Json(json!({ "error": error }))).into_response()
+    };
+    match (bearer(&headers), bucket.as_str()) {
+        (None, _) => refused(StatusCode::UNAUTHORIZED, "Invalid Credentials"),
+        (Some(_), "team") => Json(json!({})).into_response(),
+        (Some(_), _) => refused(StatusCode::NOT_FOUND, "The specified bucket does not exist."),
+    }
 }
 
 async fn locations(

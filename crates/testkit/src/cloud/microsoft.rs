@@ -62,7 +62,7 @@ pub struct Secrets {
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     key: SigningKey,
     /// The other identity provider's.
     provider: SigningKey,
@@ -195,6 +195,11 @@ impl MicrosoftCloud {
         self.shared.key.verify::<Access>(token).map(|claims| (claims.aud, claims.appid))
     }
 
+    /// What knows its tokens.
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
     /// Whether a token is a refresh token of the registry's.
     pub fn is_refresh_token(&self, token: &str) -> bool {
         self.shared.verify_registry(token, "refresh_token").is_some()
@@ -202,6 +207,12 @@ impl MicrosoftCloud {
 }
 
 impl Shared {
+    /// Whether a token of Entra's is good for a resource.
+    pub(super) fn accepts(&self, token: &str, resource: &str) -> bool {
+        let claims = self.key.verify::<Access>(token);
+        claims.is_some_and(|claims| claims.aud == resource && claims.exp > self.clock.now())
+    }
+
     fn access(&self, resource: &str, client: &str) -> String {
         self.tokens.fetch_add(1, Ordering::SeqCst);
         let exp = self.clock.now() + LIFETIME_SECONDS;

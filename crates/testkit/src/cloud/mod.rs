@@ -3,6 +3,7 @@
 
 mod amazon;
 mod azureml;
+mod blobs;
 mod clock;
 mod google;
 mod key;
@@ -15,6 +16,7 @@ mod vertex;
 
 pub use amazon::AmazonMachine;
 pub use azureml::AzureMlApi;
+pub use blobs::BlobStorage;
 pub use clock::Clock;
 pub use google::{GoogleCloud, KeyState};
 pub use kubeflow::KubeflowApi;

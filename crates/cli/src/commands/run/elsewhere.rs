@@ -9,6 +9,7 @@ use std::{
 };
 
 use futures::future::join_all;
+use jiff::Timestamp;
 use longshore_oci::Reference;
 use longshore_orchestrator::{
     Content, Document, Event, Follow, Phase, RunState, Service, StepState, Stream, Supervision, Target,
@@ -21,7 +22,10 @@ use longshore_stack::{
 };
 use serde_json::json;
 
-use super::images::{self, Images, Needed};
+use super::{
+    given::{self, Given},
+    images::{self, Images, Needed},
+};
 use crate::{
     args::{OutputFormat, run::RunArguments},
     commands::cache,
@@ -56,6 +60,11 @@ pub(super) fn run(
         images::plan(context, arguments, spec, stack)?;
         return Ok(output::line(output::graph::text(&graph(spec)).trim_end())?);
     }
+    let given = given::to_steps(context, arguments, &state, orchestrator, store)?;
+    if !arguments.dry_run && spec.schedule.is_some() {
+        // Before anything is built.
+        longshore_kubernetes::refuse_expiring(&given.term)?;
+    }
     let images = if arguments.dry_run {
         images::named(spec, stack)?
     } else {
@@ -64,19 +73,25 @@ pub(super) fn run(
     if arguments.build_only {
         return images::finish(arguments, spec, &images);
     }
-    let workflow = workflow(spec, orchestrator, store, &images)?;
+    let workflow = workflow(spec, orchestrator, store, &given, &images)?;
     let controller = match orchestrator.flavor {
         OrchestratorFlavor::Kubernetes if !arguments.dry_run => {
             Some(images::controller(context, arguments, stack)?)
         }
         _ => None,
     };
-    let service = services::service(context, &state, orchestrator, controller)?;
+    let service = services::service(context, &state, orchestrator, given.renewal, controller)?;
     if arguments.dry_run {
         return print(&service.documents(&workflow)?, arguments.output);
     }
     let first = images.first();
-    let submission = runtime::block_on(async { Ok(service.submit(&workflow).await?) })?;
+    let submission = runtime::block_on(async {
+        let terms = service.terms(&workflow).await?;
+        for notice in terms.iter().filter_map(|term| term.notice(&workflow, Timestamp::now())) {
+            anstream::eprintln!("note     {notice}");
+        }
+        Ok(service.submit(&workflow).await?)
+    })?;
     let elsewhere = Elsewhere {
         orchestrator: orchestrator.name.to_string(),
         run: submission.run,
@@ -123,13 +138,14 @@ fn workflow(
     spec: &PipelineSpec,
     orchestrator: &RemoteOrchestrator,
     store: &RemoteStore,
+    given: &Given,
     images: &Images,
 ) -> Result<Workflow, Failure> {
     let target = Target {
         flavor: orchestrator.flavor.as_str(),
         store: store.uri.clone(),
-        environment: store.environment.clone(),
-        secrets: BTreeMap::new(),
+        environment: store.environment.clone().into_iter().chain(given.environment.clone()).collect(),
+        secrets: given.secrets.clone(),
         supervision: match orchestrator.flavor {
             OrchestratorFlavor::Sagemaker | OrchestratorFlavor::Azureml => Supervision::Entrypoint,
             _ => Supervision::Orchestrator,
@@ -140,7 +156,8 @@ fn workflow(
         return Err(Failure::Usage(format!("step {} has no image", step.name)));
     }
     let fallback = images.first().cloned();
-    Ok(Workflow::new(spec, &target, |step| image(step).or_else(|| fallback.clone()).unwrap_or_else(none)))
+    let image = |step: &StepSpec| image(step).or_else(|| fallback.clone()).unwrap_or_else(none);
+    Ok(Workflow { term: given.term.clone(), ..Workflow::new(spec, &target, image) })
 }
 
 /// Every step has an image: that was looked at just before.

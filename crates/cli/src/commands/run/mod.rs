@@ -1,6 +1,7 @@
 //! `longshore run`: builds what a pipeline needs and runs it, and looks at runs.
 
 mod elsewhere;
+mod given;
 mod images;
 mod record;
 

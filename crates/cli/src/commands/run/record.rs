@@ -4,10 +4,11 @@ use std::{
     fs,
     io::{BufRead, BufReader, IsTerminal},
     path::Path,
+    sync::Arc,
 };
 
 use longshore_orchestrator::{Follow, Service, StepState};
-use longshore_stack::{ComponentKind, Elsewhere, Orchestrator, Run, RunId, RunStatus, State};
+use longshore_stack::{ArtifactStore, ComponentKind, Elsewhere, Orchestrator, Run, RunId, RunStatus, State};
 use serde::Serialize;
 
 use super::elsewhere;
@@ -24,7 +25,8 @@ use crate::{
         graph, quantity,
         table::{Align, Table},
     },
-    runtime, services,
+    runtime,
+    services::{self, ConnectedStore},
 };
 
 /// How much of a run's identity is listed for people.
@@ -54,15 +56,34 @@ pub(super) fn command(context: &Context, command: RunCommand) -> Result<(), Fail
 }
 
 /// The orchestrator that has a run.
-fn service(context: &Context, state: &State, elsewhere: &Elsewhere) -> Result<Box<dyn Service>, Failure> {
+fn service(
+    context: &Context,
+    state: &State,
+    run: &Run,
+    elsewhere: &Elsewhere,
+) -> Result<Box<dyn Service>, Failure> {
     let component = state.component(ComponentKind::Orchestrator, &elsewhere.orchestrator)?;
     match component.orchestrator() {
-        Some(Orchestrator::Remote(orchestrator)) => services::service(context, state, &orchestrator, None),
+        Some(Orchestrator::Remote(orchestrator)) => {
+            services::service(context, state, &orchestrator, store_of(context, state, run), None)
+        }
         _ => Err(Failure::Usage(format!(
             "orchestrator `{}` runs steps on this machine",
             elsewhere.orchestrator
         ))),
     }
+}
+
+/// The artifact store of a run, if its stack has it still and it is connected to a connector.
+fn store_of(context: &Context, state: &State, run: &Run) -> Option<Arc<ConnectedStore>> {
+    let ArtifactStore::Remote(store) = state.stack(&run.stack).ok()?.artifact_store else { return None };
+    let artifacts = run.elsewhere.as_ref()?.artifacts.as_deref()?;
+    // A stack may have been given another one since.
+    if !artifacts.starts_with(&format!("{}/", store.uri)) {
+        return None;
+    }
+    // One that cannot be used renews nothing; of the run is told all the same.
+    ConnectedStore::open(context, state, &store).ok().flatten().map(Arc::new)
 }
 
 fn list(state: &State, number: u32, format: OutputFormat) -> Result<(), Failure> {
@@ -106,7 +127,7 @@ fn describe(context: &Context, state: &State, run: &str, format: OutputFormat) -
     let mut run = state.run_named(run)?;
     let mut reasons = Vec::new();
     if let Some(found) = &run.elsewhere {
-        let service = service(context, state, found)?;
+        let service = service(context, state, &run, found)?;
         let asked = runtime::block_on(async { Ok(service.status(&found.run).await?) })?;
         elsewhere::record(state, &run.id, &asked)?;
         reasons.extend(asked.reason.map(|reason| Reason { step: None, reason }));
@@ -184,7 +205,7 @@ fn logs(
         };
         match &run.elsewhere {
             Some(elsewhere) => {
-                let service = service(context, state, elsewhere)?;
+                let service = service(context, state, &run, elsewhere)?;
                 let work = async { Ok(service.logs(&elsewhere.run, step, 0, follow, &print).await?) };
                 runtime::block_on(work)?;
             }
@@ -217,7 +238,7 @@ fn cancel(context: &Context, state: &State, run: &str) -> Result<(), Failure> {
     if !matches!(run.status, RunStatus::Running | RunStatus::Scheduled) {
         return Ok(output::line(&format!("run {} has ended already: {}", run.id, run.status.as_str()))?);
     }
-    let service = service(context, state, elsewhere)?;
+    let service = service(context, state, &run, elsewhere)?;
     runtime::block_on(async { Ok(service.cancel(&elsewhere.run).await?) })?;
     if let Some(id) = RunId::parse(&run.id) {
         state.end_run(id, RunStatus::Interrupted)?;
@@ -228,7 +249,7 @@ fn cancel(context: &Context, state: &State, run: &str) -> Result<(), Failure> {
 fn wait(context: &Context, state: State, run: &str, result: Option<&Path>) -> Result<(), Failure> {
     let run = state.run_named(run)?;
     let Some(found) = &run.elsewhere else { return elsewhere::finish(result, &run) };
-    let service = service(context, &state, found)?;
+    let service = service(context, &state, &run, found)?;
     if std::io::stderr().is_terminal() {
         anstream::eprintln!("run      {}, on {} as {}", run.id, found.orchestrator, found.run);
     }
