@@ -189,6 +189,12 @@ def _system(scheme: str) -> Any:  # noqa: ANN401 (fsspec has no types here)
     try:
         import fsspec
 
+        if scheme == "gs":
+            # What `fsspec` knows as `gs` asks another API (gRPC) for the kind of the bucket before each file, and waits
+            # a minute where it is not reached. The store's files are plain objects in a bucket of any kind.
+            from gcsfs.core import GCSFileSystem
+
+            return GCSFileSystem()
         return fsspec.filesystem(scheme, **(_azure_identity() if scheme == "az" else {}))
     except ImportError as error:
         raise ArtifactError(

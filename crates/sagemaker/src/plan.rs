@@ -88,15 +88,20 @@ fn planned(workflow: &Workflow, step: &WorkflowStep, config: &Config) -> Result<
         "Type": settings.step_type.as_str(),
         "Arguments": arguments,
         // What is no fault of the step's is tried again by SageMaker; the step's own failures by the entrypoint.
-        "RetryPolicies": [{
-            "ExceptionType": ["Step.SERVICE_FAULT", "Step.THROTTLING", "SageMaker.JOB_INTERNAL_ERROR", "SageMaker.CAPACITY_ERROR"],
-            "IntervalSeconds": 30, "BackoffRate": 2.0, "MaxAttempts": 5,
-        }],
+        "RetryPolicies": [
+            again(["Step.SERVICE_FAULT", "Step.THROTTLING"]),
+            again(["SageMaker.JOB_INTERNAL_ERROR", "SageMaker.CAPACITY_ERROR"]),
+        ],
     });
     if !step.upstream.is_empty() {
         planned["DependsOn"] = step.upstream.iter().map(|step| name::step(step)).collect();
     }
     Ok(planned)
+}
+
+/// A retry policy: exceptions of one kind, of the step or of its job, as Amazon's own SDK has them.
+fn again(exceptions: [&str; 2]) -> Value {
+    json!({ "ExceptionType": exceptions, "IntervalSeconds": 30, "BackoffRate": 2.0, "MaxAttempts": 5 })
 }
 
 /// The step's settings, each looked at.

@@ -56,19 +56,21 @@ pub(super) fn run(
         images::plan(context, arguments, spec, stack)?;
         return Ok(output::line(output::graph::text(&graph(spec)).trim_end())?);
     }
+    let driver = store.uri.scheme().driver();
     let images = if arguments.dry_run {
-        images::named(spec, stack)?
+        images::foreseen(context, arguments, spec, stack, driver)?
     } else {
-        images::build(context, arguments, spec, stack, store.uri.scheme().driver(), Needed::There)?
+        images::build(context, arguments, spec, stack, driver, Needed::There)?
     };
     if arguments.build_only {
         return images::finish(arguments, spec, &images);
     }
     let workflow = workflow(spec, orchestrator, store, &images)?;
     let controller = match orchestrator.flavor {
-        OrchestratorFlavor::Kubernetes if !arguments.dry_run => {
-            Some(images::controller(context, arguments, stack)?)
+        OrchestratorFlavor::Kubernetes if arguments.dry_run => {
+            images::foreseen_controller(context, arguments, stack)?
         }
+        OrchestratorFlavor::Kubernetes => Some(images::controller(context, arguments, stack)?),
         _ => None,
     };
     let service = services::service(context, &state, orchestrator, controller)?;
