@@ -239,6 +239,10 @@ def test_the_sdk_writes_the_same_definition(model, documents, digits, session, k
     assert {name: definition[name] for name in ("Version", "Parameters")} == {
         name: made["definition"][name] for name in ("Version", "Parameters")
     }
+    for step in definition["Steps"]:
+        # What it says, though it is so anyway.
+        step["Arguments"].get("NetworkConfig", {}).pop("EnableNetworkIsolation", None)
+        step["Arguments"].pop("ProfilerConfig", None)
     assert definition["Steps"] == ours
     graph = PipelineGraph.from_pipeline(theirs)
     assert [step.name for step in graph] == ["load_data", "train", "evaluate"]
