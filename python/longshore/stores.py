@@ -189,9 +189,13 @@ def _system(scheme: str) -> Any:  # noqa: ANN401 (fsspec has no types here)
     try:
         import fsspec
 
-        # Without this, the Azure driver takes a container for a public one.
-        options = {"anon": False} if scheme == "az" else {}
-        return fsspec.filesystem(scheme, **options)
+        if scheme == "gs":
+            # What `fsspec` knows as `gs` asks another API (gRPC) for the kind of the bucket before each file, and waits
+            # a minute where it is not reached. The store's files are plain objects in a bucket of any kind.
+            from gcsfs.core import GCSFileSystem
+
+            return GCSFileSystem()
+        return fsspec.filesystem(scheme, **(_azure_identity() if scheme == "az" else {}))
     except ImportError as error:
         raise ArtifactError(
             f"artifacts in {scheme}:// need the package {driver}, which cannot be imported here ({error}); "
@@ -202,6 +206,22 @@ def _system(scheme: str) -> Any:  # noqa: ANN401 (fsspec has no types here)
             f"artifacts in {scheme}:// cannot be reached: {str(error).strip() or type(error).__name__}; "
             f"{driver} needs credentials, and for az:// the account in AZURE_STORAGE_ACCOUNT_NAME"
         ) from error
+
+
+def _azure_identity() -> dict[str, Any]:
+    """Who the Azure driver is, where it would not find out by itself."""
+    # Without this, it takes a container for a public one.
+    options: dict[str, Any] = {"anon": False}
+    # Azure Machine Learning names the identity of a job in variables of its own ("Set up authentication between Azure
+    # Machine Learning and other services").
+    client_id = os.environ.get("DEFAULT_IDENTITY_CLIENT_ID")
+    if os.environ.get("AZUREML_OBO_ENABLED") == "True" and os.environ.get("OBO_ENDPOINT"):
+        from longshore.on_behalf import OnBehalfOfUser
+
+        options["credential"] = OnBehalfOfUser(os.environ["OBO_ENDPOINT"])
+    elif client_id and not os.environ.get("AZURE_CLIENT_ID"):
+        options["managed_identity_client_id"] = client_id
+    return options
 
 
 def _remove(path: str) -> None:

@@ -50,6 +50,18 @@ pub enum Error {
         /// What it wants.
         wanted: String,
     },
+    /// Parameters that are too large.
+    #[error(
+        "step {step}: its parameters are too large for Azure Machine Learning, which gives a shell all of a command in one \
+         argument, and Linux takes 128 KiB there: they are {bytes} bytes, compressed; give large values as outputs of a step \
+         before it"
+    )]
+    LongDocument {
+        /// The step.
+        step: String,
+        /// How large they are.
+        bytes: usize,
+    },
     /// There is no safe place for a variable.
     #[error(
         "step {step} needs {variable}, which must not stand in a pipeline job; let the run's identity read and write the \

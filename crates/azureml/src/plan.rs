@@ -26,6 +26,8 @@ const RUN: &str = "AZUREML_ROOT_RUN_ID";
 const DONE: &str = "done";
 /// What stands for serverless compute where computes are named.
 const SERVERLESS: &str = "serverless";
+/// The longest command: one argument of a process (`MAX_ARG_STRLEN` of Linux), less what the service puts into it.
+const LONGEST_COMMAND: usize = (128 << 10) - (4 << 10);
 /// What a step's container may take to begin and to end, in seconds, besides what its tries may take.
 const SLACK: u64 = 900;
 
@@ -87,7 +89,7 @@ impl Plan {
                 step.upstream.iter().filter_map(|upstream| names.get(upstream.as_str())).collect();
             let environment = environment(&workspace, &name, &step.image.to_string());
             let is_awaited = awaited.contains(step.name.as_str());
-            let component = component(&workspace, &node, &environment.id, step, &upstream, is_awaited);
+            let component = component(&workspace, &node, &environment.id, step, &upstream, is_awaited)?;
             environments.entry(environment.id.clone()).or_insert(environment);
             let job = job(config, &node, &component.id, step, &upstream, is_awaited)?;
             jobs.insert(node, job);
@@ -159,12 +161,12 @@ fn component(
     step: &WorkflowStep,
     upstream: &[&String],
     is_awaited: bool,
-) -> Asset {
+) -> Result<Asset, Error> {
     let mut spec = json!({
         "type": "command",
         "name": "azureml_anonymous",
         "version": "1",
-        "command": command(step, is_awaited),
+        "command": command(step, is_awaited)?,
         "environment": format!("azureml:{environment}"),
         // Whether a step may be skipped is found out in its container.
         "is_deterministic": false,
@@ -180,15 +182,15 @@ fn component(
         spec["outputs"] = json!({ DONE: { "type": "uri_folder" } });
     }
     let version = version(&spec.to_string());
-    Asset {
+    Ok(Asset {
         file: format!("component_{node}.json"),
         id: format!("{workspace}/components/azureml_anonymous/versions/{version}"),
         body: json!({ "properties": { "componentSpec": spec, "isAnonymous": true } }),
-    }
+    })
 }
 
 /// A line for a shell. What `${{` and `}}` enclose in it is the service's to replace.
-fn command(step: &WorkflowStep, is_awaited: bool) -> String {
+fn command(step: &WorkflowStep, is_awaited: bool) -> Result<String, Error> {
     let arguments = step.arguments(RUN);
     let argument = |argument: &String| if argument == RUN { format!("\"${RUN}\"") } else { quoted(argument) };
     let words: Vec<String> =
@@ -198,7 +200,11 @@ fn command(step: &WorkflowStep, is_awaited: bool) -> String {
         // A folder with nothing in it would not be kept.
         line.push_str(" && : > \"${{outputs.done}}/done\"");
     }
-    line
+    if line.len() > LONGEST_COMMAND {
+        let bytes = step.document.iter().map(String::len).sum();
+        return Err(Error::LongDocument { step: step.name.clone(), bytes });
+    }
+    Ok(line)
 }
 
 /// A word for a POSIX shell that means itself, and nothing to the service.

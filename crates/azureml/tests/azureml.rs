@@ -150,6 +150,11 @@ fn what_cannot_be_said_is_refused() {
     );
     let shm = with(|spec| spec["steps"][1]["settings"]["azureml"] = json!({ "shm_size": "2 GB" }));
     assert!(shm.contains("`2 GB` is no `shm_size`"), "{shm}");
+    let text: String = (0..40_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_string()).collect();
+    let mut large = spec();
+    large["steps"][0]["parameters"] = json!({ "text": text });
+    let large = refused(&large);
+    assert!(large.starts_with("step load-data: its parameters are too large"), "{large}");
     let mut workflow = workflow(&spec());
     workflow.steps[0].secrets.insert("TOKEN".to_owned(), Secret::new("hunter2"));
     let secret = Plan::new(&workflow, &config(&[])).unwrap_err().to_string();

@@ -3,7 +3,7 @@
 use longshore_debian::addition::Addition;
 use longshore_fetch::Fetcher;
 use longshore_layer::Format;
-use longshore_oci::{Arch, Digest, Repository};
+use longshore_oci::{Arch, Digest, ImageConfig, Manifest, Repository};
 use longshore_python::{
     lock::{Lock, PinnedWheel},
     plan::{Slot, WheelLayer},
@@ -15,8 +15,9 @@ use crate::{
     apt::AptLayer,
     debian::DebianParent,
     event::LayerTitle,
+    image::{ImageLayer, assemble},
     layer::LayerRecord,
-    parent::{Parent, PythonFacts},
+    parent::{Facts, Parent, PythonFacts},
     source::SourceTree,
 };
 
@@ -64,6 +65,20 @@ impl Plan {
     /// The repository that the image goes into.
     pub fn repository(&self) -> &Repository {
         &self.request.repository
+    }
+
+    /// The image, if nothing of it is left to make. `created` is the time that it bears.
+    pub(crate) fn image(&self, created: &str) -> Option<(ImageConfig, Manifest)> {
+        let PlannedParent::Ready(parent) = &self.parent else { return None };
+        // What the parent's layers say, once they are read, may ask for other layers on top.
+        if parent.facts == Facts::Presumed {
+            return None;
+        }
+        let layer = |layer: &PlannedLayer| {
+            Some(ImageLayer { record: layer.known?, title: layer.title.title.clone() })
+        };
+        let layers = self.layers.iter().map(layer).collect::<Option<Vec<_>>>()?;
+        Some(assemble(parent, &layers, &self.request.settings, created))
     }
 }
 

@@ -86,6 +86,30 @@ impl Builder {
         self.list(&request, images, started, observer).await
     }
 
+    /// The digest that `build` would give the image of these plans, where nothing is left to make: the parent is there and
+    /// every layer is known.
+    pub fn digest(&self, plans: &[Plan]) -> Option<Digest> {
+        let images = plans.iter().map(|plan| plan.image(&self.created));
+        let images: Vec<(ImageConfig, Manifest)> = images.collect::<Option<_>>()?;
+        let bytes = match images.as_slice() {
+            [] => return None,
+            [(_, manifest)] => manifest.to_bytes(),
+            several => self.index(several.iter().map(|(config, manifest)| (config, manifest))).to_bytes(),
+        };
+        Some(Digest::of(&bytes))
+    }
+
+    /// The index that lists the images of several platforms.
+    fn index<'a>(&self, images: impl Iterator<Item = (&'a ImageConfig, &'a Manifest)>) -> Index {
+        let listed = images.map(|(config, manifest)| Descriptor {
+            platform: Some(config.platform.clone()),
+            ..Descriptor::of(MediaType::Manifest, &manifest.to_bytes())
+        });
+        let mut index = Index::new(listed.collect());
+        index.annotations.insert(annotation::CREATED.to_owned(), self.created.clone());
+        index
+    }
+
     /// Puts the index of images into their repository: last, for what it lists must be there.
     async fn list(
         &self,
@@ -94,13 +118,7 @@ impl Builder {
         started: Instant,
         observer: Observer<'_>,
     ) -> Result<Built, BuildError> {
-        let listed = images.iter().map(|(_, built)| Descriptor {
-            platform: Some(built.config.platform.clone()),
-            ..Descriptor::of(MediaType::Manifest, &built.manifest.to_bytes())
-        });
-        let mut index = Index::new(listed.collect());
-        index.annotations.insert(annotation::CREATED.to_owned(), self.created.clone());
-        let bytes = index.to_bytes();
+        let bytes = self.index(images.iter().map(|(_, built)| (&built.config, &built.manifest))).to_bytes();
         let inputs: Map<String, Value> = images
             .iter()
             .map(|(_, built)| (built.config.platform.to_string(), built.inputs.clone()))

@@ -17,6 +17,8 @@ const MOST_ARGUMENTS: usize = 100;
 const LONGEST_DEFINITION: usize = 1 << 20;
 /// The most variables of a container.
 const MOST_VARIABLES: usize = 100;
+/// The variable by which Amazon's SDK for Python learns its region.
+const REGION: &str = "AWS_DEFAULT_REGION";
 /// GB of an instance's volume where nothing is said: an image of a few GB, and as much again for what it does.
 const VOLUME: u32 = 30;
 /// Seconds that the entrypoint waits between tries, and starts and ends, besides the tries themselves.
@@ -88,15 +90,20 @@ fn planned(workflow: &Workflow, step: &WorkflowStep, config: &Config) -> Result<
         "Type": settings.step_type.as_str(),
         "Arguments": arguments,
         // What is no fault of the step's is tried again by SageMaker; the step's own failures by the entrypoint.
-        "RetryPolicies": [{
-            "ExceptionType": ["Step.SERVICE_FAULT", "Step.THROTTLING", "SageMaker.JOB_INTERNAL_ERROR", "SageMaker.CAPACITY_ERROR"],
-            "IntervalSeconds": 30, "BackoffRate": 2.0, "MaxAttempts": 5,
-        }],
+        "RetryPolicies": [
+            again(["Step.SERVICE_FAULT", "Step.THROTTLING"]),
+            again(["SageMaker.JOB_INTERNAL_ERROR", "SageMaker.CAPACITY_ERROR"]),
+        ],
     });
     if !step.upstream.is_empty() {
         planned["DependsOn"] = step.upstream.iter().map(|step| name::step(step)).collect();
     }
     Ok(planned)
+}
+
+/// A retry policy: exceptions of one kind, of the step or of its job, as Amazon's own SDK has them.
+fn again(exceptions: [&str; 2]) -> Value {
+    json!({ "ExceptionType": exceptions, "IntervalSeconds": 30, "BackoffRate": 2.0, "MaxAttempts": 5 })
 }
 
 /// The step's settings, each looked at.
@@ -195,17 +202,19 @@ fn common(
     if image.len() > 255 {
         return Err(Error::LongImage { step: step.name.clone(), image });
     }
-    if !step.environment.is_empty() {
-        let long = step.environment.iter().find(|(_, value)| value.chars().count() > longest);
-        if let Some((variable, _)) = long {
-            let (step, variable) = (step.name.clone(), variable.clone());
-            return Err(Error::LongVariable { step, variable, longest });
-        }
-        if step.environment.len() > MOST_VARIABLES {
-            return Err(Error::ManyVariables { step: step.name.clone(), count: step.environment.len() });
-        }
-        job["Environment"] = json!(step.environment);
+    let mut environment = step.environment.clone();
+    // SageMaker says the region in a variable that Amazon's SDK for Python does not read, which then asks in us-east-1: out of
+    // reach from many a VPC.
+    environment.entry(REGION.to_owned()).or_insert_with(|| config.region.clone());
+    let long = environment.iter().find(|(_, value)| value.chars().count() > longest);
+    if let Some((variable, _)) = long {
+        let (step, variable) = (step.name.clone(), variable.clone());
+        return Err(Error::LongVariable { step, variable, longest });
     }
+    if environment.len() > MOST_VARIABLES {
+        return Err(Error::ManyVariables { step: step.name.clone(), count: environment.len() });
+    }
+    job["Environment"] = json!(environment);
     let mut all = config.tags.clone();
     all.extend(settings.tags.clone());
     if !all.is_empty() {

@@ -97,7 +97,10 @@ fn a_step_is_a_job() {
         json!({"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]})
     );
     assert_eq!(job["RoleArn"], ROLE);
-    assert_eq!(job["Environment"], json!({"AWS_REGION": "eu-central-1"}));
+    assert_eq!(
+        job["Environment"],
+        json!({"AWS_DEFAULT_REGION": "eu-central-1", "AWS_REGION": "eu-central-1"})
+    );
     let job = &train["Arguments"];
     assert_eq!(job["ResourceConfig"]["InstanceType"], "ml.g4dn.xlarge");
     assert_eq!(job["VpcConfig"]["SecurityGroupIds"], json!(["sg-1"]));

@@ -6,9 +6,23 @@ import json
 import re
 from dataclasses import fields
 
+import boto3
 import botocore.session
 import pytest
 from botocore.validate import ParamValidator
+from sagemaker.estimator import Estimator
+from sagemaker.network import NetworkConfig
+from sagemaker.processing import Processor
+from sagemaker.workflow.execution_variables import ExecutionVariables
+from sagemaker.workflow.pipeline import Pipeline, PipelineGraph
+from sagemaker.workflow.pipeline_context import PipelineSession
+from sagemaker.workflow.retry import (
+    SageMakerJobExceptionTypeEnum,
+    SageMakerJobStepRetryPolicy,
+    StepExceptionTypeEnum,
+    StepRetryPolicy,
+)
+from sagemaker.workflow.steps import ProcessingStep, TrainingStep
 
 from longshore.sagemaker import SagemakerSettings
 
@@ -143,3 +157,92 @@ def test_the_settings_have_the_fields_that_the_program_reads(model, documents, d
     assert job["RoleArn"].endswith("/Training")
     assert job["VpcConfig"] == {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
     assert {"Key": "cost", "Value": "42"} in job["Tags"]
+
+
+@pytest.fixture(scope="session")
+def session():
+    """A session of the SDK that only writes definitions."""
+    keys = {"aws_access_key_id": "id", "aws_secret_access_key": "secret", "region_name": CONFIG["region"]}
+    # It would tell Amazon that it is used.
+    quiet = {"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}}}
+    return PipelineSession(boto_session=boto3.Session(**keys), default_bucket="bucket", sagemaker_config=quiet)
+
+
+def in_their_words(step, session):
+    """The same step as an object of the SDK's, which is given what our definition says."""
+    job = step["Arguments"]
+    network = job["NetworkConfig"]["VpcConfig"] if "NetworkConfig" in job else job["VpcConfig"]
+    common = {
+        "role": job["RoleArn"],
+        "instance_count": 1,
+        "tags": job["Tags"],
+        "sagemaker_session": session,
+    }
+    if step["Type"] == "Processing":
+        app, cluster = job["AppSpecification"], job["ProcessingResources"]["ClusterConfig"]
+        theirs = Processor(
+            image_uri=app["ImageUri"],
+            entrypoint=app["ContainerEntrypoint"],
+            env=job["Environment"],
+            instance_type=cluster["InstanceType"],
+            volume_size_in_gb=cluster["VolumeSizeInGB"],
+            max_runtime_in_seconds=job.get("StoppingCondition", {}).get("MaxRuntimeInSeconds"),
+            network_config=NetworkConfig(subnets=network["Subnets"], security_group_ids=network["SecurityGroupIds"]),
+            **common,
+        )
+        kind, arguments = ProcessingStep, theirs.run(arguments=with_variables(app["ContainerArguments"]))
+    else:
+        algorithm, cluster = job["AlgorithmSpecification"], job["ResourceConfig"]
+        theirs = Estimator(
+            image_uri=algorithm["TrainingImage"],
+            container_entry_point=algorithm["ContainerEntrypoint"],
+            container_arguments=with_variables(algorithm["ContainerArguments"]),
+            environment=job["Environment"],
+            instance_type=cluster["InstanceType"],
+            volume_size=cluster["VolumeSizeInGB"],
+            max_run=job["StoppingCondition"]["MaxRuntimeInSeconds"],
+            output_path=job["OutputDataConfig"]["S3OutputPath"],
+            subnets=network["Subnets"],
+            security_group_ids=network["SecurityGroupIds"],
+            disable_profiler=True,
+            debugger_hook_config=False,
+            **common,
+        )
+        kind, arguments = TrainingStep, theirs.fit()
+    again = {"interval_seconds": 30, "backoff_rate": 2.0, "max_attempts": 5}
+    of_step = StepRetryPolicy([StepExceptionTypeEnum.SERVICE_FAULT, StepExceptionTypeEnum.THROTTLING], **again)
+    kinds = [SageMakerJobExceptionTypeEnum.INTERNAL_ERROR, SageMakerJobExceptionTypeEnum.CAPACITY_ERROR]
+    of_job = SageMakerJobStepRetryPolicy(kinds, **again)
+    return kind(
+        name=step["Name"],
+        display_name=step["DisplayName"],
+        step_args=arguments,
+        depends_on=step.get("DependsOn"),
+        retry_policies=[of_step, of_job],
+    )
+
+
+def with_variables(arguments):
+    run = {"Get": "Execution.PipelineExecutionId"}
+    return [ExecutionVariables.PIPELINE_EXECUTION_ID if argument == run else argument for argument in arguments]
+
+
+@pytest.mark.parametrize("kind", ["processing", "training"])
+def test_the_sdk_writes_the_same_definition(model, documents, digits, session, kind):
+    digits["settings"] = {"sagemaker": {"step_type": kind}}
+    digits["steps"][1]["timeout"] = 600
+    made = documents("sagemaker_documents")(digits, CONFIG)
+    ours = check_all(model, made)
+    steps = [in_their_words(step, session) for step in ours]
+    theirs = Pipeline(name=made["request"]["PipelineName"], steps=steps, sagemaker_session=session)
+    definition = json.loads(theirs.definition())
+    assert {name: definition[name] for name in ("Version", "Parameters")} == {
+        name: made["definition"][name] for name in ("Version", "Parameters")
+    }
+    for step in definition["Steps"]:
+        # What it says, though it is so anyway.
+        step["Arguments"].get("NetworkConfig", {}).pop("EnableNetworkIsolation", None)
+        step["Arguments"].pop("ProfilerConfig", None)
+    assert definition["Steps"] == ours
+    graph = PipelineGraph.from_pipeline(theirs)
+    assert [step.name for step in graph] == ["load_data", "train", "evaluate"]

@@ -140,6 +140,31 @@ fn name(image: &ImagePlan) -> String {
     }
 }
 
+/// The images by the digests that builds would give them; nothing for those of which something is left to make. Changes
+/// nothing.
+pub(crate) fn digests(
+    builder: &Builder,
+    requests: Vec<Request>,
+    progress: &Progress,
+) -> Result<Vec<Option<Reference>>, Failure> {
+    let found = runtime::block_on(async {
+        let mut found = Vec::with_capacity(requests.len());
+        for request in requests {
+            if request.settings.skip_build == Some(true) {
+                let used = builder.build(request, &|_| {}).await?;
+                found.push(Some(used.image.at(used.digest)));
+                continue;
+            }
+            let name = Reference::tagged(request.repository.clone(), request.tag.clone());
+            let plans = builder.plan(request, &|event| progress.observe(event)).await?;
+            found.push(builder.digest(&plans).map(|digest| name.at(digest)));
+        }
+        Ok(found)
+    });
+    progress.clear();
+    found
+}
+
 /// Says what the builds would do and move, or fails if that is more than it may be. Changes nothing.
 pub(crate) fn foresee(
     arguments: &RunArguments,

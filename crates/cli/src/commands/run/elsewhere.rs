@@ -65,19 +65,21 @@ pub(super) fn run(
         // Before anything is built.
         longshore_kubernetes::refuse_expiring(&given.term)?;
     }
+    let driver = store.uri.scheme().driver();
     let images = if arguments.dry_run {
-        images::named(spec, stack)?
+        images::foreseen(context, arguments, spec, stack, driver)?
     } else {
-        images::build(context, arguments, spec, stack, store.uri.scheme().driver(), Needed::There)?
+        images::build(context, arguments, spec, stack, driver, Needed::There)?
     };
     if arguments.build_only {
         return images::finish(arguments, spec, &images);
     }
     let workflow = workflow(spec, orchestrator, store, &given, &images)?;
     let controller = match orchestrator.flavor {
-        OrchestratorFlavor::Kubernetes if !arguments.dry_run => {
-            Some(images::controller(context, arguments, stack)?)
+        OrchestratorFlavor::Kubernetes if arguments.dry_run => {
+            images::foreseen_controller(context, arguments, stack)?
         }
+        OrchestratorFlavor::Kubernetes => Some(images::controller(context, arguments, stack)?),
         _ => None,
     };
     let service = services::service(context, &state, orchestrator, given.renewal, controller)?;

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::{
     args::run::RunArguments,
     commands::{build::now, cache, images, lock::with_lock, preflight},
-    context::{Context, URI},
+    context::{Context, Registries, URI},
     failure::Failure,
     output::progress::Progress,
     runtime,
@@ -41,12 +41,41 @@ impl Images {
     }
 }
 
-/// The images by the names that they would get, nothing built.
-pub(super) fn named(spec: &PipelineSpec, stack: &Stack) -> Result<Images, Failure> {
-    let plans = spec.images();
-    let requests = images::requests(spec, &plans, remote(stack), &now()?, Upgrade::No)?;
-    let names = requests.into_iter().map(|request| Reference::tagged(request.repository, request.tag));
-    Ok(Images { built: Vec::new(), images: names.zip(plans.into_iter().map(|plan| plan.steps)).collect() })
+/// The images by the digests that builds would give them, where nothing is left to make; otherwise all by the names that
+/// they would get, which is said. Nothing is built.
+pub(super) fn foreseen(
+    context: &Context,
+    arguments: &RunArguments,
+    spec: &PipelineSpec,
+    stack: &Stack,
+    driver: Option<&str>,
+) -> Result<Images, Failure> {
+    let Prepared { builder, plans, requests, progress } =
+        prepare(context, arguments, spec, stack, driver, Needed::There)?;
+    let names: Vec<Reference> = requests
+        .iter()
+        .map(|request| Reference::tagged(request.repository.clone(), request.tag.clone()))
+        .collect();
+    let known = known("images are", images::digests(&builder, requests, &progress))?;
+    let images = known.unwrap_or(names).into_iter().zip(plans.into_iter().map(|plan| plan.steps));
+    Ok(Images { built: Vec::new(), images: images.collect() })
+}
+
+/// What was found of images that were not built now. If anything is left to make, says why `what` named by tag.
+fn known(
+    what: &str,
+    found: Result<Vec<Option<Reference>>, Failure>,
+) -> Result<Option<Vec<Reference>>, Failure> {
+    let reason = match found {
+        Ok(found) => match found.into_iter().collect() {
+            Some(known) => return Ok(Some(known)),
+            None => "not built yet".to_owned(),
+        },
+        Err(Failure::Failed(error)) => format!("what is in them cannot be found out: {error}"),
+        Err(other) => return Err(other),
+    };
+    anstream::eprintln!("{what} named by tag: {reason}");
+    Ok(None)
 }
 
 /// Prints what would be built.
@@ -148,12 +177,50 @@ pub(super) fn controller(
     arguments: &RunArguments,
     stack: &Stack,
 ) -> Result<Reference, Failure> {
+    let folder = tempfile::tempdir()?;
+    let Controller { registries, builder, request } =
+        controller_in(context, arguments, stack, folder.path())?;
+    let progress = Progress::new();
+    preflight::before(&registries, remote(stack), std::slice::from_ref(&request), &progress)?;
+    progress.heading("the controller of the run");
+    let built =
+        runtime::block_on(async { Ok(builder.build(request, &|event| progress.observe(event)).await?) });
+    progress.clear();
+    let built = built?;
+    Ok(built.image.at(built.digest))
+}
+
+/// The image of the controller by the digest that a build would give it, if nothing of it is left to make.
+pub(super) fn foreseen_controller(
+    context: &Context,
+    arguments: &RunArguments,
+    stack: &Stack,
+) -> Result<Option<Reference>, Failure> {
+    let folder = tempfile::tempdir()?;
+    let Controller { builder, request, .. } = controller_in(context, arguments, stack, folder.path())?;
+    let found = images::digests(&builder, vec![request], &Progress::new());
+    Ok(known("the image of the run's controller is", found)?.and_then(|mut known| known.pop()))
+}
+
+/// The image of the controller, and what makes it.
+struct Controller {
+    registries: Registries,
+    builder: Builder,
+    request: Request,
+}
+
+/// The image of the controller, whose code is put into `folder`.
+fn controller_in(
+    context: &Context,
+    arguments: &RunArguments,
+    stack: &Stack,
+    folder: &Path,
+) -> Result<Controller, Failure> {
     let state = context.state()?;
     let remote = remote(stack);
     let registries = context.registries(&state, remote.map(|registry| &registry.name))?;
     let builder = context.builder(registries.client.clone())?.with_sbom(arguments.sbom.into());
-    let folder = tempfile::tempdir()?;
-    longshore_kubernetes::image::source(&env::current_exe()?, folder.path())?;
+    longshore_kubernetes::image::source(&env::current_exe()?, folder)?;
     let name = longshore_kubernetes::image::REPOSITORY;
     let repository = match remote {
         Some(registry) => registry.uri.repository(name)?,
@@ -162,7 +229,7 @@ pub(super) fn controller(
     let request = Request {
         repository,
         tag: env!("CARGO_PKG_VERSION").parse()?,
-        source_root: folder.path().to_owned(),
+        source_root: folder.to_owned(),
         // A program has everything in it that looks like a secret.
         settings: DockerSettings {
             allow_secrets: Some(vec!["longshore".to_owned()]),
@@ -172,14 +239,7 @@ pub(super) fn controller(
         host_python: None,
         upgrade: Upgrade::No,
     };
-    let progress = Progress::new();
-    preflight::before(&registries, remote, std::slice::from_ref(&request), &progress)?;
-    progress.heading("the controller of the run");
-    let built =
-        runtime::block_on(async { Ok(builder.build(request, &|event| progress.observe(event)).await?) });
-    progress.clear();
-    let built = built?;
-    Ok(built.image.at(built.digest))
+    Ok(Controller { registries, builder, request })
 }
 
 /// Ends a command that builds only.
