@@ -100,6 +100,7 @@ pub(crate) async fn resolve_for_building(
         target,
         indexes: indexes.clone(),
         exclude_newer: None,
+            preferred: Vec::new(),
         interpreter: request.host_python.clone(),
     };
     let key = question.key(&environment)?;

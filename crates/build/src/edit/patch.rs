@@ -346,6 +346,7 @@ impl Builder {
             target: Target { python: version, arch, glibc },
             indexes: Indexes::default(),
             exclude_newer: None,
+            preferred: Vec::new(),
             interpreter: patch.host_python.clone(),
         };
         let (search, last) = (self.uv().clone(), Selection::from(&record.lock));
