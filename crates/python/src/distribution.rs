@@ -3,6 +3,7 @@
 
 use std::{
     cmp::Ordering,
+    fmt,
     io::{self, BufRead},
 };
 
@@ -120,6 +121,12 @@ impl Metadata {
         let (Some(name), Some(version)) = (name, version) else { return Ok(None) };
         let Ok(name) = name.parse::<PackageName>() else { return Ok(None) };
         Ok((!version.is_empty()).then_some(Self { name, version }))
+    }
+}
+
+impl fmt::Display for Distribution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.version)
     }
 }
 

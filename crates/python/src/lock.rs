@@ -250,7 +250,7 @@ impl Artifact {
 
 impl std::fmt::Display for PresentPackage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.installed.name, self.installed.version)
+        self.installed.fmt(f)
     }
 }
 

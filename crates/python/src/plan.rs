@@ -17,6 +17,7 @@ use longshore_oci::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    entry_points::Script,
     filename::WheelFilename,
     install::Venv,
     lock::{Lock, LockedPackage, Origin, PinnedWheel},
@@ -157,17 +158,20 @@ pub struct VenvLayerKey {
     prefix: String,
     python: PythonVersion,
     interpreter: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    scripts: Vec<Script>,
 }
 
 impl VenvLayerKey {
-    /// The key of the layer that makes `venv` an environment of the Python at `interpreter` in the image.
-    pub fn new(venv: &Venv, interpreter: &str) -> Self {
+    /// The key of the layer that makes `venv` an environment of the Python at `interpreter` in the image, with `scripts`.
+    pub fn new(venv: &Venv, interpreter: &str, scripts: &[Script]) -> Self {
         Self {
             layout: LAYOUT_VERSION,
             layer_layout: longshore_layer::LAYOUT_VERSION,
             prefix: venv.prefix().to_string(),
             python: venv.python(),
             interpreter: interpreter.to_owned(),
+            scripts: scripts.to_vec(),
         }
     }
 }
