@@ -219,7 +219,8 @@ impl Builder {
             source: error.into(),
         })?);
         let below = content_of(&parent.config);
-        let key = PlanKey { row: ROW, layout: addition::LAYOUT_VERSION, arch, below, packages, machine: digest };
+        let key =
+            PlanKey { row: ROW, layout: addition::LAYOUT_VERSION, arch, below, packages, machine: digest };
         let known = self.table.get::<PlanRow>(PLAN, &key).filter(|_| request.upgrade == Upgrade::No);
         if let Some(row) = known {
             return Ok((parent, row.layer(below)));
@@ -506,8 +507,7 @@ mod tests {
             scripts: Vec::new(),
         };
         let found = with(&[old("1.15.0")], &new, &[folder.to_owned()]);
-        let found: Vec<_> =
-            found.iter().map(|it| (it.to_string(), it.scripts.len())).collect();
+        let found: Vec<_> = found.iter().map(|it| (it.to_string(), it.scripts.len())).collect();
         assert_eq!(found, [("attr 1".to_owned(), 1), ("six 1.16.0".to_owned(), 0)]);
         assert!(with(&[old("1.15.0")], &new, &[]).is_empty(), "nobody looks there");
     }

@@ -312,9 +312,7 @@ impl PlannedLayer {
             Content::Apt(layer) => serde_json::to_vec(&layer.key()),
             Content::Code => return plan.code.digest().to_string(),
             Content::Venv(scripts) => serde_json::to_vec(&RuntimeKey::venv(plan.parent.python(), scripts)),
-            Content::Sdk | Content::SdkBytecode => {
-                serde_json::to_vec(&(self.slot(), plan.parent.python()))
-            }
+            Content::Sdk | Content::SdkBytecode => serde_json::to_vec(&(self.slot(), plan.parent.python())),
         };
         // Strings, numbers and digests always serialise.
         Digest::of(inputs.unwrap_or_default()).to_string()

@@ -1,11 +1,19 @@
-import json, os, site, sys
+# What an image's Python is, and what it has installed: one line of JSON on standard output.
 
-ENVIRONMENT = "/opt/venv/lib/python%d.%d/site-packages" % sys.version_info[:2]
+from __future__ import annotations
+
+import json
+import os
+import site
+import sys
+
 METADATA = {".dist-info": "METADATA", ".egg-info": "PKG-INFO"}
+# Name and version stand at the beginning.
 HEAD = 8192
+LONGEST = 1 << 20
 
 
-def text(path, most=1 << 20):
+def text(path: str, most: int) -> str | None:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read(most)
@@ -13,34 +21,30 @@ def text(path, most=1 << 20):
         return None
 
 
-def installed(folder):
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return
-    for name in names:
-        path = os.path.join(folder, name)
-        end = os.path.splitext(name)[1]
-        if end in METADATA:
-            is_file = os.path.isfile(path)
-            metadata = text(path if is_file else os.path.join(path, METADATA[end]), HEAD)
-            points = None if is_file else text(os.path.join(path, "entry_points.txt"))
-            if metadata is not None:
-                place = {"folder": folder.lstrip("/"), "entry": name}
-                yield {**place, "metadata": metadata, "entry_points": points}
+def installed(folder: str) -> list[dict[str, str | None]]:
+    found = []
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        path, end = os.path.join(folder, name), os.path.splitext(name)[1]
+        if end not in METADATA:
+            continue
+        is_file = os.path.isfile(path)
+        metadata = text(path if is_file else os.path.join(path, METADATA[end]), HEAD)
+        points = None if is_file else text(os.path.join(path, "entry_points.txt"), LONGEST)
+        if metadata is not None:
+            found.append({"folder": folder.lstrip("/"), "entry": name, "metadata": metadata, "entry_points": points})
+    return found
 
 
-# Of an environment in the image, its base: what longshore makes is an environment of that too.
-folders = [ENVIRONMENT, *site.getsitepackages([sys.base_prefix])]
+version = ".".join(map(str, sys.version_info[:3]))
+short = ".".join(map(str, sys.version_info[:2]))
+# Of an environment in the image, it is the base that counts: the environment that is put into it is one of that too.
+folders = [f"/opt/venv/lib/python{short}/site-packages", *site.getsitepackages([sys.base_prefix])]
 libc = os.confstr("CS_GNU_LIBC_VERSION") if "CS_GNU_LIBC_VERSION" in os.confstr_names else None
-print(
-    json.dumps(
-        {
-            "version": "%d.%d.%d" % sys.version_info[:3],
-            "executable": os.path.realpath(sys.executable),
-            "libc": libc,
-            "folders": [folder.lstrip("/") for folder in folders],
-            "installed": [each for folder in folders for each in installed(folder)],
-        }
-    )
-)
+answer = {
+    "version": version,
+    "executable": os.path.realpath(sys.executable),
+    "libc": libc,
+    "folders": [folder.lstrip("/") for folder in folders],
+    "installed": [each for folder in folders for each in installed(folder)],
+}
+sys.stdout.write(json.dumps(answer) + "\n")

@@ -221,7 +221,10 @@ mod tests {
     fn the_name_is_normalised() {
         let text = "Metadata-Version: 2.1\nName: Typing_Extensions\nversion: 4.12.2+x\n\nName: other\n";
         let found = Metadata::read(text.as_bytes()).unwrap().unwrap();
-        assert_eq!((found.name.to_string().as_str(), found.version.as_str()), ("typing-extensions", "4.12.2+x"));
+        assert_eq!(
+            (found.name.to_string().as_str(), found.version.as_str()),
+            ("typing-extensions", "4.12.2+x")
+        );
         assert_eq!(Metadata::read(&b"Name: a\n\nVersion: 1\n"[..]).unwrap(), None);
     }
 
@@ -251,7 +254,9 @@ mod tests {
     #[test]
     fn a_build_of_a_version_is_that_version() {
         let torch = at("l/torch-2.4.0+cu121.dist-info/METADATA", "torch", "2.4.0+cu121").unwrap();
-        for (wanted, is) in [("2.4.0", true), ("2.4", true), ("2.4.0+cu121", true), ("2.4.0+cpu", false), ("2.4.1", false)] {
+        for (wanted, is) in
+            [("2.4.0", true), ("2.4", true), ("2.4.0+cu121", true), ("2.4.0+cpu", false), ("2.4.1", false)]
+        {
             assert_eq!(torch.is_version(&wanted.parse().unwrap()), is, "{wanted}");
         }
         let plain = at("l/torch-2.4.0.dist-info/METADATA", "torch", "2.4.0").unwrap();

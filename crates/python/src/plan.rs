@@ -393,7 +393,10 @@ mod tests {
 
     fn named(sizes: &[u64], salt: u32) -> Lock {
         let packages = sizes.iter().enumerate();
-        Lock { packages: packages.map(|(i, size)| package(&format!("p{salt}-{i}"), *size)).collect(), ..Lock::default() }
+        Lock {
+            packages: packages.map(|(i, size)| package(&format!("p{salt}-{i}"), *size)).collect(),
+            ..Lock::default()
+        }
     }
 
     fn large(lock: &Lock) -> usize {

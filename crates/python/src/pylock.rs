@@ -18,7 +18,8 @@ use crate::{
     error::Error,
     filename::WheelFilename,
     lock::{
-        Artifact, BuiltWheel, Lock, LockedPackage, Origin, PinnedWheel, Selected, Selection, Source, SourceForm,
+        Artifact, BuiltWheel, Lock, LockedPackage, Origin, PinnedWheel, Selected, Selection, Source,
+        SourceForm,
     },
     marker::Markers,
     requirements::RequirementSet,

@@ -114,7 +114,8 @@ fn layer_package() -> LockedPackage {
 }
 
 fn layer() -> WheelLayer {
-    wheel_layers(&Lock { packages: vec![layer_package()], ..Lock::default() }, &venv(), Budget::default()).remove(0)
+    wheel_layers(&Lock { packages: vec![layer_package()], ..Lock::default() }, &venv(), Budget::default())
+        .remove(0)
 }
 
 fn venv() -> Venv {

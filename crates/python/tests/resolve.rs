@@ -33,7 +33,7 @@ fn request(lines: &[&str]) -> LockRequest {
         target: TARGET,
         indexes: Indexes::default(),
         exclude_newer: None,
-            preferred: Vec::new(),
+        preferred: Vec::new(),
         interpreter: None,
     }
 }

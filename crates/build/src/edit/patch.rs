@@ -456,9 +456,7 @@ fn pin_there(package: &PresentPackage) -> String {
 /// The packages of `new` that `old` does not have.
 fn additions(old: &Lock, new: &Lock) -> BTreeSet<String> {
     let is_there = |name: &PackageName| old.present.iter().any(|package| package.installed.name == *name);
-    let added = new
-        .packages
-        .iter()
-        .filter(|package| old.get(&package.name).is_none() && !is_there(&package.name));
+    let added =
+        new.packages.iter().filter(|package| old.get(&package.name).is_none() && !is_there(&package.name));
     added.map(|package| format!("{} {}", package.name, package.version)).collect()
 }
