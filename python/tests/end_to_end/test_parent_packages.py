@@ -41,7 +41,7 @@ def index() -> Iterator[Index]:
     packages = Index()
     packages.metadata = True
     ours = "PLACE = 'the environment'\n"
-    for version in ("1.0", "1.1", "2.0"):
+    for version in ("1.0", "2.0", "3.0"):
         packages.add_wheel("inhouse", version, ["inhouse_base>=1"], inhouse=ours)
     packages.add_wheel("inhouse_base", "1.0", inhouse_base=ours)
     packages.add_wheel("inhouse_base", "1.5", inhouse_base=ours)
@@ -116,7 +116,7 @@ def test_what_the_parent_has_is_neither_fetched_nor_in_a_layer(
     first = fresh()
     built = build(first, image, parent.name, index, *required)
     assert has(built) == ["inhouse 1.0", "inhouse-base 1.0"], "though there are newer ones"
-    assert built.layers("spliced") == ["inhouse-gone"], "which the parent removed"
+    assert built.layers("spliced") == ["inhouse-gone 1.0"], "which the parent removed"
     assert files(index) == ["inhouse_gone-1.0-py3-none-any.whl"]
 
     # A machine that has never seen the parent is told by the registry.
@@ -128,7 +128,8 @@ def test_what_the_parent_has_is_neither_fetched_nor_in_a_layer(
     assert planned["parent"]["has"] == ["inhouse 1.0", "inhouse-base 1.0"]
     assert [package["name"] for package in planned["lock"]["packages"]] == ["inhouse-gone"]
     shown = second.longshore(
-        "build", "app", "--tag", image, "--parent", parent.name, "--index", f"house={index.url}", *required, "--explain"
+        *("build", "app", "--tag", image, "--parent", parent.name, "--index", f"house={index.url}", "--no-bytecode"),
+        *(*required, "--dry-run"),
     )
     assert "parent: has inhouse 1.0, inhouse-base 1.0: not installed again" in shown.done().stdout
     assert digest(build(second, image, parent.name, index, *required)) == digest(built)
@@ -143,7 +144,8 @@ def test_what_the_parent_has_is_neither_fetched_nor_in_a_layer(
     locked = second.write("pylock.toml", lock)
     bare = build(second, f"{registry.host}/bare:1", parent.bare, index, "--locked", str(locked))
     assert has(bare) == []
-    assert "inhouse, inhouse-base, inhouse-gone" in ", ".join(sorted(", ".join(bare.layers("spliced")).split(", ")))
+    installed = re.findall(r"inhouse[a-z-]*", " ".join(bare.layers("spliced")))
+    assert sorted(installed) == ["inhouse", "inhouse-base", "inhouse-gone"]
 
 
 def test_the_image_runs_with_the_packages_of_both(machine: Machine, parent: Parent, index: Index) -> None:
@@ -160,7 +162,7 @@ def test_the_image_runs_with_the_packages_of_both(machine: Machine, parent: Pare
     assert sorted(purls) == ["pkg:pypi/inhouse-base@1.0", "pkg:pypi/inhouse-web@1.0", "pkg:pypi/inhouse@1.0"]
 
     said = machine.longshore("image", "rebase", "both:1", "--onto", parent.bare, "--tag", "both:2").refused(1)
-    assert "does not have in the same version (inhouse 1.0, inhouse-base 1.0)" in said
+    assert "does not have in the same version (inhouse 1.0, inhouse-base 1.0)" in " ".join(said.split())
     newer = parent.more("newer", {"/etc/newer": "newer\n"})
     machine.longshore("image", "rebase", "both:1", "--onto", newer, "--tag", "both:3").done()
     assert place(machine, "both:3") == "1.0 the parent"
@@ -174,8 +176,8 @@ def test_another_version_shows_before_the_parents(machine: Machine, parent: Pare
     assert place(machine, "other:1") == "2.0 the environment"
     assert place(machine, "other:1", "inhouse_base") == "1.0 the parent"
     # What the parent cannot give stays where it was; a requirement that it can give moves there.
-    index.add_wheel("inhouse", "3.0", ["inhouse_base>=1"])
     built = build(machine, "other:2", parent.name, index, "-r", "inhouse>1.0", "-r", "inhouse_web")
+    assert has(built) == ["inhouse-base 1.0"]
     assert place(machine, "other:2") == "2.0 the environment"
     assert has(build(machine, "other:3", parent.name, index, "-r", "inhouse")) == ["inhouse 1.0", "inhouse-base 1.0"]
     newest = build(machine, "other:4", parent.name, index, "-r", "inhouse", "--upgrade")
