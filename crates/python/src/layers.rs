@@ -165,12 +165,22 @@ pub fn write_venv<W: Write>(
     let configuration = format!("home = {home}\ninclude-system-site-packages = true\nversion = {python}\n");
     let at = |path: &str| venv.prefix().join(path);
     let mut layer = out.into();
-    layer.add(&Entry::symlink(at("bin/python")?, interpreter))?;
-    layer.add(&Entry::symlink(at("bin/python3")?, "python"))?;
-    layer.add(&Entry::symlink(at(&format!("bin/python{}", python.short()))?, "python"))?;
-    for script in scripts.iter().filter(|script| script.is_allowed()) {
-        let text = script.text(&venv.shebang());
-        layer.file(&Entry::file(at(&format!("bin/{}", script.name))?, PROGRAM), text.as_bytes())?;
+    let mut programs: BTreeMap<&str, Option<&Script>> =
+        scripts.iter().filter(|script| script.is_allowed()).map(|it| (it.name.as_str(), Some(it))).collect();
+    let short = format!("python{}", python.short());
+    programs.extend(["python", "python3", &short].map(|name| (name, None)));
+    for (name, script) in programs {
+        let path = at(&format!("bin/{name}"))?;
+        match script {
+            Some(script) => {
+                let text = script.text(&venv.shebang());
+                layer.file(&Entry::file(path, PROGRAM), text.as_bytes())?;
+            }
+            None => {
+                let target = if name == "python" { interpreter } else { "python" };
+                layer.add(&Entry::symlink(path, target))?;
+            }
+        }
     }
     layer.add(&Entry::directory(at(&venv.site_packages())?))?;
     layer.add(&Entry::symlink(at("lib64")?, "lib"))?;

@@ -167,7 +167,9 @@ def test_the_image_runs_with_the_packages_of_both(machine: Machine, parent: Pare
     machine.longshore("image", "rebase", "both:1", "--onto", newer, "--tag", "both:3").done()
     assert place(machine, "both:3") == "1.0 the parent"
     said = machine.longshore("image", "patch", "both:1", "--wheel", "inhouse==2.0", "--tag", "both:4").refused(1)
-    assert f"inhouse 1.0 is not installed in both:1: its parent {parent.name} has it" in " ".join(said.split())
+    assert f"inhouse 1.0 is not installed in localhost:5000/both:1: its parent {parent.name} has it" in " ".join(
+        said.split()
+    )
 
 
 def test_another_version_shows_before_the_parents(machine: Machine, parent: Parent, index: Index) -> None:
@@ -202,7 +204,7 @@ def test_a_lock_s_entries_are_judged_each_by_itself(machine: Machine, parent: Pa
     def lock(**packages: str) -> tuple[str, ...]:
         head = 'lock-version = "1.0"\ncreated-by = "test"\n'
         entries = (f'\n[[packages]]\nname = "{package}"\n{lines}\n' for package, lines in packages.items())
-        machine.write("app/pylock.toml", head + "".join(entries))
+        machine.write("pylock.toml", head + "".join(entries))
         return ("--lock", "pylock.toml")
 
     source = f'version = "1.0"\nsdist = {{ name = "{name}", {listed(name)} }}'
