@@ -503,7 +503,6 @@ mod tests {
             link(out, "lib", "usr/lib");
             link(out, "usr/bin/python3", "python3.11");
             file(out, "usr/bin/python3.11", "");
-            file(out, "usr/lib/python3/dist-packages/six-1.16.0.egg-info", "Name: six\nVersion: 1.16.0\n");
             file(
                 out,
                 "usr/lib/python3/dist-packages/PyYAML-6.0.egg-info/PKG-INFO",
@@ -511,10 +510,11 @@ mod tests {
             );
             let points = "[console_scripts]\nyaml = yaml.cli:main\n";
             file(out, "usr/lib/python3/dist-packages/PyYAML-6.0.egg-info/entry_points.txt", points);
+            file(out, "usr/lib/python3/dist-packages/six-1.16.0.egg-info", "Name: six\nVersion: 1.16.0\n");
             let metadata = "Name: idna\nVersion: 3.10\n";
+            file(out, "usr/lib/python3/dist-packages/vendored/idna-3.10.dist-info/METADATA", metadata);
             file(out, "usr/local/lib/python3.11/dist-packages/idna-3.10.dist-info/METADATA", metadata);
             file(out, "usr/local/lib/python3.12/site-packages/idna-3.10.dist-info/METADATA", metadata);
-            file(out, "usr/lib/python3/dist-packages/vendored/idna-3.10.dist-info/METADATA", metadata);
             file(out, "var/lib/dpkg/status", STATUS);
         });
         let config = ImageConfig::linux(Arch::Amd64);
@@ -542,13 +542,13 @@ mod tests {
     fn folders_that_are_links_are_followed() {
         let mut found = Examination::default();
         read(&mut found, |out| {
-            link(out, "usr/local/bin/python3", "/opt/python/bin/python3.13");
             file(out, "opt/python/bin/python3.13", "");
             file(out, "opt/python/include/python3.13/patchlevel.h", "#define PY_VERSION \"3.13.1\"");
-            file(out, "usr/lib64/libc.so.6", "GNU C Library (GNU libc) stable release version 2.39.\n");
             link(out, "opt/python/lib", "/srv/lib");
             let metadata = "Name: torch\nVersion: 2.4.0+cu121\n";
             file(out, "srv/lib/python3.13/site-packages/torch-2.4.0+cu121.dist-info/METADATA", metadata);
+            file(out, "usr/lib64/libc.so.6", "GNU C Library (GNU libc) stable release version 2.39.\n");
+            link(out, "usr/local/bin/python3", "/opt/python/bin/python3.13");
         });
         let folder = "opt/python/lib/python3.13/site-packages";
         let config = ImageConfig::linux(Arch::Amd64);
