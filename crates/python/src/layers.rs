@@ -171,15 +171,11 @@ pub fn write_venv<W: Write>(
     programs.extend(["python", "python3", &short].map(|name| (name, None)));
     for (name, script) in programs {
         let path = at(&format!("bin/{name}"))?;
-        match script {
-            Some(script) => {
-                let text = script.text(&venv.shebang());
-                layer.file(&Entry::file(path, PROGRAM), text.as_bytes())?;
-            }
-            None => {
-                let target = if name == "python" { interpreter } else { "python" };
-                layer.add(&Entry::symlink(path, target))?;
-            }
+        if let Some(script) = script {
+            layer.file(&Entry::file(path, PROGRAM), script.text(&venv.shebang()).as_bytes())?;
+        } else {
+            let target = if name == "python" { interpreter } else { "python" };
+            layer.add(&Entry::symlink(path, target))?;
         }
     }
     layer.add(&Entry::directory(at(&venv.site_packages())?))?;
