@@ -64,6 +64,9 @@ class DockerSettings:
     replicate_local_python_environment: bool = False
     """Whether the packages of the Python that the pipeline is started with are installed, in the same versions."""
 
+    ignore_parent_packages: bool = False
+    """Whether packages are installed although the parent image has them in the version that is wanted."""
+
     indexes: Mapping[str, str] = field(default_factory=dict)
     """Package indexes by name: URLs without credentials. The one named `default` takes the place of the public one."""
 
@@ -143,7 +146,13 @@ class DockerSettings:
             ("allow_secrets", "a list of paths"),
         ):
             object.__setattr__(self, name, _texts(name, getattr(self, name), wanted))
-        for name in ("skip_build", "replicate_local_python_environment", "compile_bytecode", "prevent_build_reuse"):
+        for name in (
+            "skip_build",
+            "replicate_local_python_environment",
+            "ignore_parent_packages",
+            "compile_bytecode",
+            "prevent_build_reuse",
+        ):
             if type(getattr(self, name)) is not bool:
                 raise _wrong(name, getattr(self, name), "True or False")
         for name in ("environment", "runtime_environment", "labels", "indexes", "secrets"):

@@ -10,6 +10,7 @@ use longshore_layer::{
     read::{Change, Compression, LayerReader},
 };
 use longshore_oci::{Descriptor, Digest, ImageConfig, Manifest};
+use longshore_python::distribution::{Part, Place};
 use serde::{Deserialize, Serialize};
 
 use crate::{AttestError, OsRelease, Package, dpkg, metadata};
@@ -68,7 +69,8 @@ impl Source {
             let is_list = !name.contains('/') && !name.ends_with(".md5sums");
             return is_list.then_some(Self::Dpkg);
         }
-        path.ends_with(".dist-info/METADATA").then_some(Self::Metadata)
+        let place = Place::of(path).filter(|place| place.part == Part::Metadata);
+        place.map(|_| Self::Metadata)
     }
 }
 

@@ -1,6 +1,7 @@
 //! `apt_packages`: a layer of Debian packages on top of the parent, whoever made that.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{BufReader, Seek as _},
     os::unix::fs::PermissionsExt as _,
@@ -15,8 +16,9 @@ use longshore_debian::{
     addition::{self, Addition, Owners, System, Tool, Way},
 };
 use longshore_fetch::Fetcher;
-use longshore_layer::{LayerSummary, LayerWriter, read::Compression};
+use longshore_layer::{EntryPath, LayerSummary, LayerWriter, read::Compression};
 use longshore_oci::{Arch, Digest, Digester, ImageConfig, Manifest, Repository};
+use longshore_python::distribution::{self, Distribution, Maker, Metadata, Part, Place};
 use longshore_sandbox::{Access, Container, Privilege, Process, Sandbox, Streams};
 use longshore_store::BlobWriter;
 use serde::{Deserialize, Serialize};
@@ -25,7 +27,7 @@ use crate::{
     BuildError, Builder, Event, LayerRecord, Observer, Request, Upgrade,
     event::{AptReport, LayerTitle},
     layer::{Lane, Layers, Made, format_of},
-    parent::Parent,
+    parent::{Parent, PythonFacts},
     plan::{Content, PlannedLayer, PlannedParent},
 };
 
@@ -64,14 +66,20 @@ done";
 pub(crate) struct AptLayer {
     addition: Arc<Addition>,
     way: Arc<Way>,
+    /// The distributions that they bring, whoever's they are.
+    distributions: Arc<Vec<Distribution>>,
     /// The layers below, by what they hold.
     below: Digest,
 }
+
+/// The version of what is remembered of a choice of packages.
+const ROW: u32 = 2;
 
 /// What the choice of packages depends on, while nobody asks for updates. The sources are in it by digest: the URL of a mirror
 /// can have a password.
 #[derive(Serialize)]
 struct PlanKey<'a> {
+    row: u32,
     layout: u32,
     arch: Arch,
     below: Digest,
@@ -83,6 +91,15 @@ struct PlanKey<'a> {
 struct PlanRow {
     addition: Addition,
     way: Way,
+    distributions: Vec<Distribution>,
+}
+
+impl PlanRow {
+    fn layer(self, below: Digest) -> AptLayer {
+        let Self { addition, way, distributions } = self;
+        let (addition, way) = (Arc::new(addition), Arc::new(way));
+        AptLayer { addition, way, distributions: Arc::new(distributions), below }
+    }
 }
 
 /// What the layer depends on, and nothing else: the same packages from another mirror have the same key.
@@ -111,6 +128,15 @@ impl AptLayer {
 
     pub(crate) fn addition(&self) -> &Addition {
         &self.addition
+    }
+
+    /// What the parent's interpreter has installed with the packages, if it had `before` without them.
+    pub(crate) fn distributions(&self, before: &[Distribution], python: &PythonFacts) -> Vec<Distribution> {
+        // Under this name, an image with dpkg has Debian's.
+        let is_debians = python.executable.starts_with("/usr/bin/");
+        let maker = if is_debians { Maker::Debian } else { Maker::Other };
+        let folders = distribution::folders(&python.executable, python.version, maker);
+        with(before, &self.distributions, &folders)
     }
 
     /// How much work it is, in bytes of input.
@@ -193,13 +219,15 @@ impl Builder {
             source: error.into(),
         })?);
         let below = content_of(&parent.config);
-        let key = PlanKey { layout: addition::LAYOUT_VERSION, arch, below, packages, machine: digest };
+        let key =
+            PlanKey { row: ROW, layout: addition::LAYOUT_VERSION, arch, below, packages, machine: digest };
         let known = self.table.get::<PlanRow>(PLAN, &key).filter(|_| request.upgrade == Upgrade::No);
-        if let Some(PlanRow { addition, way }) = known {
-            return Ok((parent, AptLayer { addition: Arc::new(addition), way: Arc::new(way), below }));
+        if let Some(row) = known {
+            return Ok((parent, row.layer(below)));
         }
         observer(Event::AptStarted);
         let parent = self.whole(parent, &request.repository, observer).await?;
+        let minor = parent.python.version.minor;
         let look = async {
             let system = Arc::new(self.system_of(&parent.manifest).await?);
             let fetcher = fetcher(machine.as_ref());
@@ -218,20 +246,24 @@ impl Builder {
                 // What scripts there are, only the packages themselves say.
                 self.fetch_addition(&planned, &fetcher, observer).await?;
                 let (system, debs, addition) = (Arc::clone(&system), self.downloads.clone(), planned.clone());
-                let choose = move || addition::choose_way(&system, &addition, &debs, &|_| {});
-                let way = tokio::task::spawn_blocking(choose).await;
-                let way = way.map_err(|_| BuildError::Lost("the packages"))??;
+                let choose = move || {
+                    let way = addition::choose_way(&system, &addition, &debs, &|_| {})?;
+                    let is_said = |path: &EntryPath| Place::of(path.as_str()).is_some();
+                    let said = addition::contents(&addition, &debs, is_said, &|_| {})?;
+                    Ok::<_, BuildError>((way, brought(&said, minor)))
+                };
+                let chosen = tokio::task::spawn_blocking(choose).await;
+                let (way, distributions) = chosen.map_err(|_| BuildError::Lost("the packages"))??;
                 // Scripts count on the essential packages, which a small parent may lack; once asked for, none is lacking.
                 if matches!(way, Way::Native) || planned.lacking.is_empty() {
-                    return Ok::<_, BuildError>(PlanRow { addition: planned, way });
+                    return Ok::<_, BuildError>(PlanRow { addition: planned, way, distributions });
                 }
                 all.extend(planned.lacking);
             }
         };
         let row = look.await.map_err(|error| error.of_parent(&parent.name))?;
         self.table.put(PLAN, &key, &row)?;
-        let PlanRow { addition, way } = row;
-        Ok((parent, AptLayer { addition: Arc::new(addition), way: Arc::new(way), below }))
+        Ok((parent, row.layer(below)))
     }
 
     /// A parent whose layers are on this machine: pulled, or made again if it is one of ours and they are lost.
@@ -382,6 +414,27 @@ impl Parent {
     }
 }
 
+/// What there is of distributions in some folders when others are added: those take the places of what was in theirs.
+fn with(before: &[Distribution], added: &[Distribution], folders: &[String]) -> Vec<Distribution> {
+    let is_replaced =
+        |old: &Distribution| added.iter().any(|new| new.name == old.name && new.folder == old.folder);
+    let stay = before.iter().filter(|distribution| !is_replaced(distribution));
+    distribution::imported(stay.chain(added).cloned().collect(), folders)
+}
+
+/// The distributions whose files packages have, by path.
+fn brought(files: &BTreeMap<EntryPath, Vec<u8>>, minor: u8) -> Vec<Distribution> {
+    let said = |(path, content): (&EntryPath, &Vec<u8>)| {
+        let place = Place::of(path.as_str()).filter(|place| place.part == Part::Metadata)?;
+        let metadata = Metadata::read(content.as_slice()).ok()??;
+        let entry_points = EntryPath::new(&format!("{}/{}/entry_points.txt", place.folder, place.entry)).ok();
+        let entry_points = entry_points.and_then(|path| files.get(&path));
+        let entry_points = entry_points.map(|text| String::from_utf8_lossy(text));
+        Distribution::at(place, &metadata, entry_points.as_deref(), minor)
+    };
+    files.iter().filter_map(said).collect()
+}
+
 fn fetcher(machine: Option<&Sources>) -> Fetcher {
     Fetcher::new(machine.map(|machine| machine.network.fetch_config()).unwrap_or_default())
 }
@@ -434,6 +487,30 @@ fn last_lines(said: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packages_take_the_place_of_what_was_in_their_folder() {
+        let folder = "usr/lib/python3/dist-packages";
+        let file = |path: &str, text: &str| {
+            (EntryPath::new(&format!("{folder}/{path}")).unwrap(), text.as_bytes().to_vec())
+        };
+        let files = BTreeMap::from([
+            file("six-1.16.0.egg-info", "Name: six\nVersion: 1.16.0\n"),
+            file("attr-1.egg-info/PKG-INFO", "Name: attr\nVersion: 1\n"),
+            file("attr-1.egg-info/entry_points.txt", "[console_scripts]\nattr = attr:main\n"),
+        ]);
+        let new = brought(&files, 11);
+        let old = |version: &str| Distribution {
+            name: "six".parse().unwrap(),
+            version: version.parse().unwrap(),
+            folder: folder.to_owned(),
+            scripts: Vec::new(),
+        };
+        let found = with(&[old("1.15.0")], &new, &[folder.to_owned()]);
+        let found: Vec<_> = found.iter().map(|it| (it.to_string(), it.scripts.len())).collect();
+        assert_eq!(found, [("attr 1".to_owned(), 1), ("six 1.16.0".to_owned(), 0)]);
+        assert!(with(&[old("1.15.0")], &new, &[]).is_empty(), "nobody looks there");
+    }
 
     #[test]
     fn only_the_end_of_what_was_said_is_told() {

@@ -12,6 +12,7 @@ use longshore_layer::Format;
 use longshore_oci::{Arch, Digest, ImageConfig, Manifest, Platform, Reference, Repository, Tag};
 use longshore_pipeline::DockerSettings;
 use longshore_python::{
+    distribution::Distribution,
     install::Venv,
     lock::Lock,
     plan::{Budget, LAYERS, WheelLayer, wheel_layers},
@@ -22,7 +23,7 @@ use longshore_store::{BlobStore, Durability, Registry, RepositoryPath, Table, Ta
 use crate::{
     BuildError, Images, LayerRecord,
     code::CodeKey,
-    event::{LayerTitle, Observer},
+    event::{Event, LayerTitle, Observer},
     inputs,
     layer::{Layers, format_of},
     lock,
@@ -196,7 +197,14 @@ impl Builder {
         let python = parent.python().clone();
         let target = longshore_python::target::Target { python: python.version, arch, glibc: python.glibc };
         let indexes = inputs::indexes(&request.settings, &request.source_root)?;
-        let selection = lock::resolve(&self.table, &self.uv, &request, target, &indexes, observer).await?;
+        let there = distributions(&request.settings, &parent, apt.as_ref());
+        let resolver = lock::Resolver { table: &self.table, search: &self.uv, target, indexes: &indexes };
+        let selection = resolver.resolve(&request, &there, observer).await?;
+        let (selection, present) = selection.without(&there);
+        if !present.is_empty() {
+            let packages = present.iter().map(ToString::to_string).collect();
+            observer(Event::PackagesPresent { packages });
+        }
         let fetcher = self.fetcher.with_logins(inputs::logins(&indexes, &request)?);
         let workshop = Workshop {
             builder: self,
@@ -206,7 +214,7 @@ impl Builder {
             fetcher: &fetcher,
             observer,
         };
-        let lock = Box::pin(workshop.lock(&selection, &mut parent)).await?;
+        let lock = Lock { present, ..Box::pin(workshop.lock(&selection, &mut parent)).await? };
         let code = scan.await.map_err(|_| BuildError::Lost("reading the code"))??;
         let mut layers = self.plan_layers(&request, format, &parent, &lock, &code)?;
         layers.splice(0..0, apt);
@@ -286,6 +294,21 @@ impl Builder {
     }
 }
 
+/// What need not be installed on a parent, with the Debian packages that are added to it.
+fn distributions(
+    settings: &DockerSettings,
+    parent: &PlannedParent,
+    apt: Option<&PlannedLayer>,
+) -> Vec<Distribution> {
+    if settings.ignore_parent_packages == Some(true) {
+        return Vec::new();
+    }
+    match apt.map(|layer| &layer.content) {
+        Some(Content::Apt(layer)) => layer.distributions(parent.distributions(), parent.python()),
+        _ => parent.distributions().to_vec(),
+    }
+}
+
 /// What the layers above a parent of `below` layers hold, lowest first.
 pub(crate) fn contents(
     settings: &DockerSettings,
@@ -297,7 +320,7 @@ pub(crate) fn contents(
     let budget = Budget::new(most, below)?;
     let wheels = wheel_layers(lock, &Venv::in_image(python.version), budget);
     let compile = settings.compile_bytecode.unwrap_or(true);
-    let mut contents: Vec<Content> = vec![Content::Venv];
+    let mut contents: Vec<Content> = vec![Content::Venv(lock.present_scripts())];
     contents.extend(wheels.iter().cloned().map(Content::Wheels));
     if compile {
         contents.extend(wheels.into_iter().map(Content::Bytecode));
@@ -320,7 +343,7 @@ pub(crate) fn known(
         Content::Apt(layer) => layers.known(&layer.key()),
         Content::Wheels(layer) => layers.known(&layer.key),
         Content::Bytecode(layer) => layers.known(&layer.bytecode_key),
-        Content::Venv => layers.known(&RuntimeKey::venv(python)),
+        Content::Venv(scripts) => layers.known(&RuntimeKey::venv(python, scripts)),
         Content::Sdk => layers.known(&RuntimeKey::sdk(python)),
         Content::SdkBytecode => layers.known(&RuntimeKey::sdk_bytecode(python)),
         Content::Code => layers.apart().known(&CodeKey::of(code)),
@@ -343,7 +366,7 @@ pub(crate) fn title(content: &Content, lock: &Lock, code: &SourceTree) -> LayerT
         Content::Apt(layer) => return layer.title(),
         Content::Wheels(layer) => (of_wheels(layer), "spliced"),
         Content::Bytecode(layer) => (format!("bytecode of {}", of_wheels(layer)), "compiled"),
-        Content::Venv => ("virtual environment".to_owned(), "packed"),
+        Content::Venv(_) => ("virtual environment".to_owned(), "packed"),
         Content::Sdk => (format!("longshore {}", env!("CARGO_PKG_VERSION")), "packed"),
         Content::SdkBytecode => (format!("bytecode of longshore {}", env!("CARGO_PKG_VERSION")), "compiled"),
         Content::Code => match code.files() {

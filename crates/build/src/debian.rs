@@ -175,6 +175,7 @@ impl Builder {
             manifest,
             config,
             python: debian.python.clone(),
+            distributions: Vec::new(),
             facts: Facts::Known,
             source: None,
             tag: None,

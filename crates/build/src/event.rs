@@ -39,6 +39,11 @@ pub enum Event {
         /// Whether an earlier resolution was taken.
         origin: Origin,
     },
+    /// Packages that are required are in the parent already: they are not installed again.
+    PackagesPresent {
+        /// Name and version of each.
+        packages: Vec<String>,
+    },
     /// A download of that many bytes begins.
     FetchStarted {
         /// Its length in bytes.

@@ -1,12 +1,13 @@
-//! Which Python an image has, by reading its layers: nothing of it is run, so it may be for another machine.
+//! Which Python an image has, and what that has installed, by reading the image's layers: nothing of it is run, so it may be for
+//! another machine.
 //!
 //! Of every layer the names of interpreters, C libraries and links are kept, and the few files that say versions:
-//! `patchlevel.h` of an interpreter that was compiled from source, dpkg's list for Debian's, the banner in a C library. What
-//! they leave open is left to running it.
+//! `patchlevel.h` of an interpreter that was compiled from source, dpkg's list for Debian's, the banner in a C library, the
+//! metadata of distributions. What they leave open is left to running it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::Read,
+    io::{BufRead, Read},
 };
 
 use longshore_layer::{
@@ -14,17 +15,24 @@ use longshore_layer::{
     read::{Change, LayerReader},
 };
 use longshore_oci::ImageConfig;
-use longshore_python::target::{Glibc, PythonVersion};
+use longshore_python::{
+    distribution::{self, Distribution, Maker, Metadata, Part},
+    target::{Glibc, PythonVersion},
+};
 
 use crate::{
     BuildError,
-    parent::{PythonFacts, glibc_version},
+    parent::{ParentFacts, PythonFacts, glibc_version},
 };
 
 /// Docker's `PATH` where an image has none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The most that is read of a file: C libraries have some two megabytes, dpkg's lists less.
 const LARGEST_FILE: u64 = 32 << 20;
+/// The most that is read of a list of entry points.
+const LARGEST_ENTRY_POINTS: u64 = 1 << 20;
+/// The most distributions that are looked at; large images have some hundreds.
+const MOST_DISTRIBUTIONS: usize = 1 << 16;
 /// The most links that lead from one to the next (as Linux has it).
 const MOST_LINKS: usize = 40;
 /// How a GNU C library begins to say which it is.
@@ -35,6 +43,8 @@ const BANNER: &[u8] = b"GNU C Library";
 pub(crate) struct Examination {
     /// By path without a slash in front.
     places: BTreeMap<String, Place>,
+    /// How many files of distributions there were, in all layers.
+    counted: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,13 +62,17 @@ struct Said {
     glibc: Option<Glibc>,
     /// dpkg's packages that matter here, by name.
     packages: BTreeMap<String, String>,
+    /// What a distribution's metadata say.
+    metadata: Option<Metadata>,
+    /// A distribution's `entry_points.txt`.
+    entry_points: Option<String>,
 }
 
 /// What is known of an image's Python.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Known {
     /// Everything.
-    Facts(PythonFacts),
+    Facts(ParentFacts),
     /// That it is of no use, and why.
     Unusable(String),
     /// Not enough.
@@ -71,6 +85,7 @@ enum Source {
     Header,
     Dpkg,
     Libc,
+    Distribution(Part),
     /// Only its name matters.
     Name,
 }
@@ -83,6 +98,9 @@ impl Source {
         }
         if let Some(name) = path.strip_prefix("var/lib/dpkg/status.d/") {
             return (!name.contains('/') && !name.ends_with(".md5sums")).then_some(Self::Dpkg);
+        }
+        if let Some(place) = distribution::Place::of(path) {
+            return Some(Self::Distribution(place.part));
         }
         if name == "patchlevel.h" && path.contains("include/python3.") {
             return Some(Self::Header);
@@ -116,7 +134,11 @@ impl Examination {
                         Kind::HardLink { target } => self.places.get(target.as_str()).cloned(),
                         Kind::File => match Source::of(&path) {
                             None => None,
-                            Some(source) => Some(Place::File(said(&mut entry, source, &path)?)),
+                            Some(Source::Distribution(_)) if self.counted >= MOST_DISTRIBUTIONS => None,
+                            Some(source) => {
+                                self.counted += usize::from(matches!(source, Source::Distribution(_)));
+                                Some(Place::File(said(&mut entry, source, &path)?))
+                            }
                         },
                         _ => None,
                     };
@@ -134,12 +156,17 @@ impl Examination {
 
     /// Forgets a path and all below it, but for what this layer brought.
     fn hide(&mut self, path: Option<&str>, here: &BTreeSet<String>) {
-        let below = path.map(|path| format!("{path}/"));
-        let is_gone = |place: &String| match (path, &below) {
-            (Some(path), Some(below)) => place == path || place.starts_with(below),
-            _ => true,
-        };
-        self.places.retain(|place, _| !is_gone(place) || here.contains(place));
+        let Some(path) = path else { return self.places.retain(|place, _| here.contains(place)) };
+        let below = format!("{path}/");
+        let gone = self.places.range(below.clone()..).map(|(place, _)| place);
+        let gone = gone.take_while(|place| place.starts_with(&below)).filter(|place| !here.contains(*place));
+        let gone: Vec<String> = gone.cloned().collect();
+        for place in gone {
+            self.places.remove(&place);
+        }
+        if !here.contains(path) {
+            self.places.remove(path);
+        }
     }
 
     /// What all layers together say.
@@ -163,10 +190,43 @@ impl Examination {
                 Known::Unusable(format!("its python3 is version {version}"))
             }
             (Some(version), Some(glibc)) => {
-                Known::Facts(PythonFacts { version, executable: format!("/{executable}"), glibc })
+                let maker = if self.is_debians(&executable) { Maker::Debian } else { Maker::Other };
+                let executable = format!("/{executable}");
+                let distributions = self.distributions(&executable, version, maker);
+                let python = PythonFacts { version, executable, glibc };
+                Known::Facts(ParentFacts { python, distributions })
             }
             _ => Known::Open,
         }
+    }
+
+    /// Whether Debian made the interpreter at that path.
+    fn is_debians(&self, executable: &str) -> bool {
+        let name = executable.strip_prefix("usr/bin/");
+        name.is_some_and(|name| self.package(&format!("{name}-minimal")).is_some())
+    }
+
+    /// What an interpreter has installed, and an environment of it sees.
+    fn distributions(&self, executable: &str, python: PythonVersion, maker: Maker) -> Vec<Distribution> {
+        let folders = distribution::folders(executable, python, maker);
+        let mut found = Vec::new();
+        for folder in &folders {
+            // Folders may be links, or lie below some.
+            let Some(real) = self.resolve(folder) else { continue };
+            let below = format!("{real}/");
+            let files = self.places.range(below.clone()..).take_while(|(path, _)| path.starts_with(&below));
+            for (path, file) in files {
+                let Place::File(Said { metadata: Some(metadata), .. }) = file else { continue };
+                let Some(place) = distribution::Place::of(path).filter(|place| place.folder == real) else {
+                    continue;
+                };
+                let entry_points = self.said(&format!("{real}/{}/entry_points.txt", place.entry));
+                let entry_points = entry_points.and_then(|said| said.entry_points.as_deref());
+                let place = distribution::Place { folder, ..place };
+                found.extend(Distribution::at(place, metadata, entry_points, python.minor));
+            }
+        }
+        distribution::imported(found, &folders)
     }
 
     /// The version of the interpreter at that path.
@@ -215,6 +275,13 @@ impl Examination {
 
     /// The file that a path leads to, links resolved below the image's root; `None` if there is none that was noted.
     fn follow(&self, path: &str) -> Option<String> {
+        let path = self.resolve(path)?;
+        matches!(self.places.get(&path), Some(Place::File(_))).then_some(path)
+    }
+
+    /// Where a path leads to, links resolved below the image's root, whether there is something or not; `None` if they lead
+    /// nowhere.
+    fn resolve(&self, path: &str) -> Option<String> {
         let mut rest: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
         let mut done: Vec<String> = Vec::new();
         let mut links = 0;
@@ -239,8 +306,7 @@ impl Examination {
                 rest.extend(target.split('/').rev().map(str::to_owned));
             }
         }
-        let path = done.join("/");
-        matches!(self.places.get(&path), Some(Place::File(_))).then_some(path)
+        Some(done.join("/"))
     }
 }
 
@@ -248,14 +314,20 @@ fn is_musl(name: &str) -> bool {
     name.starts_with("ld-musl-")
 }
 
-fn said(file: &mut impl Read, source: Source, path: &str) -> Result<Said, BuildError> {
+fn said(file: &mut impl BufRead, source: Source, path: &str) -> Result<Said, BuildError> {
+    let wrong = |source| BuildError::Io { doing: format!("reading /{path} of the parent"), source };
     let mut said = Said::default();
-    if source == Source::Name {
-        return Ok(said);
-    }
+    let most = match source {
+        Source::Name => return Ok(said),
+        Source::Distribution(Part::Metadata) => {
+            said.metadata = Metadata::read(file).map_err(wrong)?;
+            return Ok(said);
+        }
+        Source::Distribution(Part::EntryPoints) => LARGEST_ENTRY_POINTS,
+        Source::Header | Source::Libc | Source::Dpkg => LARGEST_FILE,
+    };
     let mut content = Vec::new();
-    let read = file.take(LARGEST_FILE).read_to_end(&mut content);
-    read.map_err(|source| BuildError::Io { doing: format!("reading /{path} of the parent"), source })?;
+    file.take(most).read_to_end(&mut content).map_err(wrong)?;
     match source {
         Source::Header => {
             let text = String::from_utf8_lossy(&content);
@@ -264,6 +336,7 @@ fn said(file: &mut impl Read, source: Source, path: &str) -> Result<Said, BuildE
         }
         Source::Libc => said.glibc = banner(&content),
         Source::Dpkg => said.packages = packages(&String::from_utf8_lossy(&content)),
+        Source::Distribution(_) => said.entry_points = String::from_utf8(content).ok(),
         Source::Name => {}
     }
     Ok(said)
@@ -325,11 +398,12 @@ mod tests {
     }
 
     fn facts(version: &str, executable: &str, minor: u16) -> Known {
-        Known::Facts(PythonFacts {
+        let python = PythonFacts {
             version: version.parse().unwrap(),
             executable: executable.to_owned(),
             glibc: Glibc { major: 2, minor },
-        })
+        };
+        Known::Facts(ParentFacts { python, distributions: Vec::new() })
     }
 
     const STATUS: &str = "Package: libc6\nStatus: install ok installed\nVersion: 2.36-9+deb12u13\n\n\
@@ -415,6 +489,70 @@ mod tests {
         let Known::Unusable(reason) = found.finish(&config) else { panic!("3.8 is taken") };
         assert!(reason.contains("3.8.10"), "{reason}");
         assert_eq!(Examination::default().finish(&config), Known::Open);
+    }
+
+    fn installed(found: &Examination, config: &ImageConfig) -> Vec<String> {
+        let Known::Facts(facts) = found.finish(config) else { panic!("the Python is not known") };
+        facts.distributions.iter().map(|it| format!("{} {} {}", it.name, it.version, it.folder)).collect()
+    }
+
+    #[test]
+    fn distributions_are_those_in_the_interpreter_s_own_folders() {
+        let mut found = Examination::default();
+        read(&mut found, |out| {
+            link(out, "lib", "usr/lib");
+            link(out, "usr/bin/python3", "python3.11");
+            file(out, "usr/bin/python3.11", "");
+            file(
+                out,
+                "usr/lib/python3/dist-packages/PyYAML-6.0.egg-info/PKG-INFO",
+                "Name: PyYAML\nVersion: 6.0\n",
+            );
+            let points = "[console_scripts]\nyaml = yaml.cli:main\n";
+            file(out, "usr/lib/python3/dist-packages/PyYAML-6.0.egg-info/entry_points.txt", points);
+            file(out, "usr/lib/python3/dist-packages/six-1.16.0.egg-info", "Name: six\nVersion: 1.16.0\n");
+            let metadata = "Name: idna\nVersion: 3.10\n";
+            file(out, "usr/lib/python3/dist-packages/vendored/idna-3.10.dist-info/METADATA", metadata);
+            file(out, "usr/local/lib/python3.11/dist-packages/idna-3.10.dist-info/METADATA", metadata);
+            file(out, "usr/local/lib/python3.12/site-packages/idna-3.10.dist-info/METADATA", metadata);
+            file(out, "var/lib/dpkg/status", STATUS);
+        });
+        let config = ImageConfig::linux(Arch::Amd64);
+        let (debian, local) = ("usr/lib/python3/dist-packages", "usr/local/lib/python3.11/dist-packages");
+        assert_eq!(
+            installed(&found, &config),
+            [format!("idna 3.10 {local}"), format!("pyyaml 6.0 {debian}"), format!("six 1.16.0 {debian}")]
+        );
+        let Known::Facts(facts) = found.finish(&config) else { panic!("the Python is not known") };
+        assert_eq!(facts.distributions[1].scripts[0].module, "yaml.cli");
+        // What a layer above removes, and what it puts in its place.
+        read(&mut found, |out| {
+            out.whiteout(&path("usr/lib/python3/dist-packages/six-1.16.0.egg-info")).unwrap();
+            out.opaque(Some(&path("usr/local/lib/python3.11/dist-packages"))).unwrap();
+            let metadata = "Name: idna\nVersion: 3.11\n";
+            file(out, "usr/local/lib/python3.11/dist-packages/idna-3.11.dist-info/METADATA", metadata);
+        });
+        assert_eq!(
+            installed(&found, &config),
+            [format!("idna 3.11 {local}"), format!("pyyaml 6.0 {debian}")]
+        );
+    }
+
+    #[test]
+    fn folders_that_are_links_are_followed() {
+        let mut found = Examination::default();
+        read(&mut found, |out| {
+            file(out, "opt/python/bin/python3.13", "");
+            file(out, "opt/python/include/python3.13/patchlevel.h", "#define PY_VERSION \"3.13.1\"");
+            link(out, "opt/python/lib", "/srv/lib");
+            let metadata = "Name: torch\nVersion: 2.4.0+cu121\n";
+            file(out, "srv/lib/python3.13/site-packages/torch-2.4.0+cu121.dist-info/METADATA", metadata);
+            file(out, "usr/lib64/libc.so.6", "GNU C Library (GNU libc) stable release version 2.39.\n");
+            link(out, "usr/local/bin/python3", "/opt/python/bin/python3.13");
+        });
+        let folder = "opt/python/lib/python3.13/site-packages";
+        let config = ImageConfig::linux(Arch::Amd64);
+        assert_eq!(installed(&found, &config), [format!("torch 2.4.0+cu121 {folder}")]);
     }
 
     #[test]

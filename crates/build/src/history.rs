@@ -38,6 +38,9 @@ pub(crate) struct LastBuild {
     format: String,
     layouts: BTreeMap<String, u32>,
     code: Digest,
+    /// The packages that the parent had, with their versions.
+    #[serde(default)]
+    present: Vec<String>,
     layers: Vec<LastLayer>,
 }
 
@@ -100,6 +103,8 @@ pub enum Why {
     },
     /// This version of longshore lays it out otherwise.
     Layout,
+    /// Of the packages that the image needs, its parent has others.
+    ParentPackages,
     /// The Debian packages that are added, or what they are added to, are others.
     Debian,
     /// It is what it was, and was not kept.
@@ -171,6 +176,7 @@ impl LastBuild {
             format: format_name(plan.format).to_owned(),
             layouts: crate::sbom::layouts().into_iter().map(|(name, is)| (name.to_owned(), is)).collect(),
             code: plan.code.digest(),
+            present: plan.present(),
             layers: layers.collect(),
         }
     }
@@ -284,6 +290,9 @@ fn why(slot: &LayerSlot, now: &LastBuild, last: &LastBuild, code: Option<(&Files
     if *slot == LayerSlot::Apt {
         return Why::Debian;
     }
+    if *slot == LayerSlot::Venv && now.present != last.present {
+        return Why::ParentPackages;
+    }
     if now.layouts == last.layouts { Why::NotKept } else { Why::Layout }
 }
 
@@ -372,6 +381,7 @@ impl fmt::Display for Why {
                 if first { f.write_str("changed") } else { Ok(()) }
             }
             Self::Layout => f.write_str("new: this version of longshore lays it out otherwise"),
+            Self::ParentPackages => f.write_str("new: the packages that the parent has are others"),
             Self::Debian => f.write_str("new: the Debian packages, or the parent below them, are others"),
             Self::NotKept => f.write_str("new: it is as it was, and was not kept"),
         }
@@ -399,6 +409,7 @@ mod tests {
             format: "gzip".to_owned(),
             layouts: BTreeMap::from([("layer".to_owned(), 1)]),
             code: Digest::of("code"),
+            present: Vec::new(),
             layers: layers.collect(),
         }
     }
@@ -445,6 +456,8 @@ mod tests {
         assert_eq!(said(&BIN, &now, &last), "new: it is as it was, and was not kept");
         now.python = PythonVersion::new(3, 12, 4);
         assert_eq!(said(&BIN, &now, &last), "new: the parent's Python is now 3.12.4, was 3.11.2");
+        now = LastBuild { present: vec!["torch 2.4.0".to_owned()], ..last.clone() };
+        assert_eq!(said(&LayerSlot::Venv, &now, &last), "new: the packages that the parent has are others");
         now = LastBuild { format: "zstd".to_owned(), ..last.clone() };
         assert_eq!(said(&BIN, &now, &last), "new: layers are in zstd now");
         now = LastBuild { layouts: BTreeMap::new(), ..last.clone() };

@@ -94,6 +94,7 @@ mod tests {
                 executable: "/usr/bin/python3".to_owned(),
                 glibc: Glibc { major: 2, minor: 36 },
             },
+            distributions: Vec::new(),
             facts: Facts::Known,
             source: None,
             tag: None,

@@ -101,6 +101,7 @@ impl Inputs {
             target,
             indexes: indexes.clone(),
             exclude_newer: None,
+            preferred: Vec::new(),
             interpreter: request.host_python.clone(),
         }))))
     }

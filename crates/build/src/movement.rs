@@ -15,6 +15,7 @@ use crate::{
     deliver::Whence,
     parent::{Facts, Parent},
     plan::{Content, Plan, PlannedLayer, PlannedParent},
+    runtime::RuntimeKey,
 };
 
 /// So many questions are asked of a registry at once.
@@ -310,9 +311,8 @@ impl PlannedLayer {
             Content::Bytecode(layer) => serde_json::to_vec(&layer.bytecode_key),
             Content::Apt(layer) => serde_json::to_vec(&layer.key()),
             Content::Code => return plan.code.digest().to_string(),
-            Content::Venv | Content::Sdk | Content::SdkBytecode => {
-                serde_json::to_vec(&(self.slot(), plan.parent.python()))
-            }
+            Content::Venv(scripts) => serde_json::to_vec(&RuntimeKey::venv(plan.parent.python(), scripts)),
+            Content::Sdk | Content::SdkBytecode => serde_json::to_vec(&(self.slot(), plan.parent.python())),
         };
         // Strings, numbers and digests always serialise.
         Digest::of(inputs.unwrap_or_default()).to_string()
@@ -326,7 +326,7 @@ fn estimate(layer: &PlannedLayer, plan: &Plan) -> u64 {
         Content::Wheels(wheels) => wheels.weight(),
         Content::Bytecode(wheels) => wheels.weight() / 3,
         Content::Apt(layer) => layer.weight(),
-        Content::Venv => 1_000,
+        Content::Venv(scripts) => 1_000 + 200 * scripts.len() as u64,
         Content::Sdk | Content::SdkBytecode => 60_000,
         Content::Code => plan.code.bytes() / 3 + 150 * plan.code.entries.len() as u64 + 500,
     }

@@ -4,7 +4,10 @@ use std::{io::BufReader, path::PathBuf};
 
 use longshore_layer::read::{Compression, LayerReader};
 use longshore_oci::{Arch, Digest, ImageConfig, Index, Manifest, Platform, Reference, Repository};
-use longshore_python::target::{Glibc, PythonVersion};
+use longshore_python::{
+    distribution::{self, Distribution, Metadata, Part, Place},
+    target::{Glibc, PythonVersion},
+};
 use longshore_sandbox::{Container, Process, Sandbox, Streams};
 use longshore_store::{BlobStore, Registry, RepositoryPath, StoreError, TagOrDigest};
 use serde::{Deserialize, Serialize};
@@ -16,8 +19,10 @@ use crate::{
     examine::{Examination, Known},
 };
 
-/// The row of the table that says what Python an image has, by the image's digest.
+/// The row of the table that says what Python an image has, and what that has installed, by the image's digest.
 pub(crate) const PYTHON: &str = "image-python";
+/// The version of what is found out: with another, it is found out again.
+const FACTS: u32 = 2;
 /// The row of the table that has a manifest or a configuration, by its digest.
 pub(crate) const DOCUMENT: &str = "document";
 /// The row of the table that says what a parent's tag stood for in the last build.
@@ -26,12 +31,9 @@ pub(crate) const TAG_SEEN: &str = "parent-tag";
 pub(crate) const LARGEST_CONFIG: u64 = 4 << 20;
 /// What is presumed of an image that was not looked into: Debian 12's.
 const PRESUMED_GLIBC: Glibc = Glibc { major: 2, minor: 36 };
-/// What is asked of an image's Python. One line of JSON on standard output, in the fields of [`PythonFacts`].
-const QUESTION: &str = "\
-import json, os, sys
-libc = os.confstr('CS_GNU_LIBC_VERSION') if 'CS_GNU_LIBC_VERSION' in os.confstr_names else None
-print(json.dumps({'version': '%d.%d.%d' % sys.version_info[:3], 'executable': os.path.realpath(sys.executable), 'libc': libc}))
-";
+/// What is asked of an image's Python. One line of JSON on standard output, in the fields of [`Answer`]. The folders are those that an
+/// environment of it has, the environment's own first.
+const QUESTION: &str = include_str!("question.py");
 
 /// A parent image, complete in the registry.
 #[derive(Clone, Debug)]
@@ -48,6 +50,8 @@ pub struct Parent {
     pub(crate) config: ImageConfig,
     /// Its Python.
     pub(crate) python: PythonFacts,
+    /// What that has installed.
+    pub(crate) distributions: Vec<Distribution>,
     /// Whether that was found out.
     pub(crate) facts: Facts,
     /// The repository of another registry that it came from. It has the layers too.
@@ -85,6 +89,21 @@ pub(crate) struct PythonFacts {
     pub(crate) executable: String,
     /// The C library.
     pub(crate) glibc: Glibc,
+}
+
+/// What is found out of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ParentFacts {
+    /// Its Python.
+    pub(crate) python: PythonFacts,
+    /// What that has installed, by name.
+    pub(crate) distributions: Vec<Distribution>,
+}
+
+#[derive(Serialize)]
+struct FactsKey {
+    facts: u32,
+    image: Digest,
 }
 
 impl Parent {
@@ -156,10 +175,12 @@ impl Builder {
                 wanted: wanted.to_string(),
             });
         }
-        let (python, facts) = if let Some(known) = self.table.get(PYTHON, &found.digest) {
+        let key = FactsKey { facts: FACTS, image: found.digest };
+        let (ParentFacts { python, distributions }, facts) = if let Some(known) = self.table.get(PYTHON, &key)
+        {
             (known, Facts::Known)
         } else if reading == Reading::Manifests && found.source.is_some() {
-            (presumed(&found)?, Facts::Presumed)
+            (ParentFacts { python: presumed(&found)?, distributions: Vec::new() }, Facts::Presumed)
         } else {
             let from: Vec<Repository> = found.source.iter().cloned().collect();
             self.pull(&found.manifest, &from, observer).await?;
@@ -179,17 +200,29 @@ impl Builder {
                     Err(BuildError::ParentPython { image: Box::new(image.image.clone()), reason })
                 }
             };
-            let python = tokio::task::spawn_blocking(read).await;
-            let python = python.map_err(|_| BuildError::Lost("reading the parent"))??;
-            self.table.put(PYTHON, &found.digest, &python)?;
-            (python, Facts::Known)
+            let known = tokio::task::spawn_blocking(read).await;
+            let known = known.map_err(|_| BuildError::Lost("reading the parent"))??;
+            self.table.put(PYTHON, &key, &known)?;
+            (known, Facts::Known)
         };
         let presumed = if facts == Facts::Presumed { " (presumed)" } else { "" };
         let FoundParent { image, top, digest, manifest, config, source } = found;
         let title = format!("{image}, Python {}{presumed}", python.version);
         let tag = image.digest.is_none().then(|| (image.clone(), top));
         let name = image.to_string();
-        Ok(Parent { name, title, digest, manifest, config, python, facts, source, tag, debian: None })
+        Ok(Parent {
+            name,
+            title,
+            digest,
+            manifest,
+            config,
+            python,
+            distributions,
+            facts,
+            source,
+            tag,
+            debian: None,
+        })
     }
 }
 
@@ -224,7 +257,7 @@ fn ask(
     image: &Reference,
     manifest: &Manifest,
     config: &ImageConfig,
-) -> Result<PythonFacts, BuildError> {
+) -> Result<ParentFacts, BuildError> {
     let unusable = |reason: String| BuildError::ParentPython { image: Box::new(image.clone()), reason };
     let mut process = Process::of_image(&config.config, &[]);
     process.argv = ["python3", "-c", QUESTION].map(str::to_owned).to_vec();
@@ -235,12 +268,6 @@ fn ask(
     if !output.exit.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(unusable(said.trim().lines().last().unwrap_or("python3 cannot be run in it").to_owned()));
-    }
-    #[derive(Deserialize)]
-    struct Answer {
-        version: String,
-        executable: String,
-        libc: Option<String>,
     }
     let answer: Answer = serde_json::from_slice(&output.stdout)
         .map_err(|_| unusable("its python3 did not say which version it is".to_owned()))?;
@@ -254,7 +281,37 @@ fn ask(
     let glibc = answer.libc.as_deref().and_then(glibc_version).ok_or_else(|| {
         unusable("its C library is not glibc, which the wheels of most packages need".to_owned())
     })?;
-    Ok(PythonFacts { version, executable: answer.executable, glibc })
+    let found = answer.installed.iter().filter_map(|one| one.distribution(version.minor)).collect();
+    let distributions = distribution::imported(found, &answer.folders);
+    Ok(ParentFacts { python: PythonFacts { version, executable: answer.executable, glibc }, distributions })
+}
+
+/// What an image's Python says of itself.
+#[derive(Deserialize)]
+struct Answer {
+    version: String,
+    executable: String,
+    libc: Option<String>,
+    /// Where it looks for packages, without the first slash.
+    folders: Vec<String>,
+    installed: Vec<Installed>,
+}
+
+/// A distribution as its files say.
+#[derive(Deserialize)]
+struct Installed {
+    folder: String,
+    entry: String,
+    metadata: String,
+    entry_points: Option<String>,
+}
+
+impl Installed {
+    fn distribution(&self, minor: u8) -> Option<Distribution> {
+        let place = Place { folder: &self.folder, entry: &self.entry, part: Part::Metadata };
+        let metadata = Metadata::read(self.metadata.as_bytes()).ok()??;
+        Distribution::at(place, &metadata, self.entry_points.as_deref(), minor)
+    }
 }
 
 /// The version in `glibc 2.36`.

@@ -5,6 +5,8 @@ use longshore_fetch::Fetcher;
 use longshore_layer::Format;
 use longshore_oci::{Arch, Digest, ImageConfig, Manifest, Repository};
 use longshore_python::{
+    distribution::Distribution,
+    entry_points::Script,
     lock::{Lock, PinnedWheel},
     plan::{Slot, WheelLayer},
 };
@@ -53,6 +55,11 @@ impl Plan {
         self.apt_layer().map(AptLayer::addition)
     }
 
+    /// The packages that the parent has already, each with its version: nothing of them is installed.
+    pub fn present(&self) -> Vec<String> {
+        self.lock.present.iter().map(ToString::to_string).collect()
+    }
+
     fn apt_layer(&self) -> Option<&AptLayer> {
         self.layers.iter().find_map(|layer| match &layer.content {
             Content::Apt(layer) => Some(layer),
@@ -96,6 +103,14 @@ impl PlannedParent {
         match self {
             Self::Ready(parent) => &parent.python,
             Self::Debian(parent) => &parent.python,
+        }
+    }
+
+    /// What its Python has installed. One that is made from Debian packages has the interpreter and its library alone.
+    pub(crate) fn distributions(&self) -> &[Distribution] {
+        match self {
+            Self::Ready(parent) => &parent.distributions,
+            Self::Debian(_) => &[],
         }
     }
 
@@ -163,8 +178,8 @@ pub(crate) enum Content {
     Wheels(WheelLayer),
     /// The bytecode of the same wheels.
     Bytecode(WheelLayer),
-    /// The frame of the virtual environment.
-    Venv,
+    /// The frame of the virtual environment, with the scripts of packages that the parent has.
+    Venv(Vec<Script>),
     /// longshore's own Python package.
     Sdk,
     /// Its bytecode.
@@ -180,7 +195,7 @@ impl PlannedLayer {
             Content::Apt(_) => LayerSlot::Apt,
             Content::Wheels(layer) => LayerSlot::Wheels(layer.slot.clone()),
             Content::Bytecode(layer) => LayerSlot::Bytecode(layer.slot.clone()),
-            Content::Venv => LayerSlot::Venv,
+            Content::Venv(_) => LayerSlot::Venv,
             Content::Sdk => LayerSlot::Sdk,
             Content::SdkBytecode => LayerSlot::SdkBytecode,
             Content::Code => LayerSlot::Code,

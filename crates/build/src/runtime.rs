@@ -6,6 +6,7 @@ use longshore_layer::{Entry, EntryPath, LAYOUT_VERSION, LayerSummary, LayerWrite
 use longshore_oci::{Digest, Digester};
 use longshore_python::{
     bytecode::{self, Compiler},
+    entry_points::Script,
     install::Venv,
     layers::write_venv,
     plan::VenvLayerKey,
@@ -28,8 +29,8 @@ pub(crate) enum RuntimeKey {
 }
 
 impl RuntimeKey {
-    pub(crate) fn venv(python: &PythonFacts) -> Self {
-        Self::Venv(VenvLayerKey::new(&Venv::in_image(python.version), &python.executable))
+    pub(crate) fn venv(python: &PythonFacts, scripts: &[Script]) -> Self {
+        Self::Venv(VenvLayerKey::new(&Venv::in_image(python.version), &python.executable, scripts))
     }
 
     pub(crate) fn sdk(python: &PythonFacts) -> Self {
@@ -56,12 +57,13 @@ fn sdk_digest() -> Digest {
     digester.finish()
 }
 
-/// Writes the frame of the virtual environment.
+/// Writes the frame of the virtual environment, with the scripts of packages that the parent has.
 pub(crate) fn venv<W: Write>(
     python: &PythonFacts,
+    scripts: &[Script],
     out: LayerWriter<W>,
 ) -> Result<(W, LayerSummary), BuildError> {
-    Ok(write_venv(&Venv::in_image(python.version), &python.executable, out)?)
+    Ok(write_venv(&Venv::in_image(python.version), &python.executable, scripts, out)?)
 }
 
 /// The package's files, by path in the image, in the order of a layer.

@@ -19,7 +19,7 @@ use crate::{BuildError, Builder, Event, Observer, image::VENV, parent::Parent, p
 /// The row of the table that says what packages an image has, by the image's digest.
 pub(crate) const PACKAGES: &str = "image-packages";
 /// The version of what is looked for in layers: with another, they are read again.
-const SURVEY: u32 = 1;
+const SURVEY: u32 = 2;
 
 /// Which images get a bill of materials.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

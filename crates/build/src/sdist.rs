@@ -156,7 +156,7 @@ impl Workshop<'_> {
             let version = version.clone().unwrap_or_else(|| wheel.filename.version().clone());
             packages.push(LockedPackage { name: name.clone(), version, wheel, source });
         }
-        Ok(Lock { packages })
+        Ok(Lock { packages, present: Vec::new() })
     }
 
     async fn wheel(
@@ -240,21 +240,20 @@ impl Workshop<'_> {
         parent: &Parent,
     ) -> Result<Vec<PathBuf>, BuildError> {
         let builder = self.builder;
-        let selection = lock::resolve_for_building(
-            &builder.table,
-            builder.uv(),
-            requires.to_vec(),
-            self.request,
-            self.target,
-            self.indexes,
-        )
-        .await?;
+        let resolver = lock::Resolver {
+            table: &builder.table,
+            search: builder.uv(),
+            target: self.target,
+            indexes: self.indexes,
+        };
+        let selection = resolver.resolve_for_building(self.request, requires.to_vec()).await?;
         let lock = selection.of_wheels().ok_or_else(|| BuildError::SourceNeedsSource(name.clone()))?;
         let wheels = Wheels::new(self.fetcher, &builder.downloads, self.observer, &lock);
         let python = parent.python.clone();
         let venv = Venv::in_image(python.version);
-        let key = RuntimeKey::venv(&python);
-        let frame = builder.layers.get(&key, Lane::Splice, move |out| runtime::venv(&python, out)).await?;
+        let key = RuntimeKey::venv(&python, &[]);
+        let frame =
+            builder.layers.get(&key, Lane::Splice, move |out| runtime::venv(&python, &[], out)).await?;
         let mut layers = vec![ImageLayer { record: frame.record, title: "virtual environment".to_owned() }];
         let made = wheel_layers(&lock, &venv, Budget::default()).into_iter().map(|layer| {
             let (wheels, venv, downloads) = (&wheels, venv.clone(), builder.downloads.clone());

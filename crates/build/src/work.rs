@@ -350,9 +350,9 @@ impl Work<'_> {
                 };
                 layers.make(&layer.bytecode_key, Lane::Compile, write).await
             }
-            Content::Venv => {
-                let key = RuntimeKey::venv(&python);
-                layers.make(&key, Lane::Splice, move |out| runtime::venv(&python, out)).await
+            Content::Venv(scripts) => {
+                let (key, scripts) = (RuntimeKey::venv(&python, scripts), scripts.clone());
+                layers.make(&key, Lane::Splice, move |out| runtime::venv(&python, &scripts, out)).await
             }
             Content::Sdk => {
                 let key = RuntimeKey::sdk(&python);

@@ -1,9 +1,10 @@
 //! `entry_points.txt` and the scripts made of it (Entry points specification).
 
 use configparser::ini::{Ini, IniDefault};
+use serde::{Deserialize, Serialize};
 
 /// A script to be made: `name = module:function`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Script {
     /// Its file name.
     pub name: String,

@@ -70,7 +70,7 @@ pub struct Conflict {
 /// A script beyond this is no script that somebody wants a shebang changed in.
 const SCRIPT_LIMIT: u64 = 256 << 20;
 const FILE: u32 = 0o644;
-const PROGRAM: u32 = 0o755;
+pub(crate) const PROGRAM: u32 = 0o755;
 
 impl Venv {
     /// The environment of an image: at `/opt/venv`.
@@ -108,7 +108,7 @@ impl Venv {
 
     /// The first line of a script (without its end). Beyond 127 bytes, or with spaces, kernels do not take it, and it is a
     /// shell's job, as in pip and uv.
-    fn shebang(&self) -> String {
+    pub(crate) fn shebang(&self) -> String {
         let interpreter = self.interpreter();
         if interpreter.len() + 3 > 127 || interpreter.contains(' ') {
             let quoted = interpreter.replace('\'', r#"'"'"'"#);
@@ -415,6 +415,14 @@ fn spelled(path: &str) -> String {
         }
     }
     parts.join("/")
+}
+
+impl Script {
+    /// Whether it can stand in an environment's folder of programs.
+    pub(crate) fn is_allowed(&self) -> bool {
+        let is_name = !self.name.contains('/') && EntryPath::new(&self.name).is_ok();
+        is_name && !reserved(&self.name.to_ascii_lowercase())
+    }
 }
 
 /// Whether a script of this name would replace the interpreter: the names that `uv venv` makes.

@@ -9,8 +9,9 @@ use longshore_layer::{Entry, EntryPath, LayerSummary, LayerWriter};
 
 use crate::{
     bytecode::{BytecodeSummary, Compiler, write_layer},
+    entry_points::Script,
     error::Error,
-    install::{Conflict, Source, Tree, TreeFile, Venv, conflicts},
+    install::{Conflict, PROGRAM, Source, Tree, TreeFile, Venv, conflicts},
     lock::PinnedWheel,
     plan::WheelLayer,
     wheel::Wheel,
@@ -151,10 +152,12 @@ fn conflicting<R: Read + Seek>(wheels: &[Wheel<R>], trees: &[Tree]) -> Vec<Confl
 ///
 /// `interpreter` is the absolute path of the Python in the image, e.g. `/usr/bin/python3.11`. Compared with `uv venv` and
 /// `python -m venv`: packages of the parent stay visible (`include-system-site-packages`), and there are no activation
-/// scripts, since an image is entered with its environment set.
+/// scripts, since an image is entered with its environment set. `scripts` are those of the parent's packages that are used as if they
+/// were installed here: with the environment's interpreter, they see all that is in it.
 pub fn write_venv<W: Write>(
     venv: &Venv,
     interpreter: &str,
+    scripts: &[Script],
     out: impl Into<LayerWriter<W>>,
 ) -> Result<(W, LayerSummary), Error> {
     let python = venv.python();
@@ -162,9 +165,19 @@ pub fn write_venv<W: Write>(
     let configuration = format!("home = {home}\ninclude-system-site-packages = true\nversion = {python}\n");
     let at = |path: &str| venv.prefix().join(path);
     let mut layer = out.into();
-    layer.add(&Entry::symlink(at("bin/python")?, interpreter))?;
-    layer.add(&Entry::symlink(at("bin/python3")?, "python"))?;
-    layer.add(&Entry::symlink(at(&format!("bin/python{}", python.short()))?, "python"))?;
+    let mut programs: BTreeMap<&str, Option<&Script>> =
+        scripts.iter().filter(|script| script.is_allowed()).map(|it| (it.name.as_str(), Some(it))).collect();
+    let short = format!("python{}", python.short());
+    programs.extend(["python", "python3", &short].map(|name| (name, None)));
+    for (name, script) in programs {
+        let path = at(&format!("bin/{name}"))?;
+        if let Some(script) = script {
+            layer.file(&Entry::file(path, PROGRAM), script.text(&venv.shebang()).as_bytes())?;
+        } else {
+            let target = if name == "python" { interpreter } else { "python" };
+            layer.add(&Entry::symlink(path, target))?;
+        }
+    }
     layer.add(&Entry::directory(at(&venv.site_packages())?))?;
     layer.add(&Entry::symlink(at("lib64")?, "lib"))?;
     layer.file(&Entry::file(at("pyvenv.cfg")?, 0o644), configuration.as_bytes())?;

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bytecode;
+pub mod distribution;
 pub mod entry_points;
 mod error;
 pub mod filename;

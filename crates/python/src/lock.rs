@@ -7,13 +7,25 @@ use pep508_rs::{PackageName, pep440_rs::Version};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::filename::WheelFilename;
+use crate::{distribution::Distribution, entry_points::Script, filename::WheelFilename};
 
 /// The packages of an environment, by name, each pinned to one wheel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lock {
-    /// The packages, in order of their names.
+    /// The packages that are installed, in order of their names.
     pub packages: Vec<LockedPackage>,
+    /// Those that the parent has already: nothing of them is installed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub present: Vec<PresentPackage>,
+}
+
+/// A package that the image has without its being installed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PresentPackage {
+    /// What would be installed.
+    pub selected: Selected,
+    /// What there is in its place.
+    pub installed: Distribution,
 }
 
 /// A package at a version, as one wheel.
@@ -147,12 +159,23 @@ pub struct BuiltWheel {
 }
 
 impl Lock {
-    /// The package of this name.
+    /// The package of this name, if it is installed.
     pub fn get(&self, name: &PackageName) -> Option<&LockedPackage> {
         self.packages
             .binary_search_by(|package| package.name.cmp(name))
             .ok()
             .map(|index| &self.packages[index])
+    }
+
+    /// The scripts of the packages that the parent has, by name. Its own are run by its interpreter, which does not see what is in
+    /// the environment.
+    pub fn present_scripts(&self) -> Vec<Script> {
+        let scripts = self.present.iter().flat_map(|package| &package.installed.scripts);
+        let mut scripts: Vec<Script> = scripts.cloned().collect();
+        scripts.sort();
+        // Of two of one name, it is the one whose package comes first by its module.
+        scripts.dedup_by(|later, earlier| later.name == earlier.name);
+        scripts
     }
 }
 
@@ -164,7 +187,10 @@ impl From<&Lock> for Selection {
             version: Some(package.version.clone()),
             artifact: Artifact::Wheel(package.wheel.clone()),
         };
-        Self { packages: lock.packages.iter().map(selected).collect() }
+        let present = lock.present.iter().map(|package| package.selected.clone());
+        let mut packages: Vec<Selected> = lock.packages.iter().map(selected).chain(present).collect();
+        packages.sort_by(|one, other| one.name.cmp(&other.name));
+        Self { packages }
     }
 }
 
@@ -188,19 +214,43 @@ impl Selection {
             }),
             _ => None,
         });
-        Some(Lock { packages: packages.collect::<Option<_>>()? })
+        Some(Lock { packages: packages.collect::<Option<_>>()?, present: Vec::new() })
     }
 
-    /// A `pylock.toml` with names and versions alone: what uv takes as its preferences.
-    pub(crate) fn preferences(&self) -> String {
-        use std::fmt::Write as _;
-        let mut text = "lock-version = \"1.0\"\ncreated-by = \"longshore\"\n".to_owned();
-        for package in &self.packages {
-            let Some(version) = &package.version else { continue };
-            // Normalised names and versions have no character that TOML would escape.
-            let _ = write!(text, "\n[[packages]]\nname = \"{}\"\nversion = \"{version}\"\n", package.name);
+    /// Takes the packages out that an interpreter has already. What was asked for by a URL, a path or a repository stays: a version
+    /// does not tell whether that is it.
+    pub fn without(self, there: &[Distribution]) -> (Self, Vec<PresentPackage>) {
+        let (mut packages, mut present) = (Vec::new(), Vec::new());
+        for selected in self.packages {
+            let installed = there.iter().find(|it| {
+                it.name == selected.name
+                    && selected.artifact.is_of_index()
+                    && selected.version.as_ref().is_some_and(|version| it.is_version(version))
+            });
+            match installed {
+                Some(installed) => present.push(PresentPackage { selected, installed: installed.clone() }),
+                None => packages.push(selected),
+            }
         }
-        text
+        (Self { packages }, present)
+    }
+}
+
+impl Artifact {
+    /// Whether an index was asked for it.
+    fn is_of_index(&self) -> bool {
+        match self {
+            Self::Wheel(wheel) => wheel.origin == Origin::Index,
+            Self::Source(source) => {
+                matches!(source.form, SourceForm::Archive { origin: Origin::Index, .. })
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for PresentPackage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.installed.fmt(f)
     }
 }
 
@@ -212,5 +262,92 @@ impl Source {
             SourceForm::Git { url, commit } => format!("{url} at {}", commit.get(..12).unwrap_or(commit)),
             SourceForm::Folder { path } => path.display().to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn selected(name: &str, version: &str, origin: Origin) -> Selected {
+        let wheel = PinnedWheel {
+            filename: format!("{name}-{version}-py3-none-any.whl").parse().unwrap(),
+            url: format!("https://wheels.test/{name}-{version}-py3-none-any.whl").parse().unwrap(),
+            size: None,
+            digest: Digest::of(format!("{name} {version}")),
+            origin,
+        };
+        Selected {
+            name: name.parse().unwrap(),
+            version: Some(version.parse().unwrap()),
+            artifact: Artifact::Wheel(wheel),
+        }
+    }
+
+    fn there(name: &str, version: &str, scripts: &[(&str, &str)]) -> Distribution {
+        let script = |(name, module): &(&str, &str)| Script {
+            name: (*name).to_owned(),
+            module: (*module).to_owned(),
+            function: "main".to_owned(),
+        };
+        Distribution {
+            name: name.parse().unwrap(),
+            version: version.parse().unwrap(),
+            folder: "usr/lib/python3/dist-packages".to_owned(),
+            scripts: scripts.iter().map(script).collect(),
+        }
+    }
+
+    #[test]
+    fn what_is_there_in_the_same_version_is_taken_out() {
+        let git = Artifact::Source(Source {
+            form: SourceForm::Git { url: "https://h/x.git".into(), commit: "0".into() },
+            subdirectory: None,
+            built: None,
+        });
+        let sdist = Artifact::Source(Source {
+            form: SourceForm::Archive {
+                url: "https://h/s-1.tar.gz".parse().unwrap(),
+                filename: "s-1.tar.gz".into(),
+                digest: Digest::of("s"),
+                size: None,
+                origin: Origin::Index,
+            },
+            subdirectory: None,
+            built: None,
+        });
+        let all = Selection {
+            packages: vec![
+                selected("a", "1.0", Origin::Index),
+                selected("b", "1.0", Origin::Index),
+                selected("c", "1.0", Origin::Direct),
+                Selected { artifact: git, ..selected("g", "1.0", Origin::Index) },
+                Selected { artifact: sdist, ..selected("s", "1.0", Origin::Index) },
+                selected("z", "1.0", Origin::Index),
+            ],
+        };
+        let has: Vec<_> = ["a", "c", "g", "s"].map(|name| there(name, "1.0", &[])).into();
+        let has = [has, vec![there("b", "1.1", &[])]].concat();
+        let (rest, present) = all.clone().without(&has);
+        let names = |packages: &[Selected]| packages.iter().map(|it| it.name.to_string()).collect::<Vec<_>>();
+        assert_eq!(names(&rest.packages), ["b", "c", "g", "z"]);
+        assert_eq!(present.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a 1.0", "s 1.0"]);
+        assert_eq!(all.clone().without(&[]), (all, Vec::new()));
+    }
+
+    #[test]
+    fn a_lock_has_all_packages_wherever_they_are() {
+        let all = Selection {
+            packages: vec![selected("a", "1.0", Origin::Index), selected("b", "2.0", Origin::Index)],
+        };
+        let scripts = [("tool", "a.cli"), ("tool", "a.other"), ("aid", "a")];
+        let (rest, present) = all.clone().without(&[there("a", "1.0+mine", &scripts)]);
+        let lock = Lock { present, ..rest.of_wheels().unwrap() };
+        assert_eq!(Selection::from(&lock), all);
+        assert_eq!(lock.get(&"a".parse().unwrap()), None);
+        let scripts: Vec<_> = lock.present_scripts().into_iter().map(|it| (it.name, it.module)).collect();
+        assert_eq!(scripts, [("aid".to_owned(), "a".to_owned()), ("tool".to_owned(), "a.cli".to_owned())]);
+        let text = serde_json::to_string(&lock).unwrap();
+        assert_eq!(serde_json::from_str::<Lock>(&text).unwrap(), lock);
     }
 }

@@ -192,6 +192,7 @@ impl LockFile {
             target: self.target,
             indexes: self.indexes.clone(),
             exclude_newer: None,
+            preferred: Vec::new(),
             interpreter: self.interpreter.clone(),
         };
         search.find(environment)?.lock(&request, Freshness::Upgrade, environment)

@@ -17,6 +17,7 @@ use longshore_oci::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    entry_points::Script,
     filename::WheelFilename,
     install::Venv,
     lock::{Lock, LockedPackage, Origin, PinnedWheel},
@@ -157,17 +158,20 @@ pub struct VenvLayerKey {
     prefix: String,
     python: PythonVersion,
     interpreter: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    scripts: Vec<Script>,
 }
 
 impl VenvLayerKey {
-    /// The key of the layer that makes `venv` an environment of the Python at `interpreter` in the image.
-    pub fn new(venv: &Venv, interpreter: &str) -> Self {
+    /// The key of the layer that makes `venv` an environment of the Python at `interpreter` in the image, with `scripts`.
+    pub fn new(venv: &Venv, interpreter: &str, scripts: &[Script]) -> Self {
         Self {
             layout: LAYOUT_VERSION,
             layer_layout: longshore_layer::LAYOUT_VERSION,
             prefix: venv.prefix().to_string(),
             python: venv.python(),
             interpreter: interpreter.to_owned(),
+            scripts: scripts.to_vec(),
         }
     }
 }
@@ -287,7 +291,7 @@ mod tests {
     fn lock(count: u32) -> Lock {
         let packages =
             (0..count).map(|i| package(&format!("package-{i:03}"), 20_000 + u64::from(i % 7).pow(9)));
-        Lock { packages: packages.collect() }
+        Lock { packages: packages.collect(), ..Lock::default() }
     }
 
     fn venv() -> Venv {
@@ -344,7 +348,7 @@ mod tests {
     fn up_to_the_budget_every_large_wheel_is_alone() {
         let mut packages: Vec<_> = (0..13).map(|i| package(&format!("large-{i:02}"), LARGE + i)).collect();
         packages.push(package("small", LARGE - 1));
-        let layers = layers(&Lock { packages });
+        let layers = layers(&Lock { packages, ..Lock::default() });
         assert_eq!(layers.iter().map(|layer| layer.wheels.len()).collect::<Vec<_>>(), [1; 14]);
         assert_eq!(layers[0].slot, Slot::Alone("large-00".to_owned()));
         assert!(matches!(layers[13].slot, Slot::Bin(_)));
@@ -353,7 +357,7 @@ mod tests {
     #[test]
     fn of_too_many_large_wheels_the_largest_are_alone() {
         let packages = (0..30).map(|i| package(&format!("large-{i:02}"), LARGE << (i % 10)));
-        let lock = Lock { packages: packages.collect() };
+        let lock = Lock { packages: packages.collect(), ..Lock::default() };
         let layers = layers(&lock);
         let alone = layers.iter().filter(|layer| matches!(layer.slot, Slot::Alone(_)));
         assert!(alone.clone().all(|layer| layer.weight() >= LARGE << 4));
@@ -389,7 +393,10 @@ mod tests {
 
     fn named(sizes: &[u64], salt: u32) -> Lock {
         let packages = sizes.iter().enumerate();
-        Lock { packages: packages.map(|(i, size)| package(&format!("p{salt}-{i}"), *size)).collect() }
+        Lock {
+            packages: packages.map(|(i, size)| package(&format!("p{salt}-{i}"), *size)).collect(),
+            ..Lock::default()
+        }
     }
 
     fn large(lock: &Lock) -> usize {

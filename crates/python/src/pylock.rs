@@ -17,7 +17,10 @@ use url::Url;
 use crate::{
     error::Error,
     filename::WheelFilename,
-    lock::{Artifact, BuiltWheel, Lock, Origin, PinnedWheel, Selected, Selection, Source, SourceForm},
+    lock::{
+        Artifact, BuiltWheel, Lock, LockedPackage, Origin, PinnedWheel, Selected, Selection, Source,
+        SourceForm,
+    },
     marker::Markers,
     requirements::RequirementSet,
     tags::Tags,
@@ -394,26 +397,45 @@ impl Lock {
             "# What an image has installed; `longshore build --locked` takes it as it is.\nlock-version = \"1.0\"\n\
              created-by = \"longshore\"\nrequires-python = \"{requires_python}\"\n"
         );
-        for package in &self.packages {
-            let wheel = &package.wheel;
-            let version = &package.version;
+        let installed = self.packages.iter().map(selected);
+        // On another parent they are to be installed too.
+        let present = self.present.iter().map(|package| package.selected.clone());
+        let mut packages: Vec<Selected> = installed.chain(present).collect();
+        packages.sort_by(|one, other| one.name.cmp(&other.name));
+        for Selected { name, version, artifact } in &packages {
             // Normalised names and versions have no character that TOML would escape.
-            let _ = write!(text, "\n[[packages]]\nname = \"{}\"\nversion = \"{version}\"\n", package.name);
-            if let Some(source) = &package.source {
-                text.push_str(&source_lines(source, wheel));
-                continue;
+            let _ = write!(text, "\n[[packages]]\nname = \"{name}\"\n");
+            if let Some(version) = version {
+                let _ = writeln!(text, "version = \"{version}\"");
             }
-            let file = file_line(&wheel.url, wheel.size, wheel.digest);
-            let _ = match wheel.origin {
-                Origin::Index => {
-                    let name = quoted(wheel.filename.as_str());
-                    writeln!(text, "wheels = [{{ name = {name}, {file} }}]")
-                }
-                // PEP 751 lets an archive have no name; its URL has it.
-                Origin::Direct => writeln!(text, "archive = {{ {file} }}"),
-            };
+            text.push_str(&match artifact {
+                Artifact::Wheel(wheel) => wheel_line(wheel),
+                Artifact::Source(source) => source_lines(source),
+            });
         }
         text
+    }
+}
+
+/// A package with the source that its wheel was built of, if it was, in the wheel's place.
+fn selected(package: &LockedPackage) -> Selected {
+    let LockedPackage { name, version, wheel, source } = package;
+    let artifact = match source.clone() {
+        Some(source) => {
+            let PinnedWheel { filename, digest, size, .. } = wheel.clone();
+            Artifact::Source(Source { built: Some(BuiltWheel { filename, digest, size }), ..source })
+        }
+        None => Artifact::Wheel(wheel.clone()),
+    };
+    Selected { name: name.clone(), version: Some(version.clone()), artifact }
+}
+
+fn wheel_line(wheel: &PinnedWheel) -> String {
+    let file = file_line(&wheel.url, wheel.size, wheel.digest);
+    match wheel.origin {
+        Origin::Index => format!("wheels = [{{ name = {}, {file} }}]\n", quoted(wheel.filename.as_str())),
+        // PEP 751 lets an archive have no name; its URL has it.
+        Origin::Direct => format!("archive = {{ {file} }}\n"),
     }
 }
 
@@ -426,7 +448,7 @@ fn file_line(url: &Url, size: Option<u64>, digest: Digest) -> String {
     format!("{place}{size}, hashes = {{ sha256 = \"{}\" }}", digest.hex())
 }
 
-fn source_lines(source: &Source, wheel: &PinnedWheel) -> String {
+fn source_lines(source: &Source) -> String {
     let within = source
         .subdirectory
         .as_ref()
@@ -451,11 +473,11 @@ fn source_lines(source: &Source, wheel: &PinnedWheel) -> String {
             format!("directory = {{ path = {}{within} }}\n", quoted(&path.to_string_lossy()))
         }
     };
-    let size = wheel.size.map(|size| format!(", size = {size}")).unwrap_or_default();
+    let Some(BuiltWheel { filename, digest, size }) = &source.built else { return lines };
+    let size = size.map(|size| format!(", size = {size}")).unwrap_or_default();
     format!(
-        "{lines}[packages.tool.longshore]\nwheel = {{ filename = {}, digest = \"{}\"{size} }}\n",
-        quoted(wheel.filename.as_str()),
-        wheel.digest
+        "{lines}[packages.tool.longshore]\nwheel = {{ filename = {}, digest = \"{digest}\"{size} }}\n",
+        quoted(filename.as_str())
     )
 }
 

@@ -114,7 +114,8 @@ fn layer_package() -> LockedPackage {
 }
 
 fn layer() -> WheelLayer {
-    wheel_layers(&Lock { packages: vec![layer_package()] }, &venv(), Budget::default()).remove(0)
+    wheel_layers(&Lock { packages: vec![layer_package()], ..Lock::default() }, &venv(), Budget::default())
+        .remove(0)
 }
 
 fn venv() -> Venv {
@@ -268,7 +269,7 @@ fn of_two_wheels_with_one_path_the_later_shows_and_it_is_said() {
     };
     let mut packages: Vec<LockedPackage> = wheels.iter().map(|(package, _)| package.clone()).collect();
     packages.sort_by(|a, b| a.name.cmp(&b.name));
-    let layers = wheel_layers(&Lock { packages }, &venv(), Budget::default());
+    let layers = wheel_layers(&Lock { packages, ..Lock::default() }, &venv(), Budget::default());
     let conflicts = find_conflicts(&layers, &venv(), open).unwrap();
     assert_eq!(conflicts.len(), wheels.len() - 1, "thing/__init__.py is the same in all");
     let last = layers.last().unwrap().wheels.last().unwrap();

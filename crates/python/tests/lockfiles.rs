@@ -141,7 +141,7 @@ fn what_is_written_is_read_back_as_the_same() {
         wheel: wheel(name, url, origin),
         source: source.map(|(form, subdirectory)| Source { form, subdirectory, built: None }),
     });
-    let lock = Lock { packages: packages.collect() };
+    let lock = Lock { packages: packages.collect(), ..Lock::default() };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pylock.toml");
     fs::write(&path, lock.to_pylock("==3.11.*")).unwrap();

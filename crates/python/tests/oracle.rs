@@ -142,7 +142,7 @@ fn the_environment_is_one_that_python_takes() {
     let folder = scratch.path().join("venv");
     let prefix = EntryPath::new(folder.to_str().unwrap().trim_start_matches('/')).unwrap();
     let venv = Venv::at(prefix, support::version(&python));
-    let (bytes, _) = write_venv(&venv, python.to_str().unwrap(), Vec::new()).unwrap();
+    let (bytes, _) = write_venv(&venv, python.to_str().unwrap(), &[], Vec::new()).unwrap();
     let mut layer = BTreeMap::new();
     support::unpack(&bytes, &mut layer);
 

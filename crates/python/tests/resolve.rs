@@ -33,6 +33,7 @@ fn request(lines: &[&str]) -> LockRequest {
         target: TARGET,
         indexes: Indexes::default(),
         exclude_newer: None,
+        preferred: Vec::new(),
         interpreter: None,
     }
 }
@@ -150,6 +151,31 @@ fn a_requirements_file_with_includes_is_read_by_uv() {
         .map(|package| format!("{}=={}", package.name, package.version.clone().unwrap()))
         .collect();
     assert_eq!(versions, ["idna==3.9", "six==1.15.0"]);
+}
+
+#[test]
+fn what_the_image_has_is_preferred_and_never_forced() {
+    let environment = Environment::of_process();
+    let has = |version: &str| vec![("idna".parse().unwrap(), version.parse().unwrap())];
+    let ask = |line: &str, preferred: &str, freshness: Freshness<'_>| {
+        let request = LockRequest { preferred: has(preferred), ..request(&[line]) };
+        let selection = uv().lock(&request, freshness, &environment).unwrap();
+        (selection.packages[0].version.clone().unwrap().to_string(), selection)
+    };
+    let (version, first) = ask("idna<3.10", "3.7", Freshness::Keep(None));
+    assert_eq!(version, "3.7");
+    assert_eq!(ask("idna<3.10", "3.7", Freshness::Upgrade).0, "3.9", "an upgrade goes to the newest");
+    assert_eq!(
+        ask("idna<3.10", "3.7+mine", Freshness::Keep(None)).0,
+        "3.7",
+        "no index has the image's own build"
+    );
+    // The last lock comes after what the image has, and holds where that does not.
+    assert_eq!(ask("idna<3.10", "3.6", Freshness::Keep(Some(&first))).0, "3.6");
+    assert_eq!(ask("idna>3.6,<3.10", "3.6", Freshness::Keep(Some(&first))).0, "3.7");
+    let plain = request(&["idna"]);
+    let other = LockRequest { preferred: has("3.7"), ..plain.clone() };
+    assert_ne!(plain.key(&environment).unwrap(), other.key(&environment).unwrap());
 }
 
 #[test]

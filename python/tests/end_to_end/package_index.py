@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import http.server
 import io
 import tarfile
 import zipfile
 from contextlib import contextmanager
+from hashlib import sha256
 from typing import Dict, Iterator, List
 
 from .web import serving
@@ -65,7 +65,7 @@ def wheel(
     }
     record = []
     for path, text in everything.items():
-        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        digest = base64.urlsafe_b64encode(sha256(text.encode()).digest()).rstrip(b"=").decode()
         record.append(f"{path},sha256={digest},{len(text.encode())}\n")
     everything[f"{info}/RECORD"] = "".join(record) + f"{info}/RECORD,,\n"
     out = io.BytesIO()
@@ -105,6 +105,8 @@ class Index:
         """`user:password`, if it wants one."""
         self.elsewhere: str | None = None
         """Where the files are, if not here."""
+        self.metadata = False
+        """Whether a wheel's metadata can be had without the wheel (PEP 658)."""
         self.asked: List[tuple[str, str | None]] = []
         self.address = ""
 
@@ -123,10 +125,18 @@ class Index:
         modules = {path.replace("__", "/") + ".py": text for path, text in files.items()} or {f"{name}.py": ""}
         self.add(name, version, wheel(name, version, modules, requires))
 
+    def told(self, file: str) -> str:
+        return ' data-core-metadata="true"' if self.metadata and file.endswith(".whl") else ""
+
+    def metadata_of(self, file: str) -> bytes:
+        with zipfile.ZipFile(io.BytesIO(self.files[file])) as archive:
+            name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+            return archive.read(name)
+
     def page(self, name: str) -> str:
         base = f"http://{self.elsewhere}" if self.elsewhere else ""
         links = [
-            f'<a href="{base}/files/{file}#sha256={hashlib.sha256(content).hexdigest()}">{file}</a><br/>'
+            f'<a href="{base}/files/{file}#sha256={sha256(content).hexdigest()}"{self.told(file)}>{file}</a><br/>'
             for file, content in self.files.items()
             if file.split("-")[0].replace("_", "-") == name
         ]
@@ -148,6 +158,9 @@ def index_of(index: Index) -> Iterator[Index]:
             kind, _, rest = self.path.lstrip("/").partition("/")
             if kind == "files" and rest in index.files:
                 return self.answer(200, index.files[rest], "application/octet-stream")
+            wheel = rest.removesuffix(".metadata")
+            if kind == "files" and wheel in index.files:
+                return self.answer(200, index.metadata_of(wheel), "application/octet-stream")
             page = index.page(rest.strip("/")) if kind == "simple" else ""
             return self.answer(200 if page else 404, page.encode(), "text/html")
 

@@ -94,6 +94,32 @@ pub enum EditError {
         /// The packages that it has.
         others: String,
     },
+    /// The package to replace is the parent's.
+    #[error(
+        "{package} is not installed in {image}: its parent {parent} has it; require the version that is wanted and build the \
+         image anew"
+    )]
+    OfParent {
+        /// The image.
+        image: String,
+        /// The package with its version.
+        package: String,
+        /// The parent.
+        parent: String,
+    },
+    /// The new parent lacks packages that the image has of its old one.
+    #[error(
+        "{image} uses packages of its parent that {parent} does not have in the same version ({missing}); build the image anew on \
+         that parent"
+    )]
+    ParentPackages {
+        /// The image.
+        image: String,
+        /// The new parent.
+        parent: String,
+        /// What it lacks.
+        missing: String,
+    },
     /// What to put in is not one package at one version.
     #[error("`{0}` is neither NAME==VERSION nor the path of a wheel")]
     Wanted(String),

@@ -6,7 +6,7 @@ use longshore_oci::{Platform, Reference, Tag};
 use longshore_pipeline::DockerSettings;
 use longshore_python::{
     PackageName,
-    lock::{Lock, LockedPackage, Origin, Selection},
+    lock::{Lock, LockedPackage, Origin, PresentPackage, Selected, Selection},
     requirements::Requirements,
     target::Target,
     uv::{Dependencies, Environment, Freshness, Indexes, LockRequest},
@@ -169,8 +169,8 @@ fn is_same(one: &Content, other: &Content) -> bool {
     match (one, other) {
         (Content::Wheels(one), Content::Wheels(other)) => one.key == other.key,
         (Content::Bytecode(one), Content::Bytecode(other)) => one.bytecode_key == other.bytecode_key,
-        (Content::Venv, Content::Venv)
-        | (Content::Sdk, Content::Sdk)
+        (Content::Venv(one), Content::Venv(other)) => one == other,
+        (Content::Sdk, Content::Sdk)
         | (Content::SdkBytecode, Content::SdkBytecode)
         | (Content::Code, Content::Code) => true,
         _ => false,
@@ -292,6 +292,10 @@ impl Builder {
     ) -> Result<(String, String, Lock), BuildError> {
         let (image_name, name) = (patch.image.to_string(), patch.wheel.name());
         let shown = |package: &LockedPackage| format!("{} {}", package.name, package.version);
+        if let Some(there) = record.lock.present.iter().find(|package| package.installed.name == *name) {
+            let (package, parent) = (there.to_string(), record.parent.name.clone());
+            return Err(EditError::OfParent { image: image_name, package, parent }.into());
+        }
         let Some(before) = record.lock.get(name) else {
             let others: Vec<_> = record.packages().collect();
             return Err(EditError::NoPackage {
@@ -302,12 +306,14 @@ impl Builder {
             .into());
         };
         let pins = record.lock.packages.iter().filter(|package| package.name != *name).map(pin);
+        let pins = pins.chain(record.lock.present.iter().map(pin_there));
         let wanted: Vec<String> = pins.chain([patch.wheel.requirement()]).collect();
         let resolved = self.ask(patch, record, image, wanted).await?;
         let news: BTreeSet<String> = additions(&record.lock, &resolved);
         if !news.is_empty() {
             // The parent may have packages that the lock leaves out; those it needs no more than before.
-            let as_it_is = record.lock.packages.iter().map(pin).collect();
+            let there = record.lock.present.iter().map(pin_there);
+            let as_it_is = record.lock.packages.iter().map(pin).chain(there).collect();
             let known = additions(&record.lock, &self.ask(patch, record, image, as_it_is).await?);
             let missing: Vec<_> = news.difference(&known).cloned().collect();
             if !missing.is_empty() {
@@ -324,6 +330,7 @@ impl Builder {
         let packages = record.lock.packages.iter();
         let lock = Lock {
             packages: packages.map(|it| if it.name == *name { after } else { it }).cloned().collect(),
+            present: record.lock.present.clone(),
         };
         Ok((shown(before), shown(after), lock))
     }
@@ -346,6 +353,7 @@ impl Builder {
             target: Target { python: version, arch, glibc },
             indexes: Indexes::default(),
             exclude_newer: None,
+            preferred: Vec::new(),
             interpreter: patch.host_python.clone(),
         };
         let (search, last) = (self.uv().clone(), Selection::from(&record.lock));
@@ -423,6 +431,7 @@ pub(crate) fn base(image: &FoundImage, record: &Record, below: usize) -> Parent 
         manifest,
         config,
         python: record.python.clone(),
+        distributions: Vec::new(),
         facts: Facts::Known,
         source: Some(image.repository.clone()),
         tag: None,
@@ -438,8 +447,16 @@ fn pin(package: &LockedPackage) -> String {
     }
 }
 
+/// The same for a package that the parent has: it is no other than the lock wanted.
+fn pin_there(package: &PresentPackage) -> String {
+    let Selected { name, version, .. } = &package.selected;
+    version.as_ref().map_or_else(|| name.to_string(), |version| format!("{name}=={version}"))
+}
+
 /// The packages of `new` that `old` does not have.
 fn additions(old: &Lock, new: &Lock) -> BTreeSet<String> {
-    let added = new.packages.iter().filter(|package| old.get(&package.name).is_none());
+    let is_there = |name: &PackageName| old.present.iter().any(|package| package.installed.name == *name);
+    let added =
+        new.packages.iter().filter(|package| old.get(&package.name).is_none() && !is_there(&package.name));
     added.map(|package| format!("{} {}", package.name, package.version)).collect()
 }

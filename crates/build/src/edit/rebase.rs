@@ -1,11 +1,13 @@
 //! Another parent below the same layers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use longshore_oci::{
     Descriptor, Digest, History, Index, MediaType, Platform, Process, Reference, annotation,
 };
 
+use longshore_attest::contents::Anatomy;
+use longshore_python::distribution::{Distribution, Maker, Part, Place, folders};
 use serde_json::{Value, json};
 
 use super::{
@@ -16,7 +18,7 @@ use crate::{
     BuildError, Builder, Observer,
     edit::Record,
     image::{APP, DEFAULT_PATH, VENV},
-    parent::{Facts, Parent},
+    parent::{Facts, Parent, PythonFacts},
 };
 
 /// The line of history of the layer with the virtual environment.
@@ -231,6 +233,7 @@ impl Builder {
                 manifest: new.parts.manifest.clone(),
                 config: new.parts.config.clone(),
                 python: record.python.clone(),
+                distributions: Vec::new(),
                 facts: Facts::Known,
                 source: Some(rebase.onto.repository.clone()),
                 tag: None,
@@ -318,6 +321,11 @@ impl Builder {
             }
             .into());
         }
+        let missing: Vec<String> = record.map(|record| lacking(record, &there)).unwrap_or_default();
+        if !missing.is_empty() {
+            let (image, parent) = (name.to_owned(), new_base.name.clone());
+            return Err(EditError::ParentPackages { image, parent, missing: missing.join(", ") }.into());
+        }
         let found = Libc::of(&there);
         let needed = match record.and_then(Record::needed_libc) {
             Some(needed) => Libc::Glibc(needed),
@@ -364,6 +372,24 @@ impl Builder {
         }
         Ok(found)
     }
+}
+
+/// The packages that an image has of its parent, and that another one does not have where the image's interpreter looks.
+fn lacking(record: &Record, there: &Anatomy) -> Vec<String> {
+    let PythonFacts { version, executable, .. } = &record.python;
+    let makers = [Maker::Debian, Maker::Other];
+    let folders = makers.into_iter().flat_map(|maker| folders(executable, *version, maker));
+    let folders: BTreeSet<String> = folders.map(|folder| format!("{folder}/")).collect();
+    let has = |installed: &Distribution| {
+        folders.iter().flat_map(|folder| there.beginning_with(folder)).any(|path| {
+            let named = Place::of(path).filter(|place| place.part == Part::Metadata);
+            let named = named.filter(|place| folders.contains(&format!("{}/", place.folder)));
+            named.and_then(|place| place.named())
+                == Some((installed.name.clone(), Some(installed.version.clone())))
+        })
+    };
+    let present = record.lock.present.iter().filter(|package| !has(&package.installed));
+    present.map(ToString::to_string).collect()
 }
 
 /// An index with other images in the places of those that it had, and without what is for no machine: that was about them.

@@ -178,6 +178,7 @@ impl Builder {
             manifest,
             config,
             python: record.python.clone(),
+            distributions: Vec::new(),
             facts: Facts::Known,
             source: None,
             tag: None,

@@ -225,14 +225,14 @@ mod tests {
     #[test]
     fn every_field_has_an_option() {
         let line = "--parent a:1 --apt git --apt curl --skip-build -r b --lock uv.lock --pyproject p.toml --extra x \
-                    --group y --replicate --index mine=https://packages.example.com/simple --secret mine=env:TOKEN \
+                    --group y --replicate --ignore-parent-packages --index mine=https://packages.example.com/simple --secret mine=env:TOKEN \
                     --allow-secrets g --no-bytecode -e D=d --env E=e=e --runtime-env R=r --user e --label l=m \
                     --platform linux/arm64 --platform linux/amd64 --layers 20 --compression zstd --lazy estargz \
                     --prevent-build-reuse --build-strategy local";
         let expected = json!({
             "parent_image": "a:1", "apt_packages": ["git", "curl"], "skip_build": true, "requirements": ["b"],
             "lock": "uv.lock", "pyproject": "p.toml", "extras": ["x"], "groups": ["y"],
-            "replicate_local_python_environment": true,
+            "replicate_local_python_environment": true, "ignore_parent_packages": true,
             "indexes": {"mine": "https://packages.example.com/simple"}, "secrets": {"mine": "env:TOKEN"},
             "allow_secrets": ["g"], "compile_bytecode": false, "environment": {"D": "d", "E": "e=e"},
             "runtime_environment": {"R": "r"}, "user": "e", "labels": {"l": "m"},

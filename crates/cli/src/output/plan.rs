@@ -63,7 +63,7 @@ fn value(planned: &[Planned], moves: Option<&BytePlan>) -> Value {
         });
         json!({
             "platform": Platform::linux(plan.arch).to_string(),
-            "parent": {"title": plan.parent.title(), "digest": plan.parent.digest()},
+            "parent": {"title": plan.parent.title(), "digest": plan.parent.digest(), "has": plan.present()},
             "apt": plan.apt().map(|apt| json!({"packages": apt.packages, "upgraded": apt.upgraded, "way": apt.way})),
             "lock": plan.lock, "layers": layers.collect::<Vec<_>>(),
         })
@@ -92,6 +92,12 @@ fn layers(plan: &Plan, why: &[Why]) -> String {
     text.push_str(&row(plan.parent.title(), &bytes, &reason));
     for line in plan.apt().iter().flat_map(apt_lines) {
         for line in wrapped(&format!("apt: {}", line.trim_start()), TERMINAL) {
+            let _ = writeln!(text, "{line}");
+        }
+    }
+    let has = plan.present();
+    if !has.is_empty() {
+        for line in wrapped(&format!("parent: {}", present(&has, has.len())), TERMINAL) {
             let _ = writeln!(text, "{line}");
         }
     }
@@ -128,6 +134,15 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
         }
     }
     lines
+}
+
+/// The packages that are not installed because the parent has them; of many, the first few.
+pub(crate) fn present(packages: &[String], most: usize) -> String {
+    let shown = packages.iter().take(most).cloned().collect::<Vec<_>>().join(", ");
+    match packages.len().saturating_sub(most) {
+        0 => format!("has {shown}: not installed again"),
+        more => format!("has {shown} and {more} more: not installed again"),
+    }
 }
 
 /// What `apt_packages` add to the parent, and how; of what forces the parent's own program, the first few reasons.
@@ -250,6 +265,14 @@ mod tests {
         assert!(text.lines().count() > 2, "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= TERMINAL), "{text}");
         assert_eq!(row("code", "", ""), "code\n");
+    }
+
+    #[test]
+    fn many_packages_of_the_parent_are_counted() {
+        let packages = ["numpy 2.1.3", "six 1.16.0", "torch 2.4.0"].map(str::to_owned);
+        assert_eq!(present(&packages[..1], 2), "has numpy 2.1.3: not installed again");
+        let said = present(&packages, 2);
+        assert_eq!(said, "has numpy 2.1.3, six 1.16.0 and 1 more: not installed again");
     }
 
     #[test]

@@ -19,6 +19,8 @@ use super::{
 
 /// The width of the labels at the left.
 const LABEL: usize = 8;
+/// So many of the parent's packages are named.
+const PRESENT: usize = 6;
 /// The width of what a line is about, so that sizes stand in a column within 80 columns.
 const SUBJECT: usize = 38;
 
@@ -88,6 +90,9 @@ impl Progress {
             Event::AptPlanned(apt) => self.apt(&apt),
             Event::LockStarted => self.wait("resolving requirements"),
             Event::LockDone { packages, took, origin } => self.lock(packages, took, origin),
+            Event::PackagesPresent { packages } => {
+                self.line("parent", &super::plan::present(&packages, PRESENT));
+            }
             Event::FetchStarted { bytes } => {
                 self.bar
                     .set_style(style("{prefix}fetching [{bar:30}] {decimal_bytes}/{decimal_total_bytes}"));

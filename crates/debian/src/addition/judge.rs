@@ -5,6 +5,8 @@
 //! do nothing in a new installation. Whatever else there is (another script, a trigger that somebody waits for, a file in
 //! the place of another, a diversion, an upgrade) is for dpkg itself.
 
+use std::collections::BTreeMap;
+
 use longshore_layer::{EntryPath, Kind};
 use longshore_store::BlobStore;
 
@@ -58,6 +60,24 @@ pub fn choose_way(
         return Err(Error::NoDpkg { system: os.title, reasons });
     };
     Ok(Way::Sandbox { tool, reasons })
+}
+
+/// The contents of those files of an addition's packages, which must be in `debs`, that are wanted. Blocks.
+pub fn contents(
+    addition: &Addition,
+    debs: &BlobStore,
+    wanted: impl Fn(&EntryPath) -> bool + Sync,
+    progress: &Progress<'_>,
+) -> Result<BTreeMap<EntryPath, Vec<u8>>, Error> {
+    let is_wanted = |path: &EntryPath, kind: &Kind| *kind == Kind::File && wanted(path);
+    let unpacked = image::unpack(&addition.packages, debs, is_wanted, progress)?;
+    let mut contents = BTreeMap::new();
+    for entry in unpacked.debs.iter().flat_map(|deb| &deb.entries) {
+        let content = unpacked.spools[entry.content.spool].read(entry.content);
+        let content = content.map_err(crate::error::io("read", &std::env::temp_dir()))?;
+        contents.insert(entry.path.clone(), content);
+    }
+    Ok(contents)
 }
 
 struct Judge<'a> {

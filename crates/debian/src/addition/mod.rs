@@ -29,7 +29,7 @@ use longshore_store::{BlobStore, Table};
 use serde::{Deserialize, Serialize};
 
 pub use archives::OsRelease;
-pub use judge::choose_way;
+pub use judge::{choose_way, contents};
 pub use native::write_native;
 pub use recorded::{Owners, write_recorded};
 pub use system::System;

@@ -120,6 +120,9 @@ settings! {
     /// Whether the packages of the Python that the pipeline is started with are installed, in the same versions.
     [Packages, default: "false"]
     replicate_local_python_environment: bool,
+    /// Whether packages are installed although the parent image has them in the version that is wanted.
+    [Packages, default: "false"]
+    ignore_parent_packages: bool,
     /// Package indexes by name: URLs without credentials. The one named `default` takes the place of the public one.
     [Packages, default: "none but the public one"]
     indexes: BTreeMap<String, IndexUrl>,
@@ -209,6 +212,7 @@ mod tests {
         let all = json!({
             "parent_image": "a", "apt_packages": ["c"], "skip_build": true, "requirements": ["b"], "lock": "uv.lock",
             "pyproject": "pyproject.toml", "extras": ["x"], "groups": ["y"], "replicate_local_python_environment": true,
+            "ignore_parent_packages": true,
             "indexes": {"mine": "https://packages.example.com/simple"}, "secrets": {"mine": "env:TOKEN", "b": "file:f"},
             "allow_secrets": ["g"], "compile_bytecode": false, "environment": {"D": "d"},
             "runtime_environment": {"R": "r"}, "user": "e", "labels": {"l": "m"}, "target_repository": "f",

@@ -14,12 +14,17 @@
 //! and uv is first asked without the network, from its cache, which takes 20 ms instead of 250. That
 //! answer counts only if each of its packages is where it was or where a line pins it: in every
 //! other case a newer version, that the cache does not know of, could be the right one.
+//!
+//! **What the image has already** is a preference too, and comes before the last lock: a version that need not be installed is
+//! better than another. A package that the requirements do not allow in that version, or no index has in it, stays where the last
+//! lock had it.
 
 mod diagnosis;
 pub(crate) mod environment;
 
 use std::{
     ffi::OsString,
+    fmt::Write as _,
     fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -27,11 +32,13 @@ use std::{
 };
 
 use longshore_oci::Digest;
+use pep508_rs::{PackageName, pep440_rs::Version};
 use serde::Serialize;
 
 pub use environment::{Environment, IndexLogin, Indexes, NamedIndex};
 
 use crate::{
+    distribution::is_version,
     error::{Error, Resolution},
     lock::{Selected, Selection},
     lockfile::LockFile,
@@ -61,6 +68,8 @@ pub struct LockRequest {
     pub indexes: Indexes,
     /// Take nothing that was uploaded at this moment or later, e.g. `2026-01-31T00:00:00Z` or `2026-01-31`.
     pub exclude_newer: Option<String>,
+    /// Versions that are taken where the requirements allow them: those that the image has already.
+    pub preferred: Vec<(PackageName, Version)>,
     /// A Python on this machine that uv may ask. Without one uv looks for it, which takes 0.3 s.
     pub interpreter: Option<PathBuf>,
 }
@@ -76,6 +85,8 @@ pub struct LockKey {
     target: Target,
     indexes: Digest,
     exclude_newer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preferred: Option<Digest>,
 }
 
 /// Whether requirements bring what they depend on.
@@ -90,7 +101,8 @@ pub enum Dependencies {
 /// Whether what was locked before stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness<'a> {
-    /// Packages of the last lock stay where they are, as far as the requirements allow.
+    /// Packages are taken as the image has them, and those of the last lock stay where they are, as far as the requirements
+    /// allow.
     Keep(Option<&'a Selection>),
     /// Everything moves to the newest version that the requirements allow.
     Upgrade,
@@ -125,7 +137,16 @@ impl LockRequest {
             target: self.target,
             indexes: environment.digest(&self.indexes, &self.folder),
             exclude_newer: self.exclude_newer.clone(),
+            preferred: (!self.preferred.is_empty()).then(|| {
+                let line = |(name, version): &(PackageName, Version)| format!("{name}=={version}\n");
+                Digest::of(self.preferred.iter().map(line).collect::<String>())
+            }),
         })
+    }
+
+    /// The version of a package that is to be taken if it can be.
+    fn preference(&self, name: &PackageName) -> Option<&Version> {
+        self.preferred.iter().find(|(preferred, _)| preferred == name).map(|(_, version)| version)
     }
 }
 
@@ -201,24 +222,24 @@ impl Uv {
         self.version(environment)?;
         let question = Question { uv: self, request, platform, set: &set, environment };
         if let Freshness::Keep(Some(last)) = freshness
-            && let Ok(lock) = question.ask(Some(last), Network::Off, Sources::Refused)
+            && let Ok(lock) = question.answer(freshness, Network::Off, Sources::Refused)
         {
             let settled = |package: &Selected| {
-                last.get(&package.name).is_some_and(|before| before.version == package.version)
-                    || package.version.as_ref().is_some_and(|version| set.pins(&package.name, version))
+                let Some(version) = &package.version else { return false };
+                let stays = match request.preference(&package.name) {
+                    Some(preferred) => is_version(preferred, version),
+                    None => last.get(&package.name).is_some_and(|it| it.version.as_ref() == Some(version)),
+                };
+                stays || set.pins(&package.name, version)
             };
             if lock.packages.iter().all(settled) {
                 return Ok(lock);
             }
         }
-        let last = match freshness {
-            Freshness::Keep(last) => last,
-            Freshness::Upgrade => None,
-        };
         // A wheel is better than a source of a newer version; where there are no wheels, sources do.
-        match question.ask(last, Network::On, Sources::Refused) {
+        match question.answer(freshness, Network::On, Sources::Refused) {
             Err(Error::Resolution(refused)) if refused.may_have_sources() => {
-                match question.ask(last, Network::On, Sources::Allowed) {
+                match question.answer(freshness, Network::On, Sources::Allowed) {
                     Err(Error::Resolution(failed @ Resolution::SourceMetadata { .. })) => Err(failed.into()),
                     Err(_) => Err(refused.into()),
                     found => found,
@@ -291,15 +312,68 @@ struct Question<'a> {
     environment: &'a Environment,
 }
 
+/// A version that uv is asked to take if it can, and of which package.
+type Preference<'a> = (&'a PackageName, &'a Version);
+
+/// A `pylock.toml` with names and versions alone: what uv takes as its preferences. Where there is a build of somebody's own that no
+/// index has, what it is a build of is the next best.
+fn preferences(preferences: &[Preference<'_>]) -> String {
+    let mut text = "lock-version = \"1.0\"\ncreated-by = \"longshore\"\n".to_owned();
+    for (name, version) in preferences {
+        let public = version.is_local().then(|| (*version).clone().without_local());
+        for version in std::iter::once(*version).chain(&public) {
+            // Normalised names and versions have no character that TOML would escape.
+            let _ = write!(text, "\n[[packages]]\nname = \"{name}\"\nversion = \"{version}\"\n");
+        }
+    }
+    text
+}
+
 impl Question<'_> {
-    fn ask(&self, last: Option<&Selection>, network: Network, sources: Sources) -> Result<Selection, Error> {
+    fn answer(
+        &self,
+        freshness: Freshness<'_>,
+        network: Network,
+        sources: Sources,
+    ) -> Result<Selection, Error> {
+        let Freshness::Keep(last) = freshness else { return self.ask(&[], network, sources) };
+        let preferred = &self.request.preferred;
+        let has = |name: &PackageName| self.request.preference(name).is_some();
+        let versions = last.iter().flat_map(|last| &last.packages);
+        let last: Vec<Preference<'_>> =
+            versions.filter_map(|package| Some((&package.name, package.version.as_ref()?))).collect();
+        let (instead, mut wanted): (Vec<_>, Vec<_>) = last.into_iter().partition(|(name, _)| has(name));
+        wanted.extend(preferred.iter().map(|(name, version)| (name, version)));
+        let answer = self.ask(&wanted, network, sources)?;
+        // Of several versions of a package, uv prefers the highest: so the one after the other.
+        let refused = |(name, before): &Preference<'_>| {
+            let chosen = answer.get(name).and_then(|package| package.version.as_ref());
+            let chosen = chosen.filter(|chosen| chosen != before);
+            let preferred = self.request.preference(name);
+            preferred.zip(chosen).is_some_and(|(preferred, chosen)| !is_version(preferred, chosen))
+        };
+        let stay: Vec<Preference<'_>> = instead.into_iter().filter(refused).collect();
+        if stay.is_empty() {
+            return Ok(answer);
+        }
+        wanted.retain(|(name, _)| stay.iter().all(|(other, _)| other != name));
+        wanted.extend(stay);
+        self.ask(&wanted, network, sources)
+    }
+
+    fn ask(
+        &self,
+        preferences: &[Preference<'_>],
+        network: Network,
+        sources: Sources,
+    ) -> Result<Selection, Error> {
         let request = self.request;
         let io = |doing: &str, source| Error::Io { doing: doing.to_owned(), source };
         let scratch = tempfile::tempdir().map_err(|source| io("making a temporary folder", source))?;
         let answer = scratch.path().join("pylock.toml");
-        if let Some(last) = last {
-            fs::write(&answer, last.preferences())
-                .map_err(|source| io("writing the last lock for uv", source))?;
+        if !preferences.is_empty() {
+            fs::write(&answer, self::preferences(preferences))
+                .map_err(|source| io("writing preferences for uv", source))?;
         }
         let mut command = self.uv.command(self.environment);
         command.args(["pip", "compile", "--format", "pylock.toml"]);

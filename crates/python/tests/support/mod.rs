@@ -60,6 +60,7 @@ pub(crate) fn lock(requirements: Requirements, folder: &Path, python: &Path) -> 
         target: target(version(python)),
         indexes: Indexes::default(),
         exclude_newer: None,
+        preferred: Vec::new(),
         interpreter: Some(python.to_owned()),
     };
     uv().lock(&request, Freshness::Keep(None), &Environment::of_process()).unwrap().of_wheels().unwrap()
