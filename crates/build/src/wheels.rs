@@ -57,12 +57,13 @@ impl<'a> Wheels<'a> {
 
     /// Sees to it that a wheel is in the store.
     pub(crate) async fn get(&self, wheel: &PinnedWheel) -> Result<(), BuildError> {
-        let Some((package, cell)) = self.packages.get(&wheel.digest) else { return Ok(()) };
-        cell.get_or_try_init(|| self.fetch(package)).await.copied()
+        let Some((_, cell)) = self.packages.get(&wheel.digest) else { return Ok(()) };
+        cell.get_or_try_init(|| self.fetch(wheel)).await.copied()
     }
 
-    async fn fetch(&self, package: &LockedPackage) -> Result<(), BuildError> {
-        let wheel = &package.wheel;
+    /// The same for one that was there before and is no more.
+    pub(crate) async fn fetch(&self, wheel: &PinnedWheel) -> Result<(), BuildError> {
+        let Some((package, _)) = self.packages.get(&wheel.digest) else { return Ok(()) };
         if self.downloads.size_of(&wheel.digest)?.is_some() {
             return Ok(());
         }

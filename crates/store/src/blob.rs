@@ -132,13 +132,13 @@ impl BlobStore {
         }
     }
 
-    /// Keeps `bytes`.
+    /// Keeps `bytes`, in place of a damaged blob if there is one.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
-        if !self.has(&digest, bytes.len() as u64)? {
+        if !self.has(&digest, bytes.len() as u64)? || !self.holds(&digest, bytes) {
             let mut staged = self.stage()?;
             io::Write::write_all(&mut staged.file, bytes).doing("write", self.path(&digest))?;
-            self.publish(staged, digest, bytes.len() as u64)?;
+            self.publish(staged, digest)?;
         }
         Ok(digest)
     }
@@ -197,8 +197,13 @@ impl BlobStore {
         Ok(true)
     }
 
-    /// Gives a written file its name. Its bytes must have this digest and length.
-    pub(crate) fn publish(&self, staged: Staged, digest: Digest, size: u64) -> Result<()> {
+    /// Whether the file of a blob has these bytes, which are its own.
+    pub(crate) fn holds(&self, digest: &Digest, bytes: &[u8]) -> bool {
+        std::fs::read(self.path(digest)).is_ok_and(|found| found == bytes)
+    }
+
+    /// Gives a written file its name. Its bytes must have this digest.
+    pub(crate) fn publish(&self, staged: Staged, digest: Digest) -> Result<()> {
         let Shared { marks, .. } = &*self.shared;
         let path = self.path(&digest);
         let deferred = self.durability == Durability::Deferred && marks.are_kept();
@@ -207,10 +212,10 @@ impl BlobStore {
         }
         marks.set(&digest)?;
         match self.size_of(&digest)? {
-            // A file there with another length is damaged, and mended by this.
-            Some(found) if found != size => staged.replace(&path)?,
-            // The other file, if there is one, may not be on disk yet; what follows sees to that.
-            _ => staged.place(&path)?,
+            // A file that is there may be damaged, and is mended by this.
+            Some(_) => staged.replace(&path)?,
+            // Another file, if one is there by now, may not be on disk yet; what follows sees to that.
+            None => staged.place(&path)?,
         }
         if deferred {
             return marks.settle_soon(digest);

@@ -15,7 +15,8 @@ const BUFFER: usize = 256 << 10;
 /// Takes the bytes of a blob, hashes them on the way, and gives the blob its name at the end.
 ///
 /// Until `commit` nothing is visible, and dropping the writer leaves nothing. A blob that fits into the buffer and is
-/// in the store already never touches the disk.
+/// in the store already never touches the disk. One that does not takes the place of the file that is there, which may be
+/// damaged.
 pub struct BlobWriter {
     store: BlobStore,
     digester: Digester,
@@ -100,10 +101,11 @@ impl BlobWriter {
         {
             return Err(StoreError::DigestMismatch { expected: *expected, found: digest });
         }
-        if !self.store.has(&digest, size)? {
+        let has_same = || self.staged.is_none() && self.store.holds(&digest, &self.buffer);
+        if !self.store.has(&digest, size)? || !has_same() {
             self.empty_buffer()?;
             if let Some(staged) = self.staged.take() {
-                self.store.publish(staged, digest, size)?;
+                self.store.publish(staged, digest)?;
             }
         }
         Ok((digest, size))

@@ -137,8 +137,8 @@ impl Cache {
         }
     }
 
-    /// Hashes all downloads and layers again; removes those that are damaged and that no image needs, and says which those
-    /// are, and which images' are damaged. The hold must be an exclusive one.
+    /// Hashes all downloads and layers again, and removes those that are damaged: nothing else can be made of them, and while
+    /// they are there they are neither made nor fetched again. Says which they were. The hold must be an exclusive one.
     pub fn check(&self, stock: &Stock, _alone: &Hold) -> Result<Vec<String>, CacheError> {
         let mut said = Vec::new();
         for item in &stock.items {
@@ -147,14 +147,18 @@ impl Cache {
                 Place::Layer(digest) => (self.registry.blobs(), digest, "layer"),
                 Place::Snapshot(_) | Place::Row(_) => continue,
             };
-            if let Err(error @ StoreError::Damaged { .. }) = blobs.verify(digest) {
+            if let Err(StoreError::Damaged { path, found }) = blobs.verify(digest) {
                 blobs.remove(digest)?;
-                said.push(format!("{what} removed: {error}"));
+                said.push(format!("{what} removed: {} had the digest {found}", path.display()));
             }
         }
         for digest in &stock.named {
-            if let Err(error @ StoreError::Damaged { .. }) = self.registry.blobs().verify(digest) {
-                said.push(format!("an image needs it, so it stays: {error}; build or copy the image again"));
+            if let Err(StoreError::Damaged { path, found }) = self.registry.blobs().verify(digest) {
+                self.registry.blobs().remove(digest)?;
+                said.push(format!(
+                    "layer of an image removed: {} had the digest {found}; build or copy the image again",
+                    path.display()
+                ));
             }
         }
         Ok(said)
