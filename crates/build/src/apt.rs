@@ -329,6 +329,10 @@ impl Builder {
             Way::Sandbox { tool, .. } => builder.install(*tool, &content.addition, &below, &system, out),
         };
         let made = layers.make(&layer.key(), Lane::Splice, write).await;
+        if made.is_err() {
+            // One that is damaged is fetched again by the next build.
+            self.drops_damaged(layer.addition.packages.iter().map(|package| package.sha256)).await?;
+        }
         made.map_err(|error| error.of_parent(&parent.name))
     }
 

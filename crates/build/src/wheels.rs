@@ -14,7 +14,7 @@ use longshore_python::lock::{Lock, LockedPackage, PinnedWheel};
 use longshore_store::BlobStore;
 use tokio::sync::OnceCell;
 
-use crate::{BuildError, Event, Observer};
+use crate::{BuildError, Builder, Event, Observer, stored::remove_damaged};
 
 /// Tells an observer how much more of several downloads has arrived, from how much of each has.
 pub(crate) struct Meter<'a> {
@@ -83,6 +83,22 @@ impl<'a> Wheels<'a> {
             (self.observer)(Event::FetchDone { what: what.clone(), bytes, took });
         }
         Ok(())
+    }
+}
+
+impl Builder {
+    /// Removes those of some downloads that are damaged; says whether there were any.
+    pub(crate) async fn drops_damaged(
+        &self,
+        downloads: impl Iterator<Item = Digest>,
+    ) -> Result<bool, BuildError> {
+        let (store, digests) = (self.downloads.clone(), downloads.collect::<Vec<_>>());
+        let look = move || {
+            digests
+                .iter()
+                .try_fold(false, |any, digest| Ok::<_, BuildError>(remove_damaged(&store, digest)? || any))
+        };
+        tokio::task::spawn_blocking(look).await.map_err(|_| BuildError::Lost("reading downloads again"))?
     }
 }
 

@@ -360,14 +360,9 @@ impl Work<'_> {
     /// Fetches those wheels of a layer again that are damaged on this machine; says whether there were any.
     async fn fetches_again(&self, content: &Content) -> Result<bool, BuildError> {
         let (Content::Wheels(layer) | Content::Bytecode(layer)) = content else { return Ok(false) };
-        let mut any = false;
-        for wheel in &layer.wheels {
-            let (downloads, digest) = (self.builder.downloads.clone(), wheel.digest);
-            let looked = tokio::task::spawn_blocking(move || remove_damaged(&downloads, &digest)).await;
-            if looked.map_err(|_| BuildError::Lost("reading a wheel again"))?? {
-                self.wheels.fetch(wheel).await?;
-                any = true;
-            }
+        let any = self.builder.drops_damaged(layer.wheels.iter().map(|wheel| wheel.digest)).await?;
+        for wheel in layer.wheels.iter().filter(|_| any) {
+            self.wheels.fetch(wheel).await?;
         }
         Ok(any)
     }

@@ -53,11 +53,16 @@ def inside(machine: Machine, image: str, script: str) -> str:
 # The code
 
 
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
         (lambda root: os.mkfifo(root / "pipe"), "pipe is neither a file, a folder nor a symbolic link"),
-        (lambda root: socket.socket(socket.AF_UNIX).bind(str(root / "so")), "so is neither a file, a folder nor"),
+        (lambda root: make_socket(root / "so"), "so is neither a file, a folder nor a symbolic link"),
         (lambda root: (root / "l").symlink_to("../hello.py"), "l points to ../hello.py, which is outside of"),
         (lambda root: (root / "l").symlink_to("/etc/passwd"), "l points to /etc/passwd, an absolute path"),
         (lambda root: open(os.fsencode(root) + b"/caf\xe9.py", "w").close(), ".py is not UTF-8; rename the file"),
@@ -408,7 +413,9 @@ def test_a_shared_table_that_is_none_is_passed_over_and_replaced(
     manifest = registry.manifest("app", CACHE)
     spoil(manifest, registry)
     put_manifest(registry, "app", CACHE, manifest)
-    (first.home / "cache/table/layer").rename(first.home / "cache/forgotten")
+    # A machine that has seen neither these layers nor what it has put there itself.
+    for rows in ("layer", "shared-table"):
+        shutil.rmtree(first.home / "cache/table" / rows)
     assert build(first, f"{registry.host}/app:2", folder="app") == digest
     assert wheel_row(registry.rows("app"))
 
