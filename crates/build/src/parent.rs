@@ -242,7 +242,7 @@ fn ask(
     let layers: Vec<PathBuf> = images.unpack(manifest, config)?;
     let sandbox =
         Sandbox { layers, scratch: images.scratch().to_owned(), container: Container::new(process) };
-    let output = match sandbox.spawn(Streams::captured()).and_then(|process| process.output()) {
+    let output = match sandbox.spawn(Streams::captured()).and_then(longshore_sandbox::Running::output) {
         Err(error) if error.exit_code() == Some(127) => {
             return Err(unusable("there is no python3 on its PATH".to_owned()));
         }

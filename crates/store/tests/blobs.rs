@@ -110,17 +110,17 @@ fn a_blob_that_is_there_is_not_written_again() {
 #[test]
 fn a_damaged_blob_is_mended_by_writing_it_again() {
     let (_root, store) = store();
-    for content in [&b"content"[..], &[7; 300_000]] {
-        let digest = store.put(content).unwrap();
-        let mut damaged = content.to_vec();
+    for content in [b"content".to_vec(), vec![7; 300_000]] {
+        let digest = store.put(&content).unwrap();
+        let mut damaged = content.clone();
         damaged[1] ^= 1;
         fs::write(store.path(&digest), &damaged).unwrap();
         assert!(matches!(store.verify(&digest), Err(StoreError::Damaged { .. })));
-        store.put(content).unwrap();
+        store.put(&content).unwrap();
         store.verify(&digest).unwrap();
         fs::write(store.path(&digest), &damaged).unwrap();
         let mut writer = store.writer();
-        writer.write_all(content).unwrap();
+        writer.write_all(&content).unwrap();
         writer.commit().unwrap();
         store.verify(&digest).unwrap();
     }
