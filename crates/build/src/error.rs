@@ -74,7 +74,7 @@ pub enum BuildError {
     },
     /// An image for other machines.
     #[error(
-        "image {image} is for {found}, not for {wanted}: choose a parent that is, or set platform to what that one is for"
+        "image {image} is for {found}, not for {wanted}: choose a parent for {wanted}, or another `platform`"
     )]
     ParentPlatform {
         /// The image.

@@ -144,8 +144,15 @@ def with_python(version: str) -> dict[str, bytes | str]:
     }
 
 
-def put_image(registry: Watched, repository: str, files: dict[str, bytes | str], **platform: str) -> str:
-    """An image of one layer with these files."""
+def put_image(
+    registry: Watched,
+    repository: str,
+    files: dict[str, bytes | str],
+    layer: bytes | None = None,
+    diff_id: str | None = None,
+    platform: dict[str, str] | None = None,
+) -> str:
+    """An image of one layer with these files; or with a layer that is something else, or is called so."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
         for name, content in files.items():
@@ -157,11 +164,12 @@ def put_image(registry: Watched, repository: str, files: dict[str, bytes | str],
             else:
                 entry.size = len(content)
                 archive.addfile(entry, io.BytesIO(content))
-    diff_id = "sha256:" + hashlib.sha256(out.getvalue()).hexdigest()
+    diff_id = diff_id or "sha256:" + hashlib.sha256(out.getvalue()).hexdigest()
+    layer = layer or gzip.compress(out.getvalue())
     config = {
         "architecture": "amd64",
         "os": "linux",
-        **platform,
+        **(platform or {}),
         "config": {"Env": ["PATH=/usr/local/bin:/usr/bin:/bin"]},
         "rootfs": {"type": "layers", "diff_ids": [diff_id]},
     }
@@ -173,9 +181,7 @@ def put_image(registry: Watched, repository: str, files: dict[str, bytes | str],
             "mediaType": f"{kind}.config.v1+json",
             **registry.put_blob(repository, json.dumps(config).encode()),
         },
-        "layers": [
-            {"mediaType": f"{kind}.layer.v1.tar+gzip", **registry.put_blob(repository, gzip.compress(out.getvalue()))}
-        ],
+        "layers": [{"mediaType": f"{kind}.layer.v1.tar+gzip", **registry.put_blob(repository, layer)}],
     }
     put_manifest(registry, repository, "1", manifest)
     return f"{registry.host}/{repository}:1"
@@ -201,10 +207,24 @@ def test_a_parent_that_nothing_can_be_built_on(
     machine: Machine, registry: Watched, files: dict[str, bytes | str], platform: dict[str, str], expected: str
 ) -> None:
     machine.write("a.py", "")
-    parent = put_image(registry, "parent", files, **platform)
+    parent = put_image(registry, "parent", files, platform=platform)
     said = a_sentence(machine.longshore("build", ".", "--tag", "on-bad:1", "--parent", parent).refused(1))
     assert parent in said
     assert expected in said
+
+
+def test_a_parent_that_was_put_together_wrongly(machine: Machine, registry: Watched) -> None:
+    machine.write("a.py", "")
+
+    def refused(parent: str) -> str:
+        return a_sentence(machine.longshore("build", ".", "--tag", "on-wrong:1", "--parent", parent).refused(1))
+
+    parent = put_image(registry, "junk", {}, layer=b"no archive")
+    said = refused(parent)
+    assert f"of parent image {parent} cannot be read" in said
+    parent = put_image(registry, "other", with_python("3.12.1"), diff_id="sha256:" + "1" * 64)
+    said = refused(parent)
+    assert f"the configuration of its image says sha256:{'1' * 64}" in said
 
 
 def test_a_parent_that_is_not_to_be_had(machine: Machine, registry: Watched, tmp_path: Path) -> None:
