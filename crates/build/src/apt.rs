@@ -266,6 +266,28 @@ impl Builder {
         Ok((parent, row.layer(below)))
     }
 
+    /// The layer of an addition that is recorded. Which way it is made is found out again.
+    pub(crate) async fn recorded_apt(
+        &self,
+        addition: &Addition,
+        parent: &Parent,
+        observer: Observer<'_>,
+    ) -> Result<PlannedLayer, BuildError> {
+        let fetcher = fetcher(Sources::from_system().ok().as_ref());
+        self.fetch_addition(addition, &fetcher, observer).await?;
+        let system = self.system_of(&parent.manifest).await?;
+        let (debs, wanted) = (self.downloads.clone(), addition.clone());
+        let choose = move || addition::choose_way(&system, &wanted, &debs, &|_| {});
+        let way =
+            tokio::task::spawn_blocking(choose).await.map_err(|_| BuildError::Lost("the packages"))??;
+        let layer = AptLayer {
+            addition: Arc::new(addition.clone()),
+            way: Arc::new(way),
+            below: content_of(&parent.config),
+        };
+        Ok(PlannedLayer { title: layer.title(), known: None, content: Content::Apt(layer) })
+    }
+
     /// A parent whose layers are on this machine: pulled, or made again if it is one of ours and they are lost.
     async fn whole(
         &self,
@@ -339,6 +361,10 @@ impl Builder {
             Way::Sandbox { tool, .. } => builder.install(*tool, &content.addition, &below, &system, out),
         };
         let made = layers.make(&layer.key(), Lane::Splice, write).await;
+        if made.is_err() {
+            // One that is damaged is fetched again by the next build.
+            self.drops_damaged(layer.addition.packages.iter().map(|package| package.sha256)).await?;
+        }
         made.map_err(|error| error.of_parent(&parent.name))
     }
 

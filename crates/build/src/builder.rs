@@ -18,7 +18,7 @@ use longshore_python::{
     plan::{Budget, LAYERS, WheelLayer, wheel_layers},
     uv::Search,
 };
-use longshore_store::{BlobStore, Durability, Registry, RepositoryPath, Table, TagOrDigest};
+use longshore_store::{BlobStore, Durability, Registry, RepositoryPath, StoreError, Table, TagOrDigest};
 
 use crate::{
     BuildError, Images, LayerRecord,
@@ -238,7 +238,12 @@ impl Builder {
             let registry = self.registry.clone();
             let find = move || {
                 let path = RepositoryPath::from(&image.repository);
-                let top = registry.manifest(&path, TagOrDigest::from(&image))?.digest;
+                let top = match registry.manifest(&path, TagOrDigest::from(&image)) {
+                    Err(StoreError::ManifestUnknown { .. } | StoreError::RepositoryUnknown(_)) => {
+                        return Err(BuildError::NoImage(Box::new(image)));
+                    }
+                    found => found?.digest,
+                };
                 let (digest, manifest, config) =
                     parent::read(&registry, &path, &image, &Platform::linux(arch))?;
                 Ok::<_, BuildError>(FoundParent { image, top, digest, manifest, config, source: None })

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use longshore_oci::{ImageConfig, Manifest};
 use longshore_sandbox::Snapshots;
-use longshore_store::BlobStore;
+use longshore_store::{BlobStore, StoreError};
 
-use crate::BuildError;
+use crate::{BuildError, stored::remove_damaged};
 
 /// Unpacks layers of the registry, each once.
 #[derive(Clone, Debug)]
@@ -37,8 +37,21 @@ impl Images {
                         if let Some(folder) = self.snapshots.get(diff_id) {
                             return Ok(folder);
                         }
-                        let blob = self.blobs.open_blob(&layer.digest)?;
-                        Ok(self.snapshots.unpack(diff_id, &layer.media_type, blob)?)
+                        let blob = match self.blobs.open_blob(&layer.digest) {
+                            Err(StoreError::BlobMissing { digest, .. }) => {
+                                return Err(BuildError::Nowhere(digest));
+                            }
+                            blob => blob?,
+                        };
+                        match self.snapshots.unpack(diff_id, &layer.media_type, blob) {
+                            Err(_) if remove_damaged(&self.blobs, &layer.digest)? => {
+                                Err(BuildError::DamagedLayer(layer.digest))
+                            }
+                            Err(longshore_sandbox::Error::WrongLayer { wanted, found }) => {
+                                Err(BuildError::WrongDiffId { layer: layer.digest, wanted, found })
+                            }
+                            unpacked => Ok(unpacked?),
+                        }
                     })
                 })
                 .collect();

@@ -217,13 +217,15 @@ impl Builder {
         };
         let fetcher = Fetcher::new(Sources::from_system()?.network.fetch_config());
         longshore_debian::fetch(&debian.plan, &fetcher, &self.downloads, &progress).await?;
-        let (builder, plan, format) = (self.clone(), debian.plan.clone(), debian.format);
-        let assemble = move || {
-            let (debs, blobs) = (&builder.downloads, builder.registry.blobs());
-            longshore_debian::assemble(&plan, format, debs, blobs, &|_| {})
+        let assembled = match self.assembled(debian).await {
+            Err(_)
+                if self.drops_damaged(debian.plan.packages.iter().map(|package| package.sha256)).await? =>
+            {
+                longshore_debian::fetch(&debian.plan, &fetcher, &self.downloads, &progress).await?;
+                self.assembled(debian).await?
+            }
+            assembled => assembled?,
         };
-        let assembled = tokio::task::spawn_blocking(assemble);
-        let assembled = assembled.await.map_err(|_| BuildError::Lost("assembling the parent"))??;
         let name = self.parent_name(debian)?;
         let (mut config, mut layers) = described(&assembled, debian.format);
         config.created = Some(self.created.clone());
@@ -253,6 +255,16 @@ impl Builder {
             scripts_not_run: assembled.scripts_not_run,
         }));
         Ok(parent)
+    }
+
+    async fn assembled(&self, debian: &DebianParent) -> Result<Assembled, BuildError> {
+        let (builder, plan, format) = (self.clone(), debian.plan.clone(), debian.format);
+        let assemble = move || {
+            let (debs, blobs) = (&builder.downloads, builder.registry.blobs());
+            longshore_debian::assemble(&plan, format, debs, blobs, &|_| {})
+        };
+        let assembled = tokio::task::spawn_blocking(assemble).await;
+        Ok(assembled.map_err(|_| BuildError::Lost("assembling the parent"))??)
     }
 
     /// Debian compiles the modules of the standard library when it installs them; no script of a package is run here.

@@ -59,8 +59,23 @@ pub enum BuildError {
         /// Why.
         reason: String,
     },
+    /// A layer of a parent that no archive is in.
+    #[error(
+        "layer {layer} of parent image {image} cannot be read: {source}; its bytes are those that its registry has, so push \
+         that image again, or choose another parent"
+    )]
+    ParentLayer {
+        /// The image.
+        image: Box<Reference>,
+        /// The layer.
+        layer: Digest,
+        /// What is wrong with it.
+        source: Box<BuildError>,
+    },
     /// An image for other machines.
-    #[error("image {image} is for {found}, not for {wanted}")]
+    #[error(
+        "image {image} is for {found}, not for {wanted}: choose a parent for {wanted}, or another `platform`"
+    )]
     ParentPlatform {
         /// The image.
         image: Box<Reference>,
@@ -232,6 +247,27 @@ pub enum BuildError {
         "layer {0} is neither on this machine nor in a registry that it could be pulled from; build its image again"
     )]
     Nowhere(Digest),
+    /// A layer that is not what the configuration of its image says.
+    #[error(
+        "layer {layer} holds {found}, and the configuration of its image says {wanted} (diff_id): the image was put \
+         together wrongly; build it again where it comes from, or choose another"
+    )]
+    WrongDiffId {
+        /// The layer.
+        layer: Digest,
+        /// The digest that the configuration has.
+        wanted: Digest,
+        /// The digest of what it unpacks to.
+        found: Digest,
+    },
+    /// The embedded registry does not have an image.
+    #[error("there is no image {0}; `longshore image list` has the names of those in the embedded registry")]
+    NoImage(Box<Reference>),
+    /// A layer on this machine has other bytes than its digest says.
+    #[error(
+        "layer {0} was damaged on this machine's disk and has been removed; build its image again, which makes or fetches it anew"
+    )]
+    DamagedLayer(Digest),
     /// Part of the build ended without an answer: a defect of this program.
     #[error("{0} ended without an answer; this is a defect in longshore")]
     Lost(&'static str),

@@ -17,6 +17,7 @@ use crate::{
     container::Images,
     debian::DebianParent,
     examine::{Examination, Known},
+    stored::remove_damaged,
 };
 
 /// The row of the table that says what Python an image has, and what that has installed, by the image's digest.
@@ -232,7 +233,17 @@ fn examined(blobs: &BlobStore, image: &FoundParent) -> Result<Known, BuildError>
     for layer in &image.manifest.layers {
         let Some(compression) = Compression::of(&layer.media_type) else { return Ok(Known::Open) };
         let file = BufReader::new(blobs.open_blob(&layer.digest)?);
-        examination.layer(LayerReader::new(file, compression)?)?;
+        let read = LayerReader::new(file, compression).map_err(BuildError::from);
+        match read.and_then(|reader| examination.layer(reader)) {
+            Err(_) if remove_damaged(blobs, &layer.digest)? => {
+                return Err(BuildError::DamagedLayer(layer.digest));
+            }
+            read => read.map_err(|source| BuildError::ParentLayer {
+                image: Box::new(image.image.clone()),
+                layer: layer.digest,
+                source: Box::new(source),
+            })?,
+        }
     }
     Ok(examination.finish(&image.config))
 }
@@ -264,7 +275,15 @@ fn ask(
     let layers: Vec<PathBuf> = images.unpack(manifest, config)?;
     let sandbox =
         Sandbox { layers, scratch: images.scratch().to_owned(), container: Container::new(process) };
-    let output = sandbox.spawn(Streams::captured())?.output()?;
+    let output = match sandbox.spawn(Streams::captured()).and_then(longshore_sandbox::Running::output) {
+        Err(error) if error.exit_code() == Some(127) => {
+            return Err(unusable("there is no python3 on its PATH".to_owned()));
+        }
+        Err(error) if error.exit_code().is_some() => {
+            return Err(unusable("its python3 cannot be executed".to_owned()));
+        }
+        output => output?,
+    };
     if !output.exit.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(unusable(said.trim().lines().last().unwrap_or("python3 cannot be run in it").to_owned()));
@@ -321,7 +340,7 @@ pub(crate) fn glibc_version(text: &str) -> Option<Glibc> {
     Some(Glibc { major: major.parse().ok()?, minor: digits(minor)? })
 }
 
-/// Whether the registry lacks this image, or part of it.
+/// Whether the registry lacks this image, or part of it, or has it damaged.
 pub(crate) fn is_missing(error: &BuildError) -> bool {
     matches!(
         error,
@@ -329,6 +348,7 @@ pub(crate) fn is_missing(error: &BuildError) -> bool {
             StoreError::ManifestUnknown { .. }
                 | StoreError::RepositoryUnknown(_)
                 | StoreError::BlobMissing { .. }
+                | StoreError::Damaged { .. }
         )
     )
 }

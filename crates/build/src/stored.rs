@@ -41,6 +41,19 @@ impl ImageSource for StoredImage {
     }
 }
 
+/// Removes a blob that is not what its name says, which nobody has a use for; says whether it was so. Where it is missing it
+/// is made or fetched again.
+pub(crate) fn remove_damaged(blobs: &BlobStore, digest: &Digest) -> Result<bool, StoreError> {
+    match blobs.verify(digest) {
+        Err(StoreError::Damaged { path, found }) => {
+            tracing::warn!(path = %path.display(), %found, "a damaged file is removed");
+            blobs.remove(digest)
+        }
+        Ok(_) | Err(StoreError::BlobMissing { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Keeps pulled images as blobs, their manifests among them.
 #[derive(Clone, Debug)]
 pub struct BlobSink(pub BlobStore);

@@ -13,7 +13,7 @@ use longshore_python::lock::{Lock, LockedPackage, PinnedWheel};
 use longshore_store::{Blob, BlobStore};
 use tokio::sync::OnceCell;
 
-use crate::{BuildError, Event, Observer};
+use crate::{BuildError, Builder, Event, Observer, stored::remove_damaged};
 
 /// Tells an observer how much more of several downloads has arrived, from how much of each has.
 pub(crate) struct Meter<'a> {
@@ -56,12 +56,13 @@ impl<'a> Wheels<'a> {
 
     /// Sees to it that a wheel is in the store.
     pub(crate) async fn get(&self, wheel: &PinnedWheel) -> Result<(), BuildError> {
-        let Some((package, cell)) = self.packages.get(&wheel.digest) else { return Ok(()) };
-        cell.get_or_try_init(|| self.fetch(package)).await.copied()
+        let Some((_, cell)) = self.packages.get(&wheel.digest) else { return Ok(()) };
+        cell.get_or_try_init(|| self.fetch(wheel)).await.copied()
     }
 
-    async fn fetch(&self, package: &LockedPackage) -> Result<(), BuildError> {
-        let wheel = &package.wheel;
+    /// The same for one that was there before and is no more.
+    pub(crate) async fn fetch(&self, wheel: &PinnedWheel) -> Result<(), BuildError> {
+        let Some((package, _)) = self.packages.get(&wheel.digest) else { return Ok(()) };
         if self.downloads.size_of(&wheel.digest)?.is_some() {
             return Ok(());
         }
@@ -81,6 +82,22 @@ impl<'a> Wheels<'a> {
             (self.observer)(Event::FetchDone { what: what.clone(), bytes, took });
         }
         Ok(())
+    }
+}
+
+impl Builder {
+    /// Removes those of some downloads that are damaged; says whether there were any.
+    pub(crate) async fn drops_damaged(
+        &self,
+        downloads: impl Iterator<Item = Digest>,
+    ) -> Result<bool, BuildError> {
+        let (store, digests) = (self.downloads.clone(), downloads.collect::<Vec<_>>());
+        let look = move || {
+            digests
+                .iter()
+                .try_fold(false, |any, digest| Ok::<_, BuildError>(remove_damaged(&store, digest)? || any))
+        };
+        tokio::task::spawn_blocking(look).await.map_err(|_| BuildError::Lost("reading downloads again"))?
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures::future::try_join_all;
+use longshore_client::ClientError;
 use longshore_oci::{Digest, MediaType, Reference, Tag};
 use longshore_python::{bytecode::Compiler, install::Venv, layers::OpenLayer, plan::WheelLayer};
 use longshore_store::{Blob, RepositoryPath};
@@ -27,6 +28,7 @@ use crate::{
     runtime::{self, RuntimeKey},
     sbom,
     shared::{self, Lacked},
+    stored::remove_damaged,
     wheels::{self, Meter, Wheels},
 };
 
@@ -250,9 +252,19 @@ impl Work<'_> {
         let parent = self.parent().await?;
         let layers = parent.manifest.layers.iter().map(|layer| async move {
             let whence = Whence { layer, source: parent.source.as_ref() };
-            if self.bring(whence).await? { Ok(()) } else { Err(BuildError::Nowhere(layer.digest)) }
+            self.bring(whence).await.map(|brought| (!brought).then_some(layer))
         });
-        try_join_all(layers).await.map(drop)
+        let missing: Vec<_> = try_join_all(layers).await?.into_iter().flatten().collect();
+        let Some(first) = missing.first() else { return Ok(()) };
+        // One of ours can be made again, where its layers are lost.
+        let Some(debian) = &parent.debian else { return Err(BuildError::Nowhere(first.digest)) };
+        self.builder.make_debian(debian, self.interpreter().await?, self.observer).await?;
+        for layer in missing {
+            if !self.bring(Whence { layer, source: None }).await? {
+                return Err(BuildError::Nowhere(layer.digest));
+            }
+        }
+        Ok(())
     }
 
     /// Sees to it that the registry has a layer; says whether it was to be had.
@@ -262,10 +274,24 @@ impl Work<'_> {
         }
         // The semaphore is never closed; if it were, one layer too many would be sent at once.
         let _lane = self.lanes.acquire().await.ok();
-        let brought = self.builder.bring(&self.plan.request.repository, whence, &self.pushed).await?;
+        let repository = &self.plan.request.repository;
+        let brought = match self.builder.bring(repository, whence, &self.pushed).await {
+            // What is damaged here may be whole elsewhere.
+            Err(error) if is_of_content(&error) && self.is_damaged(whence.layer.digest).await? => {
+                self.builder.bring(repository, whence, &self.pushed).await?
+            }
+            brought => brought?,
+        };
         let Some(sent) = brought else { return Ok(false) };
         *self.sent.lock().unwrap_or_else(PoisonError::into_inner) += sent;
         Ok(true)
+    }
+
+    /// Whether a layer on this machine is damaged. Then it is there no more.
+    async fn is_damaged(&self, layer: Digest) -> Result<bool, BuildError> {
+        let blobs = self.builder.registry.blobs().clone();
+        let looked = tokio::task::spawn_blocking(move || remove_damaged(&blobs, &layer)).await;
+        Ok(looked.map_err(|_| BuildError::Lost("reading a layer again"))??)
     }
 
     /// The interpreters of the parent, started by whoever has something to compile first.
@@ -325,6 +351,23 @@ impl Work<'_> {
     }
 
     async fn make(&self, content: &Content) -> Result<Made, BuildError> {
+        match self.attempt(content).await {
+            Err(_) if self.fetches_again(content).await? => self.attempt(content).await,
+            made => made,
+        }
+    }
+
+    /// Fetches those wheels of a layer again that are damaged on this machine; says whether there were any.
+    async fn fetches_again(&self, content: &Content) -> Result<bool, BuildError> {
+        let (Content::Wheels(layer) | Content::Bytecode(layer)) = content else { return Ok(false) };
+        let any = self.builder.drops_damaged(layer.wheels.iter().map(|wheel| wheel.digest)).await?;
+        for wheel in layer.wheels.iter().filter(|_| any) {
+            self.wheels.fetch(wheel).await?;
+        }
+        Ok(any)
+    }
+
+    async fn attempt(&self, content: &Content) -> Result<Made, BuildError> {
         let layers = self.builder.layers_of(&self.plan.request, self.plan.format);
         let python = self.plan.parent.python().clone();
         match content {
@@ -388,4 +431,10 @@ impl Work<'_> {
         let venv = Venv::in_image(python.version);
         Ok(move || Ok(OpenLayer::open(&layer, &venv, |wheel| wheels::open(&downloads, wheel))?))
     }
+}
+
+/// Whether sending failed because of what is sent, not because of who was to get it.
+fn is_of_content(error: &BuildError) -> bool {
+    let BuildError::Client(error) = error else { return false };
+    matches!(**error, ClientError::Changed { .. } | ClientError::Source { .. })
 }

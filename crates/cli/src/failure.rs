@@ -3,6 +3,7 @@
 use std::{error::Error, process::ExitCode};
 
 use longshore_auth::connector::ConfigError;
+use longshore_oci::ReferenceError;
 use longshore_stack::{ConfigurationError, FlavorError, NameError, StateError};
 
 /// Why a command did not do what it was asked.
@@ -34,6 +35,7 @@ fn is_usage(error: &(dyn Error + 'static)) -> bool {
         || error.is::<FlavorError>()
         || error.is::<NameError>()
         || error.is::<ConfigError>()
+        || error.is::<ReferenceError>()
 }
 
 impl Failure {

@@ -22,6 +22,8 @@ pub(crate) fn start(verbose: bool) -> Result<(), Failure> {
     let filter = EnvFilter::builder().parse(&directives).map_err(|error| {
         Failure::Usage(format!("{VARIABLE}={directives}: {error}; write e.g. {VARIABLE}=debug"))
     })?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time().init();
+    let is_colored = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    subscriber.with_ansi(is_colored).without_time().init();
     Ok(())
 }

@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     let normalised = spelling::normalise(&Arguments::command(), env::args_os());
     let arguments = match Arguments::try_parse_from(normalised) {
         Ok(arguments) => arguments,
-        Err(error) => match usage::unknown_option(&error) {
+        Err(error) => match usage::unknown_option(&error).or_else(|| usage::wrong_value(&error)) {
             Some(said) => return Failure::Usage(said).report(),
             None => error.exit(),
         },

@@ -23,6 +23,13 @@ pub(crate) fn unknown_option(error: &clap::Error) -> Option<String> {
     Some(format!("`{command}` takes no `{given}`{suggestion} (`{command} --help` lists what it takes)"))
 }
 
+/// What is wrong with the value of an option, where the error says it all itself; none for other errors.
+pub(crate) fn wrong_value(error: &clap::Error) -> Option<String> {
+    let is_whole = error.kind() == ErrorKind::ValueValidation && error.get(ContextKind::InvalidArg).is_none();
+    let text = is_whole.then(|| error.to_string())?;
+    Some(text.strip_prefix("error: ")?.lines().next()?.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -55,5 +62,15 @@ mod tests {
     #[test]
     fn other_errors_are_left_to_say_themselves() {
         assert_eq!(said("longshore stack rename a"), None);
+    }
+
+    #[test]
+    fn a_wrong_value_is_a_sentence() {
+        let error = |line: &str| Arguments::try_parse_from(line.split(' ')).unwrap_err();
+        assert_eq!(
+            wrong_value(&error("longshore build --tag a --layers many")).as_deref(),
+            Some("DockerSettings: `layers` must be a number from 1 to 65535, not \"many\"")
+        );
+        assert_eq!(wrong_value(&error("longshore build --tag a --fail-if-moved many")), None);
     }
 }

@@ -309,10 +309,16 @@ pub enum Resolution {
         /// What failed.
         explanation: String,
     },
+    /// The index answered that it cannot answer.
+    #[error("the package index has a fault: {explanation}; try again later, or name another index")]
+    Broken {
+        /// What it said.
+        explanation: String,
+    },
     /// The index wants other credentials.
     #[error(
-        "the package index refuses access: {explanation}; set UV_INDEX_<NAME>_USERNAME and UV_INDEX_<NAME>_PASSWORD \
-         for it"
+        "the package index refuses access: {explanation}; look at its secret, as in secrets={{\"NAME OF THE INDEX\": \
+         \"env:VARIABLE\"}}, or, if uv's own configuration names it, at UV_INDEX_<NAME>_USERNAME and UV_INDEX_<NAME>_PASSWORD"
     )]
     Denied {
         /// What failed.
@@ -389,7 +395,7 @@ impl Resolution {
 impl Error {
     /// Whether trying again may help.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Resolution(Resolution::Network { .. }))
+        matches!(self, Self::Resolution(Resolution::Network { .. } | Resolution::Broken { .. }))
     }
 
     /// An error with a wheel.

@@ -12,7 +12,7 @@ use crate::Obstacle;
 #[non_exhaustive]
 pub enum Error {
     /// A file operation outside any sandbox failed.
-    #[error("cannot {doing} `{}`: {source}", path.display())]
+    #[error("cannot {doing} `{}`: {source}{}", path.display(), remedy(source))]
     Io {
         /// What was being done, as an infinitive.
         doing: &'static str,
@@ -102,6 +102,19 @@ impl Error {
             }
             _ => None,
         }
+    }
+}
+
+/// What can be done about a folder that does not take what is written.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free some space or choose a folder on another disk"
+        }
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+            "; choose a folder that can be written"
+        }
+        _ => "",
     }
 }
 

@@ -112,13 +112,13 @@ impl BlobStore {
         }
     }
 
-    /// Keeps `bytes`.
+    /// Keeps `bytes`, in place of a damaged blob if there is one.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
-        if !self.has(&digest, bytes.len() as u64)? {
+        if !self.has(&digest, bytes.len() as u64)? || !self.holds(&digest, bytes) {
             let mut staged = self.stage()?;
             io::Write::write_all(&mut staged.file, bytes).doing("write", self.path(&digest))?;
-            self.publish(staged, digest, bytes.len() as u64)?;
+            self.publish(staged, digest)?;
         }
         Ok(digest)
     }
@@ -196,19 +196,24 @@ impl BlobStore {
         self.shared.staging.begin_folder(source, SOURCE)
     }
 
-    /// Gives a written file its name. Its bytes must have this digest and length.
-    pub(crate) fn publish(&self, staged: Staged, digest: Digest, size: u64) -> Result<()> {
-        let Shared { marks, layout, .. } = &*self.shared;
+    /// Whether the file of a blob has these bytes, which are its own.
+    pub(crate) fn holds(&self, digest: &Digest, bytes: &[u8]) -> bool {
+        std::fs::read(self.path(digest)).is_ok_and(|found| found == bytes)
+    }
+
+    /// Gives a written file its name. Its bytes must have this digest.
+    pub(crate) fn publish(&self, staged: Staged, digest: Digest) -> Result<()> {
+        let Shared { marks, .. } = &*self.shared;
         let path = self.path(&digest);
         if !marks.are_kept() {
             staged.sync(&path)?;
         }
         marks.set(&digest)?;
-        match rustix::fs::stat(&path) {
-            // A file there with another length is damaged, and mended by this.
-            Ok(found) if found.st_size.unsigned_abs() != size => staged.replace(&path)?,
-            // The other file, if there is one, may not be on disk yet; what follows sees to that.
-            _ => staged.place(&path)?,
+        match self.size_of(&digest)? {
+            // A file that is there may be damaged, and is mended by this.
+            Some(_) => staged.replace(&path)?,
+            // Another file, if one is there by now, may not be on disk yet; what follows sees to that.
+            None => staged.place(&path)?,
         }
         let composed = layout.composed(&digest);
         if composed.exists() {

@@ -19,7 +19,7 @@ use crate::{Result, StoreError, error::Context, staging::Staging};
 /// Rows (kind, key) → value in files `<kind>/<2 digits>/<sha256 of kind and key>.json`.
 ///
 /// A row is a memory, not a record: one that is lost or damaged reads as absent and is computed again. So rows are
-/// atomic but not made durable one by one.
+/// atomic but not made durable one by one, and each has a checksum.
 #[derive(Clone, Debug)]
 pub struct Table {
     root: PathBuf,
@@ -52,8 +52,9 @@ impl Table {
     /// The text of a row's value.
     fn read(&self, row: &Row<'_>) -> Option<String> {
         let bytes = fs::read(self.root.join(row.path())).ok()?;
-        let value = bytes.strip_prefix(row.head().as_bytes())?.strip_suffix(b"}\n")?;
-        String::from_utf8(value.to_vec()).ok()
+        let (text, tail) = bytes.split_at_checked(bytes.len().checked_sub(TAIL)?)?;
+        let value = text.strip_prefix(row.head().as_bytes())?;
+        (tail == self::tail(text).as_bytes()).then(|| String::from_utf8(value.to_vec()).ok())?
     }
 
     /// Writes a row, in place of what it was.
@@ -69,7 +70,8 @@ impl Table {
 
     fn write(&self, row: &Row<'_>, value: &str) -> Result<()> {
         let path = self.root.join(row.path());
-        let text = format!("{}{value}}}\n", row.head());
+        let text = format!("{}{value}", row.head());
+        let text = format!("{text}{}", tail(text.as_bytes()));
         self.staging.write(&path, text.as_bytes())?.replace(&path)
     }
 
@@ -77,6 +79,14 @@ impl Table {
     pub fn remove(&self, kind: &str, key: &impl Serialize) -> Result<bool> {
         crate::folder::remove_file(&self.root.join(Row::new(kind, key)?.path()))
     }
+}
+
+/// How long the end of a row is.
+const TAIL: usize = r#","crc32":"00000000"}"#.len() + 1;
+
+/// What follows the value of a row: the checksum of all that stands before.
+fn tail(text: &[u8]) -> String {
+    format!(",\"crc32\":\"{:08x}\"}}\n", crc32fast::hash(text))
 }
 
 /// A row's place.
@@ -158,6 +168,10 @@ mod tests {
             torn[length..].fill(0);
             fs::write(only_file(&table), &torn).unwrap();
             assert_eq!(table.get::<Value>("layer", &key), None, "zeros after {length} bytes");
+            let mut flipped = whole.clone();
+            flipped[length] ^= 1;
+            fs::write(only_file(&table), &flipped).unwrap();
+            assert_eq!(table.get::<Value>("layer", &key), None, "another bit in byte {length}");
         }
         // Another row's file in this place, as after a collision or a hand that copied files.
         let other = String::from_utf8(whole.clone()).unwrap().replace("\"a\":1", "\"a\":2");

@@ -188,7 +188,7 @@ impl Upload {
         if blobs.has(digest, size)? {
             drop(staged);
         } else {
-            blobs.publish(staged, *digest, size)?;
+            blobs.publish(staged, *digest)?;
         }
         remove(&path)?;
         Ok(size)

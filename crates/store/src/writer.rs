@@ -19,7 +19,8 @@ const BUFFER: usize = 256 << 10;
 /// Takes the bytes of a blob, hashes them on the way, and gives the blob its name at the end.
 ///
 /// Until `commit` nothing is visible, and dropping the writer leaves nothing. A blob that fits into the buffer and is
-/// in the store already never touches the disk.
+/// in the store already never touches the disk. One that does not takes the place of the file that is there, which may be
+/// damaged.
 pub struct BlobWriter {
     store: BlobStore,
     digester: Digester,
@@ -157,11 +158,12 @@ impl BlobWriter {
         {
             return Err(StoreError::DigestMismatch { expected: *expected, found: digest });
         }
-        if self.store.has(&digest, size)? {
-            return Ok((digest, size));
-        }
+        let has = self.store.has(&digest, size)?;
         match self.composition.take().filter(|composition| !composition.rows.is_literal()) {
             Some(Composition { source, rows, .. }) => {
+                if has {
+                    return Ok((digest, size));
+                }
                 let length =
                     source.metadata().doing("examine the source of a blob in", self.store.root())?.len();
                 self.keep(&rows.finish(length))?;
@@ -171,9 +173,13 @@ impl BlobWriter {
                 }
             }
             None => {
+                // What is there under its name may be damaged: it is written again unless it is seen to be the same.
+                if has && self.staged.is_none() && self.store.holds(&digest, &self.buffer) {
+                    return Ok((digest, size));
+                }
                 self.empty_buffer()?;
                 if let Some(staged) = self.staged.take() {
-                    self.store.publish(staged, digest, size)?;
+                    self.store.publish(staged, digest)?;
                 }
             }
         }

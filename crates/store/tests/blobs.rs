@@ -108,6 +108,25 @@ fn a_blob_that_is_there_is_not_written_again() {
 }
 
 #[test]
+fn a_damaged_blob_is_mended_by_writing_it_again() {
+    let (_root, store) = store();
+    for content in [b"content".to_vec(), vec![7; 300_000]] {
+        let digest = store.put(&content).unwrap();
+        let mut damaged = content.clone();
+        damaged[1] ^= 1;
+        fs::write(store.path(&digest), &damaged).unwrap();
+        assert!(matches!(store.verify(&digest), Err(StoreError::Damaged { .. })));
+        store.put(&content).unwrap();
+        store.verify(&digest).unwrap();
+        fs::write(store.path(&digest), &damaged).unwrap();
+        let mut writer = store.writer();
+        writer.write_all(&content).unwrap();
+        writer.commit().unwrap();
+        store.verify(&digest).unwrap();
+    }
+}
+
+#[test]
 fn a_reader_reads_on_when_the_blob_is_removed() {
     let (_root, store) = store();
     let digest = store.put(b"content").unwrap();

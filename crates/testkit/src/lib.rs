@@ -12,7 +12,7 @@ mod token;
 pub use docker_registry::{DockerRegistry, Login};
 pub use hostile::{
     Chance, Fault, HostileConfig, HostileRegistry, MissingBlobs, Mounts, Operation, RangeLie, Referrers,
-    Rule, Seen, Side, SinglePost, TokenAuth, WrongLocation,
+    Rule, Seen, Side, SinglePost, Tags, TokenAuth, WrongLocation,
 };
 pub use seeded::Seeded;
 pub use serving::Serving;

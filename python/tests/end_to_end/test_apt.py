@@ -91,6 +91,22 @@ def test_what_needs_its_script_is_installed_by_the_parents_dpkg(machine: Machine
     assert {"less", "perl-base", "diffutils"} <= {name.split()[0] for name in apt["packages"]}
 
 
+def test_an_image_with_debian_packages_is_patched_and_made_again(machine: Machine) -> None:
+    first = digest(build(machine, "gomp:10", "--apt", "libgomp1"))
+    again = json.loads(machine.longshore("image", "rebuild", "gomp:10", "-o", "json").done().stdout)
+    assert (again["expected"], again["found"]) == (first, first)
+    full = machine.longshore("build", ".", "--tag", "gomp:11", "-r", "idna==3.9", "--apt", "libgomp1")
+    machine.longshore("image", "patch", "gomp:10", "--wheel", "idna==3.9", "--tag", "gomp:12").done()
+    assert digest(full) in {image["digest"] for image in machine.images() if image["tag"] == "12"}
+    bills = [machine.longshore("image", "sbom", f"gomp:{tag}").done().stdout for tag in (11, 12)]
+    assert bills[0] == bills[1]
+    assert "pkg:deb/debian/libgomp1" in bills[1]
+    # What was chosen for one parent's packages does not go onto another parent.
+    digest(build(machine, "gomp:13", "--no-bytecode"))
+    said = machine.longshore("image", "rebase", "gomp:12", "--onto", "gomp:13", "--tag", "gomp:14").refused(1)
+    assert "has a layer of apt_packages" in said
+
+
 def test_on_an_ordinary_parent_of_a_registry(machine: Machine, registry: DockerRegistry, tmp_path: Path) -> None:
     """A parent with apt, whose sources name a host that cannot be reached; and one that says it is something else."""
     distribution, codename = OS_RELEASE["ID"], OS_RELEASE["VERSION_CODENAME"]

@@ -184,6 +184,27 @@ greeting()
     assert f"add linux/{HERE} to `platform`" in said
 
 
+def test_a_patched_index_is_what_a_build_with_that_pin_gives(project: Machine) -> None:
+    def build(tag: str, version: str) -> str:
+        packages = ("-r", f"markupsafe=={version}", "-r", "six==1.16.0")
+        command = ("build", ".", "--tag", tag, "-o", "json", *BOTH, *packages)
+        return str(json.loads(project.longshore(*command).done().stdout)["digest"])
+
+    build("patched:1", "3.0.2")
+    full = build("patched:full", "3.0.1")
+    patch = ("image", "patch", "patched:1", "--wheel", "markupsafe==3.0.1", "--tag", "patched:2", "-o", "json")
+    patched = json.loads(project.longshore(*patch).done().stdout)
+    assert patched["digest"] == full
+    assert (patched["package"], patched["replaced"]) == ("markupsafe 3.0.1", 4), "on each platform, and its bytecode"
+    assert project.longshore("image", "run", "patched:2", "python", "main.py").done().stdout == "&lt; 1.16.0\n"
+    # By its record it can be patched again.
+    patch = ("image", "patch", "patched:2", "--wheel", "six==1.17.0", "--tag", "patched:3")
+    project.longshore(*patch).done()
+    assert project.longshore("image", "run", "patched:3", "python", "main.py").done().stdout == "&lt; 1.17.0\n"
+    said = project.longshore("image", "rebuild", "patched:3").refused(1)
+    assert "for several platforms" in said
+
+
 def test_a_wheel_that_a_platform_lacks_is_named(project: Machine) -> None:
     before = {image["tag"] for image in project.images()}
     said = project.longshore("build", ".", "--tag", "lacks:1", *BOTH, "-r", "intel-openmp==2024.2.1").refused(1)

@@ -132,8 +132,8 @@ impl Cache {
         }
     }
 
-    /// Hashes all downloads and layers again; removes those that are damaged and that no image needs, and says which those
-    /// are, and which images' are damaged. The hold must be an exclusive one.
+    /// Hashes all downloads and layers again, and removes those that are damaged: nothing else can be made of them, and while
+    /// they are there they are neither made nor fetched again. Says which they were. The hold must be an exclusive one.
     pub fn check(&self, stock: &Stock, _alone: &Hold) -> Result<Vec<String>, CacheError> {
         let mut said = Vec::new();
         for item in &stock.items {
@@ -142,21 +142,27 @@ impl Cache {
                 Place::Layer(digest) => (self.registry.blobs(), digest, "layer"),
                 Place::Snapshot(_) | Place::Row(_) => continue,
             };
-            if let Err(error) = blobs.verify(digest)
-                && error.is_damage()
-            {
+            if let Some(damage) = damage(blobs.verify(digest)) {
                 blobs.remove(digest)?;
-                said.push(format!("{what} removed: {error}"));
+                said.push(format!("{what} removed: {damage}"));
             }
         }
         for digest in &stock.named {
-            if let Err(error) = self.registry.blobs().verify(digest)
-                && error.is_damage()
-            {
-                said.push(format!("an image needs it, so it stays: {error}; build or copy the image again"));
+            if let Some(damage) = damage(self.registry.blobs().verify(digest)) {
+                self.registry.blobs().remove(digest)?;
+                said.push(format!("layer of an image removed: {damage}; build or copy the image again"));
             }
         }
         Ok(said)
+    }
+}
+
+/// What is wrong with a blob, if it is known to be damaged.
+fn damage(verified: Result<u64, StoreError>) -> Option<String> {
+    match verified {
+        Err(StoreError::Damaged { path, found }) => Some(format!("{} had the digest {found}", path.display())),
+        Err(StoreError::Recipe { path, fault }) => Some(format!("{}: {fault}", path.display())),
+        _ => None,
     }
 }
 

@@ -32,6 +32,17 @@ pub enum EditError {
         /// The image's platform.
         wanted: String,
     },
+    /// Debian packages that go with the old parent.
+    #[error(
+        "{image} has a layer of apt_packages, which were chosen for the packages of its parent and are not those that \
+         {parent} lacks; build the image anew on that parent"
+    )]
+    AptLayer {
+        /// The image.
+        image: String,
+        /// The new parent.
+        parent: String,
+    },
     /// The new parent lacks the interpreter that the image's packages are for.
     #[error(
         "the packages of {image} are for Python {wanted} at {executable}, and {parent} has {found}; build the image anew on \
@@ -149,7 +160,7 @@ pub enum EditError {
         package: String,
     },
     /// Several images under one name.
-    #[error("{0} is an image for several platforms; only an image for one can be patched or made again")]
+    #[error("{0} is an image for several platforms; only an image for one can be made again")]
     Several(Box<Reference>),
     /// An edit needs a name for its result.
     #[error("{0} is named by its digest; say with --tag what the new image is to be called")]

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use longshore_oci::{Platform, Reference, Tag};
+use longshore_oci::{Arch, Digest, Platform, Reference, Tag};
 use longshore_pipeline::DockerSettings;
 use longshore_python::{
     PackageName,
@@ -11,15 +11,18 @@ use longshore_python::{
     target::Target,
     uv::{Dependencies, Environment, Freshness, Indexes, LockRequest},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::{EditError, FoundImage, Parts, Published, Record, rebase::parents_layers};
+use super::{
+    EditError, Found, FoundImage, Parts, Published, Record,
+    rebase::{has_apt_layer, parents_layers, relisted},
+};
 use crate::{
-    BuildError, Builder, Observer, Request, Upgrade,
+    BuildError, Builder, Event, Observer, Request, Upgrade,
     builder::{contents, known, title},
     image::ImageLayer,
     layer::format_of,
-    parent::{Facts, Parent, PythonFacts},
+    parent::{Facts, Parent, PythonFacts, Reading},
     plan::{Content, Plan, PlannedLayer, PlannedParent},
     sbom::{self, Ingredients, layouts},
     source::SourceTree,
@@ -122,8 +125,9 @@ pub(crate) struct PatchPlan {
 pub(crate) fn plan(image: &Parts, name: &str, record: &Record, lock: Lock) -> Result<PatchPlan, BuildError> {
     let (settings, python) = (&record.settings, &record.python);
     let below = layout(image, name, settings, python, &record.lock)?;
-    let old = contents(settings, python, below, &record.lock)?;
-    let slots = contents(settings, python, below, &lock)?.into_iter().map(|content| {
+    let own = parents_own(image, below);
+    let old = contents(settings, python, own, &record.lock)?;
+    let slots = contents(settings, python, own, &lock)?.into_iter().map(|content| {
         match old.iter().position(|other| is_same(other, &content)) {
             Some(at) => Slot::Keep(below + at),
             None => Slot::Make(Box::new(content)),
@@ -132,7 +136,7 @@ pub(crate) fn plan(image: &Parts, name: &str, record: &Record, lock: Lock) -> Re
     Ok(PatchPlan { below, slots: slots.collect(), lock })
 }
 
-/// How many layers of the image are its parent's, if those above are what the lock leads to.
+/// How many layers of the image are its parent's and its Debian packages', if those above are what the lock leads to.
 pub(crate) fn layout(
     image: &Parts,
     name: &str,
@@ -144,7 +148,7 @@ pub(crate) fn layout(
     let made_by = image.made_by();
     let below =
         parents_layers(image).ok_or_else(|| wrong("no layer is its virtual environment".to_owned()))?;
-    let planned = contents(settings, python, below, lock)?;
+    let planned = contents(settings, python, parents_own(image, below), lock)?;
     if made_by.len() != below + planned.len() {
         let (found, wanted) = (made_by.len() - below, planned.len());
         return Err(wrong(format!("it has {found} layers of its own, {wanted} were planned")).into());
@@ -163,6 +167,12 @@ pub(crate) fn layout(
         }
     }
     Ok(below)
+}
+
+/// How many of the layers below the virtual environment are the parent's own: Debian packages that were added to it are
+/// one more.
+pub(super) fn parents_own(image: &Parts, below: usize) -> usize {
+    below - usize::from(has_apt_layer(image))
 }
 
 fn is_same(one: &Content, other: &Content) -> bool {
@@ -210,6 +220,20 @@ pub(crate) fn patched(image: &Parts, plan: &PatchPlan, made: Vec<ImageLayer>, cr
     result.sealed()
 }
 
+/// What became of the image for one platform.
+struct PatchedPlatform {
+    platform: Platform,
+    parts: Parts,
+    record: Record,
+    lock: Lock,
+    parent: Parent,
+    before: String,
+    after: String,
+    replaced: usize,
+    kept: usize,
+    inputs: Value,
+}
+
 /// What came of a patch.
 #[derive(Clone, Debug)]
 pub struct Patched {
@@ -219,7 +243,7 @@ pub struct Patched {
     pub package: String,
     /// The version that it had.
     pub before: String,
-    /// How many layers are other ones.
+    /// How many layers are other ones, of all platforms together.
     pub replaced: usize,
     /// How many were kept.
     pub kept: usize,
@@ -228,39 +252,71 @@ pub struct Patched {
 }
 
 impl Builder {
-    /// Replaces the layers of one wheel. `inputs` are those of the image's build.
+    /// Replaces the layers of one wheel, on each platform that the image is for. `inputs` are those of the image's build.
     pub async fn patch(
         &self,
         patch: &Patch,
         inputs: &Value,
         observer: Observer<'_>,
     ) -> Result<Patched, BuildError> {
+        let found = self.find(&patch.image).await?;
+        let mut done = Vec::with_capacity(found.images.len());
+        for image in &found.images {
+            let platform = &image.parts.config.platform;
+            let inputs = inputs_of(inputs, &found, platform)?;
+            if found.index.is_some() {
+                observer(Event::Platform(platform.clone()));
+            }
+            done.push(Box::pin(self.patch_one(patch, image, inputs, observer)).await?);
+        }
+        let parts: Vec<Parts> = done.iter().map(|one| one.parts.clone()).collect();
+        let index = found.index.as_ref().map(|index| relisted(index, &found.images, &parts));
+        let sources = [patch.image.repository.clone()];
+        let published = self.publish(&patch.name, &parts, index.as_ref(), &sources).await?;
+        for one in &done {
+            self.describe_edited(&patch.name, &one.parts, &one.record, &one.lock, &one.parent, observer)
+                .await?;
+        }
+        let (replaced, kept) =
+            done.iter().fold((0, 0), |(replaced, kept), one| (replaced + one.replaced, kept + one.kept));
+        let platforms: Map<String, Value> =
+            done.iter().map(|one| (one.platform.to_string(), one.inputs.clone())).collect();
+        // Of several, the record has that of this machine's in front, as a build's does.
+        let own = done
+            .iter()
+            .position(|one| one.platform.linux_arch().is_some_and(|arch| Some(arch) == Arch::host()));
+        let Some(PatchedPlatform { after, before, mut inputs, .. }) = done.into_iter().nth(own.unwrap_or(0))
+        else {
+            return Err(BuildError::Lost("patching an image"));
+        };
+        if index.is_some() {
+            inputs["platforms"] = Value::Object(platforms);
+        }
+        Ok(Patched { published, package: after, before, replaced, kept, inputs })
+    }
+
+    async fn patch_one(
+        &self,
+        patch: &Patch,
+        image: &FoundImage,
+        inputs: &Value,
+        observer: Observer<'_>,
+    ) -> Result<PatchedPlatform, BuildError> {
         let name = patch.image.to_string();
         let record = Record::read(&patch.image, inputs)?;
-        let found = self.find(&patch.image).await?;
-        let image = found.only()?;
         let (before, after, lock) = self.other_version(patch, &record, image).await?;
         let plan = plan(&image.parts, &name, &record, lock)?;
         let parent = base(image, &record, plan.below);
         let made = self.make_slots(patch, &record, &plan, &parent, image, observer).await?;
         let replaced = made.len();
         let parts = patched(&image.parts, &plan, made, &record.created);
-        let sources = [patch.image.repository.clone()];
-        let published = self.publish(&patch.name, std::slice::from_ref(&parts), None, &sources).await?;
-
-        self.describe_edited(&patch.name, &parts, &record, &plan.lock, &parent, observer).await?;
+        let kept = plan.slots.len() + plan.below - replaced;
         let mut inputs = inputs.clone();
         inputs["lock"] = json!(plan.lock);
         inputs["patched"] = json!({"from": image.digest, "package": after});
         inputs["layouts"] = json!(layouts());
-        Ok(Patched {
-            published,
-            package: after,
-            before,
-            replaced,
-            kept: plan.slots.len() + plan.below - replaced,
-            inputs,
-        })
+        let (platform, lock) = (image.parts.config.platform.clone(), plan.lock);
+        Ok(PatchedPlatform { platform, parts, record, lock, parent, before, after, replaced, kept, inputs })
     }
 
     /// Attaches the bill of materials of an image that was edited.
@@ -273,11 +329,17 @@ impl Builder {
         parent: &Parent,
         observer: Observer<'_>,
     ) -> Result<(), BuildError> {
-        let surveyed = self.survey(&name.repository, parent, observer).await?;
+        let mut below = parent.clone();
+        if has_apt_layer(parts) {
+            // What the parent alone has is remembered by its own digest.
+            below.digest = Digest::of(below.manifest.to_bytes());
+        }
+        let surveyed = self.survey(&name.repository, &below, observer).await?;
         let Parts { manifest, config } = parts;
         let delivered = sbom::Delivered { repository: &name.repository, manifest, config };
         let (settings, created) = (&record.settings, Some(record.created.as_str()));
-        let ingredients = Ingredients { lock, apt: None, code: record.code, settings, created };
+        let apt = record.apt.as_ref();
+        let ingredients = Ingredients { lock, apt, code: record.code, settings, created };
         self.describe(delivered, ingredients, parent, surveyed, observer).await;
         Ok(())
     }
@@ -403,13 +465,16 @@ impl Builder {
             upgrade: Upgrade::No,
             drivers: Vec::new(),
         };
-        let platform = &image.parts.config.platform;
+        let arch = image.parts.config.platform.linux_arch().ok_or(BuildError::Machine)?;
+        let base = PlannedParent::Ready(Box::new(parent.clone()));
+        let interpreter =
+            self.plan_interpreter(&request, arch, Reading::Layers, &base, &planned, observer).await?;
         let plan = Plan {
             request,
-            arch: platform.linux_arch().ok_or(BuildError::Machine)?,
+            arch,
             format: format_of(&record.settings)?,
-            interpreter: None,
-            parent: PlannedParent::Ready(Box::new(parent.clone())),
+            interpreter,
+            parent: base,
             lock: plan.lock.clone(),
             code: no_code(),
             layers: planned,
@@ -419,6 +484,16 @@ impl Builder {
         let titles = plan.layers.iter().map(|layer| layer.title.title.clone());
         Ok(made.iter().zip(titles).map(|(made, title)| ImageLayer { record: made.record, title }).collect())
     }
+}
+
+/// What determined the image for one platform.
+fn inputs_of<'a>(inputs: &'a Value, found: &Found, platform: &Platform) -> Result<&'a Value, EditError> {
+    if found.index.is_none() {
+        return Ok(inputs);
+    }
+    let platforms = inputs.get("platforms");
+    let one = platforms.and_then(|platforms| platforms.get(platform.to_string()));
+    one.ok_or_else(|| EditError::NoRecord(Box::new(found.image.clone())))
 }
 
 /// The parent of a recorded build, as far as its child has it.

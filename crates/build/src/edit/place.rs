@@ -96,7 +96,11 @@ impl Builder {
             match self.registry.manifest(&path, TagOrDigest::from(image)) {
                 Ok(stored) => return Ok((stored.digest, stored.media_type, stored.bytes)),
                 // What came from elsewhere is among the blobs, in no repository.
-                Err(StoreError::ManifestUnknown { .. }) if image.digest.is_some() => {}
+                Err(StoreError::ManifestUnknown { .. } | StoreError::RepositoryUnknown(_))
+                    if image.digest.is_some() => {}
+                Err(StoreError::ManifestUnknown { .. } | StoreError::RepositoryUnknown(_)) => {
+                    return Err(BuildError::NoImage(Box::new(image.clone())));
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -110,8 +114,7 @@ impl Builder {
             return Ok((digest, media_type, bytes));
         }
         if self.is_embedded(&image.repository) {
-            let (repository, reference) = (RepositoryPath::from(&image.repository), TagOrDigest::from(image));
-            return Err(StoreError::ManifestUnknown { repository, reference }.into());
+            return Err(BuildError::NoImage(Box::new(image.clone())));
         }
         let fetched = self.client.manifest(image).await?;
         Ok((fetched.digest, fetched.media_type, fetched.bytes.to_vec()))

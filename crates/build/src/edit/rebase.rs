@@ -23,6 +23,8 @@ use crate::{
 
 /// The line of history of the layer with the virtual environment.
 pub(crate) const VENV_LAYER: &str = "longshore: virtual environment";
+/// How the line of history of the layer with Debian packages begins.
+const APT_LAYER: &str = "longshore: Debian packages: ";
 /// What longshore sets in every image, whatever the parent has.
 const OURS: [&str; 2] = ["VIRTUAL_ENV", "PYTHONPATH"];
 
@@ -65,6 +67,9 @@ pub fn shared_layers(image: &Parts, name: &str, old: &Base<'_>) -> Result<usize,
 /// image added or changed stays.
 pub fn rebased(image: &Parts, name: &str, old: &Base<'_>, new: &Base<'_>) -> Result<Parts, EditError> {
     let shared = shared_layers(image, name, old)?;
+    if is_ours(image) && has_apt_layer(image) {
+        return Err(EditError::AptLayer { image: name.to_owned(), parent: new.name.clone() });
+    }
     let wanted = &image.config.platform;
     if !new.parts.config.platform.serves(wanted) {
         return Err(EditError::Platform { parent: new.name.clone(), wanted: wanted.to_string() });
@@ -96,7 +101,13 @@ fn is_ours(image: &Parts) -> bool {
     image.config.history.iter().any(|line| line.created_by.as_deref() == Some(VENV_LAYER))
 }
 
-/// How many layers of an image that longshore made are its parent's.
+/// Whether longshore has put Debian packages onto the parent: the layer below the virtual environment is theirs.
+pub(super) fn has_apt_layer(image: &Parts) -> bool {
+    let top = parents_layers(image).and_then(|below| below.checked_sub(1));
+    top.and_then(|top| image.made_by()[top]).is_some_and(|line| line.starts_with(APT_LAYER))
+}
+
+/// How many layers of an image that longshore made are its parent's, with that of Debian packages if there is one.
 pub fn parents_layers(image: &Parts) -> Option<usize> {
     image.made_by().iter().rposition(|line| *line == Some(VENV_LAYER))
 }
@@ -393,7 +404,7 @@ fn lacking(record: &Record, there: &Anatomy) -> Vec<String> {
 }
 
 /// An index with other images in the places of those that it had, and without what is for no machine: that was about them.
-fn relisted(index: &Index, before: &[FoundImage], after: &[Parts]) -> Index {
+pub(super) fn relisted(index: &Index, before: &[FoundImage], after: &[Parts]) -> Index {
     let mut index = index.clone();
     index.media_type = Some(MediaType::Index);
     index.manifests = index

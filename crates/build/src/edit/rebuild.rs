@@ -131,7 +131,10 @@ impl Builder {
 
         let mut remarks = remarks(&record);
         let code = self.code(&record, source.as_deref(), &mut remarks).await?;
-        let plan = builder.plan_again(&record, &parent, there, below, code.as_ref())?;
+        let mut plan = builder.plan_again(&record, &parent, there, below, code.as_ref())?;
+        if let Some(addition) = record.apt.as_ref().filter(|addition| !addition.packages.is_empty()) {
+            plan.layers.insert(0, builder.recorded_apt(addition, &parent, observer).await?);
+        }
         let made = builder.make(&plan, observer).await?;
         let titles = plan.layers.iter().map(|layer| layer.title.title.clone());
         let layers: Vec<ImageLayer> =
@@ -223,8 +226,14 @@ impl Builder {
         code: Option<&SourceTree>,
     ) -> Result<Plan, BuildError> {
         let Parts { manifest, config } = &there.parts;
-        let planned =
-            contents(&record.settings, &record.python, below, &record.lock)?.into_iter().enumerate();
+        let planned = contents(
+            &record.settings,
+            &record.python,
+            patch::parents_own(&there.parts, below),
+            &record.lock,
+        )?
+        .into_iter()
+        .enumerate();
         let made_by = there.parts.made_by();
         let layers = planned.map(|(at, content)| {
             let mut title = title(&content, &record.lock, code.unwrap_or(&patch::no_code()));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use longshore_debian::addition::Addition;
 use longshore_oci::{Digest, Reference};
 use longshore_pipeline::DockerSettings;
 use longshore_python::{
@@ -19,6 +20,9 @@ use crate::parent::PythonFacts;
 pub struct Record {
     pub(crate) parent: RecordedParent,
     pub(crate) python: PythonFacts,
+    /// The Debian packages that were added to the parent.
+    #[serde(default)]
+    pub(crate) apt: Option<Addition>,
     pub(crate) lock: Lock,
     pub(crate) code: Digest,
     pub(crate) settings: DockerSettings,

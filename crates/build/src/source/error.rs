@@ -1,6 +1,9 @@
 //! Why code cannot be packed.
 
-use std::{fmt, io, path::PathBuf};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
 
 use super::{
     dockerignore::PatternError,
@@ -19,15 +22,26 @@ pub enum SourceError {
         /// What the system said.
         source: io::Error,
     },
+    /// The permissions of a file or folder do not allow it.
+    #[error(
+        "cannot read {0}: this user may not; change its permissions, or name it in .dockerignore or .gitignore"
+    )]
+    Permission(PathBuf),
     /// The walk failed, in a way that has no single file.
     #[error("cannot walk the source folder: {0}")]
-    Walk(#[from] ignore::Error),
+    Walk(ignore::Error),
     /// A pattern that Docker refuses too.
     #[error(transparent)]
     Pattern(#[from] PatternError),
     /// A file's name is not UTF-8.
     #[error("the name of {0} is not UTF-8; rename the file, or name it in .dockerignore or .gitignore")]
     Name(PathBuf),
+    /// A file whose name makes it a whiteout (image specification, "Whiteouts").
+    #[error(
+        "the name of {0} begins with `.wh.`, and in an image such a file removes another instead of being there; rename it, \
+         or name it in .dockerignore or .gitignore"
+    )]
+    Whiteout(PathBuf),
     /// A symbolic link that leaves the source root: it would dangle in the image, or show what it should not.
     #[error(
         "the symbolic link {path} points to {target}, {problem}; replace it by a copy or by a relative link within the \
@@ -62,6 +76,38 @@ pub enum SourceError {
     /// A file changed between hashing and packing, or while it was being read.
     #[error("{0} changed while it was being packed; run again")]
     Changed(PathBuf),
+}
+
+impl SourceError {
+    /// That something which was there a moment ago could not be read.
+    pub(super) fn of_reading(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::NotFound => Self::Changed(path),
+            io::ErrorKind::PermissionDenied => Self::Permission(path),
+            _ => Self::Read { path, source },
+        }
+    }
+}
+
+impl From<ignore::Error> for SourceError {
+    fn from(error: ignore::Error) -> Self {
+        let mut inner = &error;
+        let mut place = None;
+        while let ignore::Error::WithDepth { err, .. } | ignore::Error::WithPath { err, .. } = inner {
+            if let ignore::Error::WithPath { path, .. } = inner {
+                place = Some(path.clone());
+            }
+            inner = err;
+        }
+        match (place, error.is_io()) {
+            (Some(path), true) => match error.into_io_error() {
+                Some(source) => Self::of_reading(&path, source),
+                None => Self::Changed(path),
+            },
+            _ => Self::Walk(error),
+        }
+    }
 }
 
 /// What is wrong with a symbolic link.

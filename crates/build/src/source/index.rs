@@ -12,7 +12,7 @@ use std::{
 use longshore_oci::Digest;
 use longshore_store::Table;
 use rustc_hash::FxHashSet;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::secret::{self, Secret};
 
@@ -96,13 +96,6 @@ struct Key<'a> {
     rules: u32,
 }
 
-/// An index as it is stored: the rows are one text, which is read many times faster than as many JSON values.
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    crc32: u32,
-    rows: String,
-}
-
 impl Index {
     /// The index of this root. One that is not there, or damaged, is empty.
     pub(super) fn load(table: &Table, root: &Path) -> Self {
@@ -110,13 +103,11 @@ impl Index {
     }
 
     fn read(table: &Table, root: &Path) -> Option<Self> {
-        let stored: Stored = table.get(SCAN, &Key { root: root.to_str()?, rules: secret::RULES })?;
-        if crc32fast::hash(stored.rows.as_bytes()) != stored.crc32 {
-            return None;
-        }
+        // The rows are one text, which is read many times faster than as many JSON values.
+        let text: String = table.get(SCAN, &Key { root: root.to_str()?, rules: secret::RULES })?;
         let mut rows = FxHashSet::default();
-        rows.reserve(stored.rows.len() / 150);
-        let mut rest = stored.rows.as_str();
+        rows.reserve(text.len() / 150);
+        let mut rest = text.as_str();
         while !rest.is_empty() {
             let (row, after) = Row::parse(rest)?;
             rows.insert(row);
@@ -138,8 +129,7 @@ impl Index {
         for row in rows.filter(|row| row.status.is_settled(scan)) {
             row.write(&mut text);
         }
-        let stored = Stored { crc32: crc32fast::hash(text.as_bytes()), rows: text };
-        if let Err(error) = table.put(SCAN, &Key { root, rules: secret::RULES }, &stored) {
+        if let Err(error) = table.put(SCAN, &Key { root, rules: secret::RULES }, &text) {
             tracing::debug!(%error, "the scan is not remembered");
         }
     }

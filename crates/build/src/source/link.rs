@@ -9,7 +9,7 @@ use super::{LinkProblem, SourceError};
 
 /// The target of a link, as written, if it stays in the tree on every step of its way.
 pub(super) fn inner_target(root: &Path, link: &Path) -> Result<String, SourceError> {
-    let target = fs::read_link(link).map_err(|source| SourceError::Read { path: link.to_owned(), source })?;
+    let target = fs::read_link(link).map_err(|source| SourceError::of_reading(link, source))?;
     let problem = if target.is_absolute() {
         LinkProblem::Absolute
     } else if !stays_inside(root, link, &target) {

@@ -157,7 +157,7 @@ impl SourceTree {
         let SourceKind::File { size, digest, .. } = entry.kind else {
             return Err(SourceError::Changed(path));
         };
-        let file = File::open(&path).map_err(|source| SourceError::Read { path: path.clone(), source })?;
+        let file = File::open(&path).map_err(|source| SourceError::of_reading(&path, source))?;
         Ok(SourceFile { path, file, size, digest, read: Digester::new(), end: End::Ahead })
     }
 }
@@ -321,6 +321,27 @@ mod tests {
             assert!(text.contains(link.to_str().unwrap()) && text.contains(&target), "{text}");
             fs::remove_file(&link).unwrap();
         }
+    }
+
+    #[test]
+    fn a_name_that_would_remove_another_is_refused() {
+        let root = tree(&[("a.py", ""), (".wh.a.py", ""), (".gitignore", "*.csv\n")]);
+        assert_eq!(paths(&scan(&root).unwrap()), ["a.py"], "hidden files are left out");
+        fs::write(root.path().join(".gitignore"), "!.wh.*\n").unwrap();
+        assert!(matches!(scan(&root), Err(SourceError::Whiteout(path)) if path.ends_with(".wh.a.py")));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_by_its_path() {
+        let error = |kind: io::Error| {
+            let inner = Box::new(ignore::Error::Io(kind));
+            let placed = Box::new(ignore::Error::WithPath { path: PathBuf::from("/code/a"), err: inner });
+            SourceError::from(ignore::Error::WithDepth { depth: 1, err: placed })
+        };
+        let denied = error(io::ErrorKind::PermissionDenied.into());
+        assert!(matches!(&denied, SourceError::Permission(path) if path == Path::new("/code/a")), "{denied}");
+        let gone = error(io::ErrorKind::NotFound.into());
+        assert!(matches!(&gone, SourceError::Changed(path) if path == Path::new("/code/a")), "{gone}");
     }
 
     #[test]

@@ -85,10 +85,7 @@ pub(super) fn files<'a>(
 /// Reads a file. What was seen is of one moment: a file that another program writes meanwhile is an error.
 fn read(root: &Path, name: &str) -> Result<Row, SourceError> {
     let path = root.join(name);
-    let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound => SourceError::Changed(path.clone()),
-        _ => SourceError::Read { path: path.clone(), source },
-    };
+    let failed = |source: io::Error| SourceError::of_reading(&path, source);
     let mut file = File::open(&path).map_err(failed)?;
     let before = Status::of(&file.metadata().map_err(failed)?);
     let (digest, size, secret) = digest(&mut file, name, before.size).map_err(failed)?;

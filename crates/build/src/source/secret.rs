@@ -9,7 +9,7 @@ use regex::bytes::{Regex, RegexSet};
 use serde::{Deserialize, Serialize};
 
 /// The rules' version. It goes up with every change of what is found, so that remembered verdicts are not used.
-pub(crate) const RULES: u32 = 1;
+pub(crate) const RULES: u32 = 2;
 /// The longest file whose text is looked at. What is longer is data.
 pub(crate) const LONGEST: u64 = 4 << 20;
 /// The longest line in which assignments are looked for. What is longer was written by a program.
@@ -52,6 +52,8 @@ pub enum SecretKind {
     StripeKey,
     /// The key of an Azure storage account.
     AzureStorageKey,
+    /// A URL with a password.
+    UrlPassword,
     /// Something random that is called a password, a secret, a token or a key.
     RandomValue,
 }
@@ -74,6 +76,7 @@ impl fmt::Display for SecretKind {
             Self::ModelApiKey => "the key of a model API",
             Self::StripeKey => "a Stripe key",
             Self::AzureStorageKey => "the key of an Azure storage account",
+            Self::UrlPassword => "a password in a URL",
             Self::RandomValue => "a random value that is called a secret",
         })
     }
@@ -229,6 +232,12 @@ const FORMATS: &[Format] = &[
         pattern: r"\bAccountKey=[A-Za-z0-9+/]{86}==",
         is_real: |_, found, _| is_random(&found[11..97]),
     },
+    Format {
+        // RFC 3986 §3.2.1. Shorter passwords are those of examples and of databases on the developer's machine.
+        kind: SecretKind::UrlPassword,
+        pattern: r"\b[a-z][a-z0-9+.-]{1,20}://[A-Za-z0-9._~%-]{0,64}:[A-Za-z0-9._~%!$&*+=-]{16,200}@[A-Za-z0-9\[]",
+        is_real: |_, found, _| is_random(password(found)),
+    },
 ];
 
 /// All patterns at once, which most files match none of, and each.
@@ -290,6 +299,13 @@ fn of_assignment(path: &str, content: &[u8]) -> Option<(SecretKind, usize)> {
         place += line.len() + 1;
     }
     None
+}
+
+/// What stands between the last `:` and the `@` of the beginning of a URL.
+fn password(url: &[u8]) -> &[u8] {
+    let end = url.iter().rposition(|byte| *byte == b'@').unwrap_or(url.len());
+    let start = url[..end].iter().rposition(|byte| *byte == b':').map_or(0, |colon| colon + 1);
+    &url[start..end]
 }
 
 /// Whether a name begins a line, as it does where values need no quotes: in settings and in a shell.
@@ -530,6 +546,11 @@ mod tests {
             (format!("sk-{}T3BlbkFJ{}", random(20), random(20)), SecretKind::ModelApiKey),
             (format!("sk_live_{}", random(24)), SecretKind::StripeKey),
             (format!("AccountKey={}==", random(86)), SecretKind::AzureStorageKey),
+            (format!("DB = 'postgresql://app:{}@db.internal/prod'", random(24)), SecretKind::UrlPassword),
+            (
+                format!("--extra-index-url https://__token__:{}@pypi.internal/simple\n", random(40)),
+                SecretKind::UrlPassword,
+            ),
             (aws, SecretKind::AwsKey),
             (kube, SecretKind::Kubeconfig),
         ] {
@@ -566,6 +587,10 @@ mod tests {
             format!("image = \"{value}\""),
             format!("NextContinuationToken: \"{value}\""),
             format!("see https://example.com/cb#access_token={value}"),
+            "url = \"postgresql://postgres:postgres@localhost:5432/test_database\"".to_owned(),
+            "url = \"https://user:${INDEX_PASSWORD_2024}@pypi.internal/simple\"".to_owned(),
+            "url = f\"https://{user}:{password}@host/\" # git+ssh://git@github.com:22/a/b1".to_owned(),
+            "see https://example.com:8443/a@1.2.3/b and https://me:your-password-here-123@host".to_owned(),
             "token = \"00000000-1111-4222-8333-444455556666\"".to_owned(),
             "token = \"4f0c2c1e-93b7-4e39-8d2b-6a1f0e5c7d98\"".to_owned(),
             "tokenizer = \"bert-base-uncased-finetuned-2024-v2\"".to_owned(),

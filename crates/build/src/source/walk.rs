@@ -199,6 +199,9 @@ impl Gathering<'_> {
             return Ok(None);
         };
         let name = relative.to_str().ok_or_else(|| SourceError::Name(path.to_owned()))?.to_owned();
+        if entry.file_name().as_encoded_bytes().starts_with(b".wh.") {
+            return Err(SourceError::Whiteout(path.to_owned()));
+        }
         let kind = match entry.file_type() {
             Some(kind) if kind.is_dir() => {
                 let left_out =

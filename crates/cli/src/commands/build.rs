@@ -127,6 +127,10 @@ fn request(arguments: &BuildArguments) -> Result<Request, Failure> {
     let source_root = arguments.source.canonicalize().map_err(|error| {
         Failure::Usage(format!("the folder of code {}: {error}", arguments.source.display()))
     })?;
+    if !source_root.is_dir() {
+        let file = arguments.source.display();
+        return Err(Failure::Usage(format!("{file} is a file; name the folder of code that it is in")));
+    }
     let file = project::settings(arguments.config.config.as_deref(), &source_root)?;
     let of_file = file.map(|SettingsFile { docker, .. }| docker).unwrap_or_default();
     let settings = arguments.settings.settings(&env::current_dir()?).over(&of_file);

@@ -55,9 +55,12 @@ pub(crate) fn with_lock(requests: Vec<Request>, lock: Option<&Path>) -> Result<V
             requests.len()
         )));
     }
-    let path = lock
-        .canonicalize()
-        .map_err(|error| Failure::Usage(format!("the lock file {}: {error}", lock.display())))?;
+    let path = lock.canonicalize().map_err(|error| {
+        Failure::Usage(format!(
+            "the lock file {}: {error}; `longshore image lock IMAGE` prints that of an image which was built here",
+            lock.display()
+        ))
+    })?;
     let locked = requests.into_iter().map(|mut request| {
         if request.settings.lock.as_ref().is_some_and(|other| request.source_root.join(other) != path) {
             return Err(Failure::Usage("the settings name another lock than --locked does".to_owned()));

@@ -15,6 +15,9 @@ pub(super) fn explain(stderr: &str, target: Target) -> Resolution {
     if whole.contains("No interpreter found") {
         return Resolution::NoPython;
     }
+    if whole.contains("HTTP status server error") {
+        return Resolution::Broken { explanation: message.cause() };
+    }
     let denied = ["401 Unauthorized", "403 Forbidden", "407 Proxy"];
     if denied.iter().any(|status| whole.contains(status)) {
         return Resolution::Denied { explanation: whole };
@@ -192,6 +195,17 @@ mod tests {
     fn credentials_in_messages_are_hidden() {
         let said = "error: Request failed after 3 retries\n  cause: Failed to fetch: https://me:sekrit@h.invalid/simple/\n";
         assert!(!explain(said, TARGET).to_string().contains("sekrit"));
+    }
+
+    #[test]
+    fn an_index_with_a_fault_is_not_one_that_is_away() {
+        let said = "error: Request failed after 3 retries\n  cause: Failed to fetch: http://h.invalid/simple/a/\n  \
+                    cause: HTTP status server error (503 Service Unavailable) for url (http://h.invalid/simple/a/)\n";
+        assert!(
+            matches!(explain(said, TARGET), Resolution::Broken { explanation } if explanation.contains("503"))
+        );
+        let away = said.replace("HTTP status server error (503 Service Unavailable)", "dns error");
+        assert!(matches!(explain(&away, TARGET), Resolution::Network { .. }));
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub enum StateError {
         source: std::io::Error,
     },
     /// SQLite refused.
-    #[error("the database {path} cannot be used: {source}")]
+    #[error("the database {path} cannot be used: {source}{}", remedy(source))]
     Sqlite {
         /// The file.
         path: PathBuf,
@@ -189,6 +189,17 @@ pub enum StateError {
     /// A secret cannot be sealed or opened.
     #[error(transparent)]
     Seal(#[from] SealError),
+}
+
+/// What can be done about a file that is no database any more.
+fn remedy(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
+            "; put back a copy of it, or move it away: then what was registered, and the record of builds and runs, begin \
+             anew, and the images stay"
+        }
+        _ => "",
+    }
 }
 
 impl StateError {

@@ -6,7 +6,7 @@ use longshore_oci::Digest;
 use serde_json::{Value, json};
 
 use super::{
-    HostileConfig, MissingBlobs, Mounts, Referrers, SinglePost,
+    HostileConfig, MissingBlobs, Mounts, Referrers, SinglePost, Tags,
     content::{Content, Manifest, Upload},
     message::{Answer, Head},
     operation::{Operation, Target},
@@ -148,6 +148,14 @@ fn put_manifest(
         return error(400, "MANIFEST_BLOB_UNKNOWN", &lacks.join(", "));
     }
     let repository = content.repository(name);
+    let moves = repository.tags.get(reference).is_some_and(|tagged| *tagged != digest);
+    if config.tags == Tags::Immutable && moves {
+        return error(
+            400,
+            "TAG_INVALID",
+            "the tag cannot be overwritten because the repository is immutable",
+        );
+    }
     let manifest = Manifest { media_type: media_type.to_owned(), bytes: body.clone() };
     repository.manifests.insert(digest, manifest);
     if reference.parse::<Digest>().is_err() {

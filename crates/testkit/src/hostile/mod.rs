@@ -49,6 +49,8 @@ pub struct HostileConfig {
     pub mounts: Mounts,
     /// Whether there is a referrers API.
     pub referrers: Referrers,
+    /// Whether a tag may be given to another manifest.
+    pub tags: Tags,
     /// Whether a blob may come with the `POST` that begins its upload.
     pub single_post: SinglePost,
 }
@@ -100,6 +102,17 @@ pub enum Referrers {
     Served,
     /// 404.
     Missing,
+}
+
+/// Whether a tag may be given to another manifest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tags {
+    /// It may.
+    #[default]
+    Movable,
+    /// 400, as from Amazon's registry.
+    Immutable,
 }
 
 /// Whether a blob may come with the `POST` that begins its upload.

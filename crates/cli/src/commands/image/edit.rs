@@ -42,7 +42,7 @@ pub(crate) fn rebase(context: &Context, arguments: &RebaseArguments) -> Result<(
         let found = builder.find(&rebase.image).await?;
         let record = state.build_of(&found.digest)?;
         let inputs = record.as_ref().map(|build| &build.inputs);
-        let rebased = builder.rebase(&rebase, inputs, &|event| progress.observe(event)).await?;
+        let rebased = Box::pin(builder.rebase(&rebase, inputs, &|event| progress.observe(event))).await?;
         Ok((record, rebased))
     });
     progress.clear();
