@@ -283,6 +283,8 @@ impl Builder {
         let layer = AptLayer {
             addition: Arc::new(addition.clone()),
             way: Arc::new(way),
+            // They are looked at when a lock is made; a recorded one has them.
+            distributions: Arc::default(),
             below: content_of(&parent.config),
         };
         Ok(PlannedLayer { title: layer.title(), known: None, content: Content::Apt(layer) })

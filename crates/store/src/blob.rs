@@ -198,12 +198,12 @@ impl BlobStore {
 
     /// Whether the file of a blob has these bytes, which are its own.
     pub(crate) fn holds(&self, digest: &Digest, bytes: &[u8]) -> bool {
-        std::fs::read(self.path(digest)).is_ok_and(|found| found == bytes)
+        fs::read(self.path(digest)).is_ok_and(|found| found == bytes)
     }
 
     /// Gives a written file its name. Its bytes must have this digest.
     pub(crate) fn publish(&self, staged: Staged, digest: Digest) -> Result<()> {
-        let Shared { marks, .. } = &*self.shared;
+        let Shared { marks, layout, .. } = &*self.shared;
         let path = self.path(&digest);
         if !marks.are_kept() {
             staged.sync(&path)?;
