@@ -301,14 +301,18 @@ impl Watched {
                 let handle = self.follow(run.to_owned(), step.name.clone());
                 self.logs.insert(step.name.clone(), handle);
             }
-            if let Some(reason) = &step.reason
+            if let Some(reason) = step.reason.as_ref().filter(|_| step.phase != Phase::Skipped)
                 && self.told.insert((step.name.clone(), reason.clone()))
             {
                 self.steps.observe(&Event::Line { step: &step.name, stream: Stream::Error, line: reason });
             }
             if step.phase.is_final() && self.told.insert((step.name.clone(), String::new())) {
-                let status = status_of(step.phase);
-                self.steps.observe(&Event::StepDone { step: &step.name, status, took: took(step) });
+                self.steps.observe(&match step.phase {
+                    Phase::Skipped => Event::StepSkipped { step: &step.name },
+                    phase => {
+                        Event::StepDone { step: &step.name, status: status_of(phase), took: took(step) }
+                    }
+                });
             }
         }
     }
@@ -368,7 +372,7 @@ pub(super) const fn status_of(phase: Phase) -> RunStatus {
 /// Remembers what an orchestrator says of a run.
 pub(super) fn record(state: &State, id: &str, found: &RunState) -> Result<(), Failure> {
     let Some(id) = RunId::parse(id) else { return Ok(()) };
-    for step in &found.steps {
+    for step in found.steps.iter().filter(|step| step.phase != Phase::Skipped) {
         let Some(started) = step.started else { continue };
         let status = status_of(step.phase);
         state.record_step(
