@@ -90,9 +90,10 @@ impl Record {
     /// The steps whose Jobs are to be made now. After a failure no further step begins, and those that run are waited for;
     /// when all has ended, so has the run.
     pub fn decide<'p>(&mut self, plan: &'p Plan) -> Vec<&'p PlannedStep> {
-        let graph = plan.steps.iter().map(|step| {
-            (step.name.as_str(), step.upstream.iter().map(String::as_str), Demand::default())
-        });
+        let graph = plan
+            .steps
+            .iter()
+            .map(|step| (step.name.as_str(), step.upstream.iter().map(String::as_str), Demand::default()));
         // The Job of a step may be there long before its pod runs.
         let phase = |step: &StepRecord| match step.phase {
             Phase::Pending if step.made => Phase::Running,

@@ -144,8 +144,8 @@ impl Taken {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
     use Phase::{Cancelled, Failed, Pending, Running, Succeeded};
+    use proptest::prelude::*;
 
     fn dag(steps: &[(&str, &[&str], Demand)]) -> Dag {
         Dag::new(steps.iter().map(|(name, upstream, demand)| (*name, upstream.iter().copied(), *demand)))
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn steps_begin_when_all_before_them_have_succeeded() {
-        let next = |phases| diamond().next(&phases, &steps(8));
+        let next = |phases: [Phase; 4]| diamond().next(&phases, &steps(8));
         assert_eq!(next([Pending, Pending, Pending, Pending]), Next::Begin(vec![0]));
         assert_eq!(next([Running, Pending, Pending, Pending]), Next::Begin(vec![]));
         assert_eq!(next([Succeeded, Pending, Pending, Pending]), Next::Begin(vec![1, 2]));
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn after_a_failure_none_begins_and_the_others_are_waited_for() {
-        let next = |phases| diamond().next(&phases, &steps(8));
+        let next = |phases: [Phase; 4]| diamond().next(&phases, &steps(8));
         assert_eq!(next([Succeeded, Failed, Running, Pending]), Next::Drain { failed: 1 });
         assert_eq!(next([Succeeded, Running, Cancelled, Pending]), Next::Drain { failed: 2 });
         assert_eq!(next([Succeeded, Failed, Succeeded, Pending]), Next::Ended { failed: Some(1) });
@@ -230,7 +230,7 @@ mod tests {
         ) {
             let names: Vec<String> = (0..edges.len()).map(|step| format!("s{step}")).collect();
             let upstream = |step: usize| -> Vec<&str> {
-                (0..step).filter(|from| edges[step] >> from & 1 == 1).map(|from| names[from].as_str()).collect()
+                (0..step).filter(|from| (edges[step] >> from) & 1 == 1).map(|from| names[from].as_str()).collect()
             };
             let list: Vec<_> = (0..edges.len())
                 .map(|step| (names[step].as_str(), upstream(step), takes(demands[step], 1)))
@@ -243,9 +243,8 @@ mod tests {
                 match graph.next(&phases, &capacity) {
                     Next::Begin(begin) => {
                         for step in begin {
-                            prop_assert!(list[step].1.iter().all(|up| {
-                                phases[up[1..].parse::<usize>().unwrap()] == Succeeded
-                            }));
+                            let has_ended = |up: &&str| phases[up[1..].parse::<usize>().unwrap()] == Succeeded;
+                            prop_assert!(list[step].1.iter().all(has_ended));
                             phases[step] = Running;
                         }
                     }
@@ -256,11 +255,11 @@ mod tests {
                     Next::Drain { .. } => prop_assert!(false, "nothing failed"),
                 }
                 let running: Vec<usize> = (0..phases.len()).filter(|step| phases[*step] == Running).collect();
-                prop_assert!(!running.is_empty() && running.len() <= most as usize);
+                prop_assert!(!running.is_empty() && running.len() <= usize::try_from(most).unwrap());
                 let millis: u64 = running.iter().map(|step| demands[*step]).sum();
                 prop_assert!(running.len() == 1 || millis <= 3000);
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                phases[running[(seed >> 33) as usize % running.len()]] = Succeeded;
+                phases[running[usize::try_from(seed >> 33).unwrap() % running.len()]] = Succeeded;
             }
             prop_assert!(phases.iter().all(|phase| *phase == Succeeded));
         }

@@ -9,9 +9,7 @@ use std::{
 use longshore_sandbox::Exit;
 use longshore_stack::{RunStatus, State};
 
-use crate::{
-    Capacity, Dag, Event, Interrupt, Next, Observer, Phase, RunError, RunPlan, StepPlan,
-};
+use crate::{Capacity, Dag, Event, Interrupt, Next, Observer, Phase, RunError, RunPlan, StepPlan};
 
 /// A run that is being carried out.
 pub(crate) struct Dispatch<'a> {
@@ -35,6 +33,12 @@ struct Teller {
     ending: Option<Ending>,
 }
 
+impl Teller {
+    fn tell(mut self, ending: Ending) {
+        self.ending = Some(ending);
+    }
+}
+
 impl Drop for Teller {
     fn drop(&mut self) {
         // The one who listens is gone only if it panicked itself.
@@ -52,7 +56,7 @@ impl Dispatch<'_> {
         let dag = self.plan.dag();
         let mut phases = vec![Phase::Pending; self.plan.steps.len()];
         // An error around the steps ends the run as a step's failure does.
-        let mut broken = None;
+        let mut broken: Option<RunError> = None;
         thread::scope(|scope| {
             let (endings, told) = mpsc::channel();
             loop {
@@ -64,11 +68,11 @@ impl Dispatch<'_> {
                     }
                     (self.observer)(&Event::StepStarted { step: &step.job.name });
                     phases[position] = Phase::Running;
-                    let mut teller = Teller { endings: endings.clone(), ending: None };
+                    let teller = Teller { endings: endings.clone(), ending: None };
                     scope.spawn(move || {
                         let started = Instant::now();
                         let exit = run(step);
-                        teller.ending = Some(Ending { position, took: started.elapsed(), exit });
+                        teller.tell(Ending { position, took: started.elapsed(), exit });
                     });
                 }
                 if !phases.contains(&Phase::Running) {

@@ -15,8 +15,8 @@ use longshore_sandbox::{
 use longshore_stack::{RunStatus, State};
 
 use crate::{
-    Capacity, ENTRYPOINT, FAILURE, Interrupt, JOB, Observer, RunError, RunPlan, StepPlan,
-    dispatch::Dispatch, interrupt, plan::ARTIFACTS, printed::Log,
+    Capacity, ENTRYPOINT, FAILURE, Interrupt, JOB, Observer, RunError, RunPlan, StepPlan, dispatch::Dispatch,
+    interrupt, plan::ARTIFACTS, printed::Log,
 };
 
 /// The interpreter in an image (DESIGN §5, "Image layout").
@@ -83,15 +83,13 @@ pub fn run(
     });
     let of_steps = of_steps.collect::<Result<BTreeMap<_, _>, RunError>>()?;
     make_folders(plan, of_steps.values().copied())?;
-    let run_one = |step: &StepPlan| run_step(plan, step, of_steps[step.job.name.as_str()], interrupt, observer);
+    let run_one =
+        |step: &StepPlan| run_step(plan, step, of_steps[step.job.name.as_str()], interrupt, observer);
     Dispatch { plan, capacity, state, interrupt, observer }.run(&run_one)
 }
 
 /// Makes the folder of the run, and that of what is remembered, before any step begins: steps of other users share them.
-fn make_folders<'a>(
-    plan: &RunPlan,
-    mut images: impl Iterator<Item = &'a StepImage>,
-) -> Result<(), RunError> {
+fn make_folders<'a>(plan: &RunPlan, mut images: impl Iterator<Item = &'a StepImage>) -> Result<(), RunError> {
     let is_root = |image: &StepImage| {
         let user = image.process.user.as_deref().and_then(|user| user.split(':').next());
         matches!(user, None | Some("" | "0" | "root"))

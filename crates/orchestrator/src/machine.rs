@@ -29,7 +29,7 @@ pub fn capacity(most: Option<NonZeroU32>) -> Capacity {
 /// The machine's memory, or what the control groups that this process is in leave of it.
 fn memory() -> Option<Memory> {
     let system = rustix::system::sysinfo();
-    let total = u64::try_from(system.totalram).ok()?.checked_mul(u64::from(system.mem_unit))?;
+    let total = system.totalram.checked_mul(system.mem_unit.into())?;
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let limits = limit_files(&groups).into_iter().filter_map(|file| fs::read_to_string(file).ok());
     // A group without a limit says `max`, or, in the first version, a number beyond all memory.

@@ -123,9 +123,11 @@ impl RunPlan {
 
     /// The steps by position, and what they wait for.
     pub(crate) fn dag(&self) -> Dag {
-        Dag::new(self.steps.iter().map(|step| {
-            (step.job.name.as_str(), step.upstream.iter().map(String::as_str), step.demand)
-        }))
+        Dag::new(
+            self.steps
+                .iter()
+                .map(|step| (step.job.name.as_str(), step.upstream.iter().map(String::as_str), step.demand)),
+        )
     }
 
     /// The outputs of all steps by step and name, where they are on this machine.

@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_line_without_end_comes_in_pieces() {
-        let pieces = lines(&[b'x'; 200_000]);
+        let pieces = lines(&vec![b'x'; 200_000]);
         assert_eq!(pieces.len(), 4);
         assert_eq!(pieces.iter().map(String::len).sum::<usize>(), 200_000);
     }

@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use longshore_testkit::{
     HostileConfig, HostileRegistry, TokenConfig, TokenServer,
     cloud::{GoogleCloud, KubeflowApi, MicrosoftCloud},
+    kubernetes::FakeKubernetes,
 };
 use serde_json::{Value, json};
 
@@ -40,6 +41,8 @@ enum Standin {
     Google,
     /// Kubeflow Pipelines' API. Prints `url`.
     Kubeflow,
+    /// An API server of Kubernetes, whose pods succeed. Prints `url` and `kubeconfig`.
+    Kubernetes,
     /// Microsoft's token services, and a registry of that name. Prints `url`, `secure_url`, `certificate` (PEM) and what
     /// its application proves who it is with.
     Microsoft {
@@ -82,6 +85,11 @@ fn main() -> io::Result<()> {
         Standin::Kubeflow => {
             let api = KubeflowApi::start(None)?;
             until_input_ends(&json!({ "url": api.url() }))
+        }
+        Standin::Kubernetes => {
+            let server = FakeKubernetes::start()?;
+            let kubeconfig: Value = serde_json::from_str(&server.kubeconfig())?;
+            until_input_ends(&json!({ "url": server.url(), "kubeconfig": kubeconfig }))
         }
         Standin::Microsoft { registry } => {
             let cloud = MicrosoftCloud::start(&registry)?;

@@ -47,8 +47,8 @@ def meet(mine, other, folder):
     # What a step writes outside of its outputs no other step sees, in a container.
     if not folder:
         open("/opt/mine", "x").write(mine)
-    leave(folder, mine)
-    wait_for(folder, other)
+    leave(folder, mine + ".here")
+    wait_for(folder, other + ".here")
     if not folder:
         assert open("/opt/mine").read() == mine
 
@@ -329,7 +329,7 @@ def test_an_interrupt_ends_every_step(machine: Machine, tmp_path: Path, stack: s
     assert statuses(newest(machine)) == {"polite": "interrupted", "stubborn": "running"}
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130, stderr
+    assert process.returncode == 1, stderr
     run = newest(machine)
     assert (run["status"], statuses(run)) == (
         "interrupted",

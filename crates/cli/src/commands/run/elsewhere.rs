@@ -309,9 +309,7 @@ impl Watched {
             if step.phase.is_final() && self.told.insert((step.name.clone(), String::new())) {
                 self.steps.observe(&match step.phase {
                     Phase::Skipped => Event::StepSkipped { step: &step.name },
-                    phase => {
-                        Event::StepDone { step: &step.name, status: status_of(phase), took: took(step) }
-                    }
+                    phase => Event::StepDone { step: &step.name, status: status_of(phase), took: took(step) },
                 });
             }
         }

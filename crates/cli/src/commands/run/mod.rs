@@ -87,9 +87,7 @@ fn pipeline(context: &Context, arguments: &RunArguments, spec: &Path) -> Result<
         Orchestrator::Remote(orchestrator) if said.is_some() => Err(Failure::Usage(format!(
             "--max-parallelism (LONGSHORE_MAX_PARALLELISM) is about steps on this machine, and those of stack `{}` run on {}; \
              see `longshore orchestrator update {} --help` for what can be said there",
-            stack.name,
-            orchestrator.name,
-            orchestrator.name
+            stack.name, orchestrator.name, orchestrator.name
         ))),
         Orchestrator::Remote(orchestrator) => elsewhere::run(context, arguments, &spec, &stack, orchestrator),
         Orchestrator::LocalContainer { max_parallelism } => {
