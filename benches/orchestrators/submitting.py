@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +42,21 @@ _ORCHESTRATORS = {
     "sagemaker": ("aws", "s3", ["--role", "arn:aws:iam::123456789012:role/runs", "--region", "us-east-1"]),
     "azureml": ("azure", "azure", ["--subscription_id", "s", "--resource_group", "g", "--workspace", "w"]),
 }
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a command took, in seconds."""
+
+    wall: float
+    cpu: float
+
+
+def _cost(argv: list[str], env: dict[str, str], cwd: Path) -> Cost:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    wall = seconds(argv, env, cwd)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Cost(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
 class Standin:
@@ -81,15 +98,15 @@ class World:
     def _longshore(self, *arguments: str) -> None:
         run([self.program, *arguments], self.env)
 
-    def submit(self, script: Path, stack: str) -> float:
-        """Seconds of `python train.py`, which returns when the orchestrator has the run."""
+    def submit(self, script: Path, stack: str) -> Cost:
+        """`python train.py`, which returns when the orchestrator has the run."""
         env = {**self.env, "LONGSHORE_STACK": stack}
-        return seconds([sys.executable, str(script)], env, script.parent)
+        return _cost([sys.executable, str(script)], env, script.parent)
 
-    def plan(self, spec: Path, stack: str) -> float:
-        """Seconds of a dry run, which prints what would be submitted."""
+    def plan(self, spec: Path, stack: str) -> Cost:
+        """A dry run, which prints what would be submitted."""
         argv = [self.program, "run", "--spec", str(spec), "--stack", stack, "--dry-run", "--output", "json"]
-        return seconds(argv, self.env)
+        return _cost(argv, self.env, spec.parent)
 
     def size(self, spec: Path, stack: str) -> int:
         """How many bytes a dry run prints."""
@@ -138,7 +155,7 @@ def _measure(arguments: argparse.Namespace, folder: Path, stops: list[Callable[[
     small.mkdir()
     script = small / "train.py"
     script.write_text(SMALL)
-    rows = [["`python train.py`, to submitted, seconds", "median", "min-max"]]
+    rows = [["`python train.py`, to submitted, seconds", "median", "min-max", "CPU"]]
     for stack in places:
         # The first builds.
         world.submit(script, stack)
@@ -150,7 +167,7 @@ def _measure(arguments: argparse.Namespace, folder: Path, stops: list[Callable[[
     (work / "work.py").write_text("")
     spec = folder / "large.json"
     spec.write_text(json.dumps(large(arguments.steps, work)))
-    rows = [[f"{arguments.steps} steps planned and printed, seconds", "median", "min-max", "MB of JSON"]]
+    rows = [[f"{arguments.steps} steps planned and printed, seconds", "median", "min-max", "CPU", "MB of JSON"]]
     for stack in _ORCHESTRATORS:
         size = world.size(spec, stack)
         row = _row(stack, [world.plan(spec, stack) for _ in range(arguments.runs)])
@@ -158,8 +175,10 @@ def _measure(arguments: argparse.Namespace, folder: Path, stops: list[Callable[[
     print_table(rows)
 
 
-def _row(name: str, taken: list[float]) -> list[str]:
-    return [name, f"{statistics.median(taken):.3f}", f"{min(taken):.3f}-{max(taken):.3f}"]
+def _row(name: str, costs: list[Cost]) -> list[str]:
+    walls = [cost.wall for cost in costs]
+    cpu = statistics.median(cost.cpu for cost in costs)
+    return [name, f"{statistics.median(walls):.3f}", f"{min(walls):.3f}-{max(walls):.3f}", f"{cpu:.3f}"]
 
 
 if __name__ == "__main__":

@@ -268,7 +268,7 @@ impl Flavor {
     /// What it is, in a line.
     pub const fn summary(self) -> &'static str {
         match self {
-            Self::LocalOrchestrator => "Steps with your own Python on this machine, without images",
+            Self::LocalOrchestrator => "Steps with your own Python, without images",
             Self::LocalContainerOrchestrator => "Each step in a container on this machine",
             Self::EmbeddedRegistry => "The registry in longshore's data folder",
             Self::Registry(RegistryFlavor::Default) => "Any OCI registry",
