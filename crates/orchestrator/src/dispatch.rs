@@ -124,3 +124,105 @@ impl Dispatch<'_> {
         (phase, ending.exit.err().or_else(|| recorded.err().map(RunError::from)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        num::NonZeroU32,
+        panic::{AssertUnwindSafe, catch_unwind},
+        path::Path,
+        sync::{Barrier, Mutex},
+    };
+
+    use longshore_pipeline::PipelineSpec;
+    use longshore_stack::{NewRun, RunId};
+    use serde_json::json;
+
+    use super::*;
+    use crate::ArtifactView;
+
+    /// What was told of the steps, and how the run and each step of it ended by the records.
+    struct Outcome {
+        told: Vec<String>,
+        status: Result<RunStatus, RunError>,
+        records: Vec<(String, RunStatus)>,
+    }
+
+    /// Carries out the steps `a` and `b`, and `c` after both, two at a time.
+    fn carry_out(interrupt: &Interrupt, run: &(dyn Fn(&str) -> Result<Exit, RunError> + Sync)) -> Outcome {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(&folder.path().join("state.db")).unwrap();
+        let step = |name: &str, after: &[&str]| json!({"name": name, "source": {"module": "m", "attribute": name}, "outputs": [], "after": after});
+        let spec = json!({
+            "version": 2, "pipeline": {"name": "p"}, "source_root": "/src", "sdk_version": "0.1.0",
+            "python": {"executable": "/usr/bin/python3", "version": "3.11.2"},
+            "steps": [step("a", &[]), step("b", &[]), step("c", &["a", "b"])],
+        });
+        let spec = PipelineSpec::from_json(spec.to_string().as_bytes()).unwrap();
+        let plan = RunPlan::new(&spec, RunId::new(), Path::new("/artifacts"), ArtifactView::Host, |_| None);
+        state.begin_run(NewRun::here(plan.id, "p", "default")).unwrap();
+        let told = Mutex::new(Vec::new());
+        let observer = |event: &Event<'_>| {
+            told.lock().unwrap().push(match event {
+                Event::StepStarted { step } => format!("{step} began"),
+                Event::StepDone { step, status, .. } => format!("{step} {}", status.as_str()),
+                Event::StepSkipped { step } => format!("{step} skipped"),
+                Event::Line { line, .. } => (*line).to_owned(),
+            });
+        };
+        let capacity = &Capacity::of_steps(NonZeroU32::new(2).unwrap());
+        let dispatch = Dispatch { plan: &plan, capacity, state: &state, interrupt, observer: &observer };
+        let status = dispatch.run(&|step: &StepPlan| run(&step.job.name));
+        let found = state.run_named(&plan.id.to_string()).unwrap();
+        let records = found.steps.into_iter().map(|step| (step.name, step.status)).collect();
+        Outcome { told: told.into_inner().unwrap(), status, records }
+    }
+
+    #[test]
+    fn steps_run_at_the_same_time_and_in_order() {
+        let both = Barrier::new(2);
+        let outcome = carry_out(&Interrupt::new(), &|step| {
+            if step != "c" {
+                both.wait();
+            }
+            Ok(Exit::Code(0))
+        });
+        assert_eq!(outcome.status.unwrap(), RunStatus::Succeeded);
+        assert_eq!(outcome.told[..2], ["a began", "b began"]);
+        assert_eq!(outcome.told[4..], ["c began", "c succeeded"]);
+    }
+
+    #[test]
+    fn what_cannot_be_run_ends_the_run_when_the_others_have_ended() {
+        let both = Barrier::new(2);
+        let outcome = carry_out(&Interrupt::new(), &|step| {
+            both.wait();
+            if step == "a" { Err(RunError::NoImage("a".into())) } else { Ok(Exit::Code(0)) }
+        });
+        assert!(matches!(outcome.status, Err(RunError::NoImage(_))));
+        let expected = [("a".to_owned(), RunStatus::Failed), ("b".to_owned(), RunStatus::Succeeded)];
+        assert_eq!(outcome.records, expected);
+        assert_eq!(outcome.told.last().unwrap(), "c skipped");
+    }
+
+    #[test]
+    fn a_wish_to_stop_lets_nothing_begin() {
+        let interrupt = Interrupt::new();
+        let outcome = carry_out(&interrupt, &|_| {
+            interrupt.stop();
+            Ok(Exit::Signal(2))
+        });
+        assert_eq!(outcome.status.unwrap(), RunStatus::Interrupted);
+        assert!(outcome.records.iter().all(|(_, status)| *status == RunStatus::Interrupted));
+        assert_eq!(outcome.told.last().unwrap(), "c skipped");
+        let again = carry_out(&interrupt, &|_| unreachable!());
+        assert_eq!(again.status.unwrap(), RunStatus::Interrupted);
+        assert_eq!(again.told, ["a skipped", "b skipped", "c skipped"]);
+    }
+
+    #[test]
+    fn a_defect_in_a_step_does_not_hang_the_run() {
+        let run = || carry_out(&Interrupt::new(), &|_| panic!("a defect"));
+        assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
+    }
+}

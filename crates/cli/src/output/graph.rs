@@ -11,7 +11,7 @@ pub(crate) fn text(steps: &[GraphStep]) -> String {
 }
 
 /// The same with a note beside steps.
-pub(crate) fn noted(steps: &[GraphStep], note: impl Fn(&str) -> Option<String>) -> String {
+pub(crate) fn noted(steps: &[GraphStep], beside: impl Fn(&str) -> Option<String>) -> String {
     // Which steps still need the output of the one that a rail comes from.
     let mut rails: Vec<Option<&str>> = Vec::new();
     let mut out = String::new();
@@ -58,8 +58,8 @@ pub(crate) fn noted(steps: &[GraphStep], note: impl Fn(&str) -> Option<String>) 
                 None => "  ",
             })
             .collect();
-        let note = note(&step.name).map_or_else(String::new, |note| format!("  {note}"));
-        let _ = writeln!(out, "{} {}{note}", line.trim_end(), step.name);
+        let beside = beside(&step.name).map_or_else(String::new, |text| format!("  {text}"));
+        let _ = writeln!(out, "{} {}{beside}", line.trim_end(), step.name);
         if !needed(&step.name) {
             rails[node] = None;
         }

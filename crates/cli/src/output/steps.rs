@@ -90,16 +90,14 @@ impl Steps {
             number => format!(", {number} not run"),
         };
         let took = duration(self.started.elapsed());
-        let mut text = format!("{run} {status}: {done} done{skipped}, {took}\n");
+        let mut lines = vec![format!("{run} {status}: {done} done{skipped}, {took}\n")];
         if !told.skipped.is_empty() {
             let label = "not run: ";
             let names = listed(&told.skipped, TERMINAL - width - 1 - label.len());
-            text += &format!("{:width$} {label}{names}\n", "");
+            lines.push(format!("{:width$} {label}{names}\n", ""));
         }
-        if let Some(folder) = folder {
-            text += &format!("{:width$} outputs in {folder}\n", "");
-        }
-        text
+        lines.extend(folder.map(|folder| format!("{:width$} outputs in {folder}\n", "")));
+        lines.concat()
     }
 
     /// A step's name, in a column.
