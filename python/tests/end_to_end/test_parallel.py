@@ -364,3 +364,16 @@ def test_one_process_tells_the_times_of_its_steps(machine: Machine) -> None:
     first, second = run["steps"]
     assert when(first, "started") < when(first, "finished") <= when(second, "started") <= when(second, "finished")
     assert os.path.isdir(machine.home / "data/artifacts" / run["id"])
+
+
+def test_orchestrators_elsewhere_have_a_limit_of_their_own(new_machine: Machine) -> None:
+    longshore = new_machine.longshore
+    longshore("orchestrator", "register", "cluster", "--flavor", "kubernetes").done()
+    longshore("artifact-store", "register", "bucket", "--flavor", "gcs", "--uri", "gs://team").done()
+    longshore("container-registry", "register", "hub", "--flavor", "github", "--uri", "ghcr.io/o").done()
+    longshore("stack", "register", "prod", "-o", "cluster", "-c", "hub", "-a", "bucket").done()
+    new_machine.write("diamond.py", DIAMOND)
+    text = new_machine.python("diamond.py", LONGSHORE_STACK="prod", **WIDE).refused(2)
+    assert "is about steps on this machine, and those of stack `prod` run on cluster" in text
+    text = new_machine.python("diamond.py", LONGSHORE_MAX_PARALLELISM="0").refused(2)
+    assert "--max-parallelism" in text
