@@ -21,6 +21,7 @@ from longshore.earlier import remember, reuse
 from longshore.errors import LongshoreError, UsageError
 from longshore.failures import report
 from longshore.plain import decode
+from longshore.progress import tell
 from longshore.steps import Step
 from longshore.time_limit import time_limit
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 VERSION = 2
+_STATUS = {0: "succeeded", 1: "failed", 130: "interrupted"}
 
 
 class StepFailed(LongshoreError):
@@ -56,7 +58,9 @@ def main() -> int:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     for step in steps:
+        tell(step["name"], "running")
         code = _attempts(step)
+        tell(step["name"], _STATUS[code])
         if code != 0:
             return code
     return 0

@@ -203,6 +203,18 @@ def test_the_failure_is_recorded(app):
     assert done.stderr == record["traceback"] + "step fail failed: ValueError: first line\n"
 
 
+def test_progress_is_told_step_by_step(app):
+    path = app.folder / "progress"
+    steps = [document(app, name) for name in ("load", "fail", "two")]
+    assert app.step(*steps, LONGSHORE_PROGRESS=str(path)).returncode == 1
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    told = [(line["step"], line["status"]) for line in lines]
+    assert told == [("load", "running"), ("load", "succeeded"), ("fail", "running"), ("fail", "failed")]
+    times = [line["at"] for line in lines]
+    assert times == sorted(times)
+    assert times[0] > 1_700_000_000_000
+
+
 def test_leaving(app):
     assert failed(app, "leave", parameters={"code": 3}).endswith("step leave failed: SystemExit: 3\n")
     assert failed(app, "leave", parameters={"code": "bye"}).endswith("step leave failed: SystemExit: bye\n")

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use longshore_orchestrator::{Phase, RunState, StepState};
+use longshore_orchestrator::{Capacity, Dag, Demand, Next, Phase, RunState, StepState};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -90,30 +90,34 @@ impl Record {
     /// The steps whose Jobs are to be made now. After a failure no further step begins, and those that run are waited for;
     /// when all has ended, so has the run.
     pub fn decide<'p>(&mut self, plan: &'p Plan) -> Vec<&'p PlannedStep> {
-        let failed = self.steps.iter().find(|step| step.phase == Phase::Failed).map(|step| step.name.clone());
-        if let Some(failed) = &failed {
+        let graph = plan
+            .steps
+            .iter()
+            .map(|step| (step.name.as_str(), step.upstream.iter().map(String::as_str), Demand::default()));
+        // The Job of a step may be there long before its pod runs.
+        let phase = |step: &StepRecord| match step.phase {
+            Phase::Pending if step.made => Phase::Running,
+            phase => phase,
+        };
+        let phases: Vec<Phase> = self.steps.iter().map(phase).collect();
+        let next = Dag::new(graph).next(&phases, &Capacity::of_steps(plan.parallelism));
+        if let Next::Drain { failed } | Next::Ended { failed: Some(failed) } = next {
+            let reason = format!("step {} failed", self.steps[failed].name);
             for step in self.steps.iter_mut().filter(|step| step.phase == Phase::Pending && !step.made) {
                 step.phase = Phase::Skipped;
-                step.reason = Some(format!("step {failed} failed"));
+                step.reason = Some(reason.clone());
+            }
+            if matches!(next, Next::Ended { .. }) {
+                self.phase = Phase::Failed;
+                self.reason = Some(reason);
+                return Vec::new();
             }
         }
-        if self.steps.iter().all(|step| step.phase.is_final()) {
-            self.phase = if failed.is_some() { Phase::Failed } else { Phase::Succeeded };
-            self.reason = failed.map(|step| format!("step {step} failed"));
-            return Vec::new();
+        self.phase = if next == (Next::Ended { failed: None }) { Phase::Succeeded } else { Phase::Running };
+        match next {
+            Next::Begin(positions) => positions.into_iter().map(|position| &plan.steps[position]).collect(),
+            Next::Drain { .. } | Next::Ended { .. } => Vec::new(),
         }
-        self.phase = Phase::Running;
-        let active = self.steps.iter().filter(|step| step.made && !step.phase.is_final()).count();
-        let room = usize::try_from(plan.parallelism.get()).unwrap_or(usize::MAX).saturating_sub(active);
-        let phases: BTreeMap<&str, &StepRecord> =
-            self.steps.iter().map(|step| (step.name.as_str(), step)).collect();
-        let succeeded =
-            |name: &String| phases.get(name.as_str()).is_some_and(|step| step.phase == Phase::Succeeded);
-        let is_ready = |step: &&PlannedStep| {
-            phases.get(step.name.as_str()).is_some_and(|step| step.phase == Phase::Pending && !step.made)
-                && step.upstream.iter().all(succeeded)
-        };
-        plan.steps.iter().filter(is_ready).take(room).collect()
     }
 
     /// The Job of a step was made.

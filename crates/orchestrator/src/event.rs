@@ -31,6 +31,11 @@ pub enum Event<'a> {
         /// How long it took.
         took: Duration,
     },
+    /// A step is not run: one before it failed, or the run was stopped.
+    StepSkipped {
+        /// The step.
+        step: &'a str,
+    },
 }
 
 /// Where a line was printed.

@@ -3,12 +3,9 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{BufRead, BufReader, Write},
+    io::{self, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
-    thread,
-    time::Instant,
 };
 
 use longshore_oci::{self as oci, Reference};
@@ -18,8 +15,8 @@ use longshore_sandbox::{
 use longshore_stack::{RunStatus, State};
 
 use crate::{
-    ENTRYPOINT, Event, FAILURE, Interrupt, JOB, Observer, RunError, RunPlan, StepPlan, Stream,
-    plan::ARTIFACTS,
+    Capacity, ENTRYPOINT, FAILURE, Interrupt, JOB, Observer, RunError, RunPlan, StepPlan, dispatch::Dispatch,
+    interrupt, plan::ARTIFACTS, printed::Log,
 };
 
 /// The interpreter in an image (DESIGN §5, "Image layout").
@@ -69,40 +66,48 @@ impl Runner {
     }
 }
 
-/// Runs the steps one after the other, up to the first that fails. What had succeeded stays in the artifact store.
+/// Runs the steps, side by side where they do not wait for each other and `capacity` has room. After a failure no further
+/// one begins. What had succeeded stays in the artifact store.
 pub fn run(
     plan: &RunPlan,
     images: &BTreeMap<Reference, StepImage>,
+    capacity: &Capacity,
     state: &State,
     interrupt: &Interrupt,
     observer: Observer<'_>,
 ) -> Result<RunStatus, RunError> {
-    fs::create_dir_all(&plan.artifacts)
-        .map_err(|source| RunError::Write { path: plan.artifacts.clone(), source })?;
-    for step in &plan.steps {
-        if interrupt.is_stopping() {
-            return Ok(RunStatus::Interrupted);
-        }
-        let name = &step.job.name;
+    let of_steps = plan.steps.iter().map(|step| {
         let image = step.image.as_ref().and_then(|image| images.get(image));
-        let image = image.ok_or_else(|| RunError::NoImage(name.clone()))?;
-        observer(&Event::StepStarted { step: name });
-        state.begin_step(plan.id, name)?;
-        let started = Instant::now();
-        let ended = run_step(plan, step, image, interrupt, observer);
-        let status = match &ended {
-            Ok(Exit::Code(0)) => RunStatus::Succeeded,
-            _ if interrupt.is_stopping() => RunStatus::Interrupted,
-            _ => RunStatus::Failed,
-        };
-        state.end_step(plan.id, name, status)?;
-        ended?;
-        observer(&Event::StepDone { step: name, status, took: started.elapsed() });
-        if status != RunStatus::Succeeded {
-            return Ok(status);
-        }
+        let image = image.ok_or_else(|| RunError::NoImage(step.job.name.clone()))?;
+        Ok((step.job.name.as_str(), image))
+    });
+    let of_steps = of_steps.collect::<Result<BTreeMap<_, _>, RunError>>()?;
+    make_folders(plan, of_steps.values().copied())?;
+    let run_one =
+        |step: &StepPlan| run_step(plan, step, of_steps[step.job.name.as_str()], interrupt, observer);
+    Dispatch { plan, capacity, state, interrupt, observer }.run(&run_one)
+}
+
+/// Makes the folder of the run, and that of what is remembered, before any step begins: steps of other users share them.
+fn make_folders<'a>(plan: &RunPlan, mut images: impl Iterator<Item = &'a StepImage>) -> Result<(), RunError> {
+    let is_root = |image: &StepImage| {
+        let user = image.process.user.as_deref().and_then(|user| user.split(':').next());
+        matches!(user, None | Some("" | "0" | "root"))
+    };
+    let mode = if images.all(is_root) { 0o755 } else { 0o777 };
+    let is_cached = plan.steps.iter().any(|step| step.job.is_cached());
+    let memory = plan.artifacts.parent().filter(|_| is_cached).map(|store| store.join(MEMORY));
+    for folder in [Some(plan.artifacts.clone()), memory].into_iter().flatten() {
+        open_up(&folder, mode).map_err(|source| RunError::Write { path: folder, source })?;
     }
-    Ok(RunStatus::Succeeded)
+    Ok(())
+}
+
+/// Makes a folder, and gives it at least these rights: what is remembered is shared with runs of other users' images.
+fn open_up(folder: &Path, mode: u32) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let rights = fs::metadata(folder)?.permissions().mode() & 0o777;
+    fs::set_permissions(folder, fs::Permissions::from_mode(rights | mode))
 }
 
 fn run_step(
@@ -114,14 +119,6 @@ fn run_step(
 ) -> Result<Exit, RunError> {
     let name = &step.job.name;
     let job = job_file(plan, step)?;
-    make_writable(&plan.artifacts, &image.process)?;
-    if step.job.is_cached()
-        && let Some(store) = plan.artifacts.parent()
-    {
-        let memory = store.join(MEMORY);
-        fs::create_dir_all(&memory).map_err(|source| RunError::Write { path: memory.clone(), source })?;
-        make_writable(&memory, &image.process)?;
-    }
     let artifacts = format!("{ARTIFACTS}/{}", plan.id);
     let mut process = Process::of_image(&image.process, &[]);
     process.argv = [PYTHON, "-m", ENTRYPOINT].map(str::to_owned).to_vec();
@@ -138,27 +135,11 @@ fn run_step(
         JOB_FILE,
         Access::ReadOnly,
     );
-    let mut running = image.runner.spawn(container)?;
-    interrupt.running(Some(running.signals()));
-    let (stdout, stderr) = (running.stdout.take(), running.stderr.take());
     let log = Log::create(&plan.artifacts, name)?;
-    let exit = thread::scope(|scope| {
-        let log = &log;
-        let pass = |pipe: Option<std::io::PipeReader>, stream| {
-            pipe.map(|pipe| {
-                scope.spawn(move || {
-                    pass_on(pipe, name, stream, &|event| {
-                        log.write(event);
-                        observer(event);
-                    });
-                })
-            })
-        };
-        let _readers = (pass(stdout, Stream::Output), pass(stderr, Stream::Error));
-        running.wait()
-    });
-    interrupt.running(None);
-    Ok(exit?)
+    let mut running = image.runner.spawn(container)?;
+    let _named = interrupt.while_running(interrupt::Running::Container(running.signals()));
+    let (stdout, stderr) = (running.stdout.take(), running.stderr.take());
+    Ok(log.pass_on(stdout, stderr, observer, || running.wait())?)
 }
 
 /// The step's job as a file that every user may read: the container's may be another than ours.
@@ -169,69 +150,4 @@ fn job_file(plan: &RunPlan, step: &StepPlan) -> Result<tempfile::NamedTempFile, 
     file.flush().map_err(failed)?;
     file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(failed)?;
     Ok(file)
-}
-
-/// Lets the image's own user write into the folder of the run, whoever that is.
-fn make_writable(folder: &Path, process: &oci::Process) -> Result<(), RunError> {
-    let is_root =
-        process.user.as_deref().is_none_or(|user| matches!(user.split(':').next(), Some("" | "0" | "root")));
-    let mode = if is_root { 0o755 } else { 0o777 };
-    fs::set_permissions(folder, fs::Permissions::from_mode(mode))
-        .map_err(|source| RunError::Write { path: folder.to_owned(), source })
-}
-
-/// What a step printed, for `longshore run logs`.
-struct Log(Mutex<fs::File>);
-
-impl Log {
-    fn create(folder: &Path, step: &str) -> Result<Self, RunError> {
-        let path = log_file(folder, step);
-        let file = fs::File::create(&path).map_err(|source| RunError::Write { path, source })?;
-        Ok(Self(Mutex::new(file)))
-    }
-
-    fn write(&self, event: &Event<'_>) {
-        if let Event::Line { line, .. } = event {
-            let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            // The line is on the terminal: a full disk need not end the step.
-            let _ = writeln!(file, "{line}");
-        }
-    }
-}
-
-/// The file with what a step printed, in the folder of its run.
-pub fn log_file(run: &Path, step: &str) -> PathBuf {
-    run.join(format!("{step}.log"))
-}
-
-/// Passes on what a step prints, line by line. What a carriage return wrote over is left out, as a terminal would.
-fn pass_on(pipe: impl std::io::Read, step: &str, stream: Stream, observer: Observer<'_>) {
-    let mut reader = BufReader::new(pipe);
-    let mut line = Vec::new();
-    // A pipe that breaks has no more lines; how the step ended is known from its exit.
-    while reader.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
-        let text = String::from_utf8_lossy(&line);
-        let text = text.trim_end_matches(['\n', '\r']);
-        let shown = text.rsplit('\r').next().unwrap_or(text);
-        observer(&Event::Line { step, stream, line: shown });
-        line.clear();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::Mutex;
-
-    #[test]
-    fn lines_are_passed_on_as_a_terminal_would_show_them() {
-        let lines = Mutex::new(Vec::new());
-        let observer = |event: &Event<'_>| {
-            if let Event::Line { line, .. } = event {
-                lines.lock().unwrap().push((*line).to_owned());
-            }
-        };
-        pass_on(&b"one\r\n10%\r50%\r100%\nlast"[..], "s", Stream::Output, &observer);
-        assert_eq!(*lines.lock().unwrap(), ["one", "100%", "last"]);
-    }
 }

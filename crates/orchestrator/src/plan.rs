@@ -11,6 +11,8 @@ use longshore_stack::{RunId, StoreUri};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::{Dag, Demand};
+
 /// Where the artifact store is in a container.
 pub(crate) const ARTIFACTS: &str = "/longshore/artifacts";
 
@@ -30,6 +32,10 @@ pub struct RunPlan {
 pub struct StepPlan {
     /// The image to run it in, by digest; none for the in-process orchestrator.
     pub image: Option<Reference>,
+    /// The steps that have to succeed before it, by name, sorted.
+    pub upstream: Vec<String>,
+    /// What it takes of the machine while it runs.
+    pub demand: Demand,
     /// What the entrypoint is to do.
     pub job: JobStep,
 }
@@ -100,7 +106,12 @@ impl RunPlan {
         let steps = spec.steps.iter().map(|step| {
             let image = image(step);
             let job = JobStep::new(step, |name, output| root.artifact(&run, name, output));
-            StepPlan { job: job.supervised(step).cached(step.caching, image.as_ref()), image }
+            StepPlan {
+                upstream: step.upstream().into_iter().map(str::to_owned).collect(),
+                demand: Demand::from(&step.resources),
+                job: job.supervised(step).cached(step.caching, image.as_ref()),
+                image,
+            }
         });
         Self { id, steps: steps.collect(), artifacts: store.join(id.to_string()) }
     }
@@ -108,6 +119,15 @@ impl RunPlan {
     /// The job of some of the steps.
     pub fn job<'a>(&self, steps: impl IntoIterator<Item = &'a StepPlan>) -> Job {
         Job::of(&self.id.to_string(), steps.into_iter().map(|step| step.job.clone()).collect())
+    }
+
+    /// The steps by position, and what they wait for.
+    pub(crate) fn dag(&self) -> Dag {
+        Dag::new(
+            self.steps
+                .iter()
+                .map(|step| (step.job.name.as_str(), step.upstream.iter().map(String::as_str), step.demand)),
+        )
     }
 
     /// The outputs of all steps by step and name, where they are on this machine.

@@ -1,6 +1,6 @@
 //! The components of stacks.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroU32};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -56,8 +56,12 @@ impl Component {
     /// The orchestrator that it is, if it is one.
     pub fn orchestrator(&self) -> Option<Orchestrator> {
         Some(match self.flavor() {
-            Flavor::LocalOrchestrator => Orchestrator::Local,
-            Flavor::LocalContainerOrchestrator => Orchestrator::LocalContainer,
+            Flavor::LocalOrchestrator => {
+                Orchestrator::Local { max_parallelism: self.configuration.max_parallelism() }
+            }
+            Flavor::LocalContainerOrchestrator => {
+                Orchestrator::LocalContainer { max_parallelism: self.configuration.max_parallelism() }
+            }
             Flavor::Orchestrator(flavor) => Orchestrator::Remote(Box::new(RemoteOrchestrator {
                 name: self.name.clone(),
                 flavor,
@@ -108,10 +112,17 @@ impl Component {
 /// What runs the steps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Orchestrator {
-    /// All steps in one Python process on this machine, with no image.
-    Local,
+    /// All steps with the user's own Python on this machine, with no image: in one process, or, several at a time, each in
+    /// one of its own.
+    Local {
+        /// How many steps may run at a time; one if nothing is said.
+        max_parallelism: Option<NonZeroU32>,
+    },
     /// Each step in a container on this machine.
-    LocalContainer,
+    LocalContainer {
+        /// How many steps may run at a time; as many as there are processors if nothing is said.
+        max_parallelism: Option<NonZeroU32>,
+    },
     /// Steps run on other machines.
     Remote(Box<RemoteOrchestrator>),
 }

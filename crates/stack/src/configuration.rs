@@ -1,6 +1,6 @@
 //! The configuration of a component: values that its flavor has checked.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroU32};
 
 use longshore_oci::ReferenceError;
 
@@ -178,6 +178,11 @@ impl Configuration {
         self.value(name).and_then(field::switch).unwrap_or_default()
     }
 
+    /// How many steps may run at a time, where that is said.
+    pub(crate) fn max_parallelism(&self) -> Option<NonZeroU32> {
+        self.value("max_parallelism").and_then(|number| number.parse().ok())
+    }
+
     pub(crate) fn default_repository(&self) -> Option<String> {
         self.value("default_repository").map(str::to_owned)
     }
@@ -247,6 +252,10 @@ fn check(flavor: Flavor, field: &Field, value: &str) -> Result<String, Configura
         Shape::Switch => {
             field::switch(value).map(|on| on.to_string()).ok_or_else(|| invalid("is neither true nor false"))
         }
+        Shape::Count => match value.trim().parse::<NonZeroU32>() {
+            Ok(number) => Ok(number.to_string()),
+            Err(_) => Err(invalid("is not a whole number above zero")),
+        },
         Shape::Text if value.trim().is_empty() => Err(invalid("is empty")),
         Shape::Text => Ok(value.to_owned()),
         Shape::Tags => {
@@ -324,6 +333,18 @@ mod tests {
         assert_eq!(repositories.tags["team"], "ml");
         let public = Configuration::new(aws, &values(&[("uri", "public.ecr.aws/a")])).unwrap();
         assert_eq!(public.repositories(), None);
+    }
+
+    #[test]
+    fn counts_are_above_zero() {
+        let wide = |value| {
+            Configuration::new(Flavor::LocalContainerOrchestrator, &values(&[("max_parallelism", value)]))
+        };
+        assert_eq!(wide("04").unwrap().max_parallelism(), NonZeroU32::new(4));
+        for bad in ["0", "-1", "many", "1.5", "99999999999"] {
+            let text = wide(bad).unwrap_err().to_string();
+            assert_eq!(text, format!("--max_parallelism: `{bad}` is not a whole number above zero"));
+        }
     }
 
     #[test]

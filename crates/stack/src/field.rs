@@ -39,6 +39,8 @@ pub enum Shape {
     RepositoryPath,
     /// `true` or `false`.
     Switch,
+    /// A whole number, one or more.
+    Count,
     /// Any text that is not empty.
     Text,
     /// `key=value,key=value`

@@ -81,9 +81,12 @@ fn a_fresh_machine_has_what_it_needs() {
     let stacks = state.stacks().unwrap();
     assert_eq!(stacks.iter().map(|stack| stack.name.as_str()).collect::<Vec<_>>(), ["default", "local"]);
     let active = state.active_stack().unwrap();
-    assert_eq!((active.name.as_str(), active.orchestrator), ("default", Orchestrator::LocalContainer));
+    assert_eq!(
+        (active.name.as_str(), active.orchestrator),
+        ("default", Orchestrator::LocalContainer { max_parallelism: None })
+    );
     assert_eq!(active.container_registry, Some(ContainerRegistry::Embedded));
-    assert_eq!(state.stack("local").unwrap().orchestrator, Orchestrator::Local);
+    assert_eq!(state.stack("local").unwrap().orchestrator, Orchestrator::Local { max_parallelism: None });
     for kind in ComponentKind::ALL {
         assert!(state.components(kind).unwrap().iter().all(|part| part.origin == Origin::BuiltIn));
     }

@@ -41,7 +41,7 @@ enum Standin {
     Google,
     /// Kubeflow Pipelines' API. Prints `url`.
     Kubeflow,
-    /// An API server of Kubernetes. Prints `url` and `kubeconfig`.
+    /// An API server of Kubernetes, whose pods succeed. Prints `url` and `kubeconfig`.
     Kubernetes,
     /// Microsoft's token services, and a registry of that name. Prints `url`, `secure_url`, `certificate` (PEM) and what
     /// its application proves who it is with.
@@ -88,10 +88,8 @@ fn main() -> io::Result<()> {
         }
         Standin::Kubernetes => {
             let server = FakeKubernetes::start()?;
-            until_input_ends(&json!({
-                "url": server.url(),
-                "kubeconfig": serde_json::from_str::<Value>(&server.kubeconfig())?,
-            }))
+            let kubeconfig: Value = serde_json::from_str(&server.kubeconfig())?;
+            until_input_ends(&json!({ "url": server.url(), "kubeconfig": kubeconfig }))
         }
         Standin::Microsoft { registry } => {
             let cloud = MicrosoftCloud::start(&registry)?;

@@ -160,7 +160,9 @@ impl Cache {
 /// What is wrong with a blob, if it is known to be damaged.
 fn damage(verified: Result<u64, StoreError>) -> Option<String> {
     match verified {
-        Err(StoreError::Damaged { path, found }) => Some(format!("{} had the digest {found}", path.display())),
+        Err(StoreError::Damaged { path, found }) => {
+            Some(format!("{} had the digest {found}", path.display()))
+        }
         Err(StoreError::Recipe { path, fault }) => Some(format!("{}: {fault}", path.display())),
         _ => None,
     }

@@ -1,6 +1,6 @@
 //! `longshore run`, and what is done with runs.
 
-use std::path::PathBuf;
+use std::{num::NonZeroU32, path::PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -36,6 +36,10 @@ pub(crate) struct RunArguments {
     /// What runs the containers
     #[arg(long, env = "LONGSHORE_ENGINE", value_enum, default_value_t)]
     pub(crate) engine: Engine,
+    /// How many steps run at a time on this machine [default: what the orchestrator says; in containers, one for each
+    /// processor]
+    #[arg(long, env = "LONGSHORE_MAX_PARALLELISM", value_name = "NUMBER")]
+    pub(crate) max_parallelism: Option<NonZeroU32>,
     /// A lock to install exactly, without resolving: pylock.toml as `longshore image lock` prints it, or any lock file
     #[arg(long, env = "LONGSHORE_LOCKED", value_name = "LOCKFILE")]
     pub(crate) locked: Option<PathBuf>,

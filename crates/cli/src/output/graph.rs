@@ -7,6 +7,11 @@ use longshore_stack::GraphStep;
 /// A drawing for the terminal: a line for each step, in an order in which they can run, with rails from each step to those
 /// that wait for it.
 pub(crate) fn text(steps: &[GraphStep]) -> String {
+    noted(steps, |_| None)
+}
+
+/// The same with a note beside steps.
+pub(crate) fn noted(steps: &[GraphStep], beside: impl Fn(&str) -> Option<String>) -> String {
     // Which steps still need the output of the one that a rail comes from.
     let mut rails: Vec<Option<&str>> = Vec::new();
     let mut out = String::new();
@@ -53,7 +58,8 @@ pub(crate) fn text(steps: &[GraphStep]) -> String {
                 None => "  ",
             })
             .collect();
-        let _ = writeln!(out, "{} {}", line.trim_end(), step.name);
+        let beside = beside(&step.name).map_or_else(String::new, |text| format!("  {text}"));
+        let _ = writeln!(out, "{} {}{beside}", line.trim_end(), step.name);
         if !needed(&step.name) {
             rails[node] = None;
         }
@@ -213,6 +219,12 @@ mod tests {
     #[test]
     fn rails_fan_out_and_in() {
         assert_eq!(text(&diamond()), "● load\n├─╮\n│ ● left\n● │ right\n├─╯\n● join\n");
+    }
+
+    #[test]
+    fn steps_have_notes() {
+        let note = |step: &str| (step != "b").then(|| format!("after {step}"));
+        assert_eq!(noted(&steps(&[("a", &[]), ("b", &["a"])]), note), "● a  after a\n● b\n");
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub(crate) mod steps;
 pub(crate) mod table;
 pub(crate) mod transfer;
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use serde::Serialize;
 
@@ -29,9 +29,11 @@ pub(crate) fn data(format: DataFormat, value: &impl Serialize) -> io::Result<()>
 
 /// Writes a value as indented JSON on standard output.
 pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    // Standard output is written line by line otherwise, and what an orchestrator is given can have thousands.
+    let mut out = BufWriter::new(io::stdout().lock());
     serde_json::to_writer_pretty(&mut out, value)?;
-    writeln!(out)
+    writeln!(out)?;
+    out.flush()
 }
 
 /// Writes a line on standard output.

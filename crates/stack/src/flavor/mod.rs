@@ -122,7 +122,7 @@ impl Serialize for RegistryFlavor {
 /// A way to be a component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Flavor {
-    /// All steps in one Python process on this machine.
+    /// All steps with the user's own Python on this machine.
     LocalOrchestrator,
     /// Each step in a container on this machine.
     LocalContainerOrchestrator,
@@ -268,7 +268,7 @@ impl Flavor {
     /// What it is, in a line.
     pub const fn summary(self) -> &'static str {
         match self {
-            Self::LocalOrchestrator => "All steps in one Python process on this machine",
+            Self::LocalOrchestrator => "Steps with your own Python, without images",
             Self::LocalContainerOrchestrator => "Each step in a container on this machine",
             Self::EmbeddedRegistry => "The registry in longshore's data folder",
             Self::Registry(RegistryFlavor::Default) => "Any OCI registry",
@@ -303,6 +303,8 @@ impl Flavor {
         match self {
             Self::Registry(RegistryFlavor::Aws) => &AWS_FIELDS,
             Self::Registry(_) => &REGISTRY_FIELDS,
+            Self::LocalOrchestrator => &orchestrator::IN_PROCESSES,
+            Self::LocalContainerOrchestrator => &orchestrator::IN_CONTAINERS,
             Self::Orchestrator(flavor) => flavor.fields(),
             Self::Store(flavor) => flavor.fields(),
             _ => &[],

@@ -88,6 +88,24 @@ const fn optional(name: &'static str, value_name: &'static str, help: &'static s
     Field { name, help, value_name, need: Need::Optional, shape: Shape::Text, default: None }
 }
 
+const fn max_parallelism(help: &'static str) -> Field {
+    Field {
+        name: "max_parallelism",
+        help,
+        value_name: "NUMBER",
+        need: Need::Optional,
+        shape: Shape::Count,
+        default: None,
+    }
+}
+
+/// Of the orchestrator that runs steps with the user's own Python.
+pub(super) const IN_PROCESSES: [Field; 1] =
+    [max_parallelism("How many steps of a run may run at once, each in a process of its own, instead of 1")];
+/// Of the orchestrator that runs steps in containers on this machine.
+pub(super) const IN_CONTAINERS: [Field; 1] =
+    [max_parallelism("How many steps of a run may run at once, instead of one for each processor")];
+
 const LOCAL: Field = Field {
     name: "local",
     help: "It runs on this machine, and reaches registries that listen on loopback",
@@ -114,7 +132,7 @@ const KUBERNETES: [Field; 9] = [
         "NAME",
         "The service account of the controller, where longshore may make no roles",
     ),
-    optional("max_parallelism", "NUMBER", "How many steps of a run may run at once, instead of 64"),
+    max_parallelism("How many steps of a run may run at once, instead of 64"),
     optional(
         "image_pull_secrets",
         "connector|none|NAME,…",
@@ -174,7 +192,7 @@ const SAGEMAKER: [Field; 8] = [
         shape: Shape::Tags,
         default: None,
     },
-    optional("max_parallelism", "NUMBER", "How many steps of a run may run at once"),
+    max_parallelism("How many steps of a run may run at once"),
 ];
 const AZUREML: [Field; 6] = [
     required("subscription_id", "ID", "The subscription of Azure"),

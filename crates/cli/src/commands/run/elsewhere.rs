@@ -82,7 +82,7 @@ pub(super) fn run(
         OrchestratorFlavor::Kubernetes => Some(images::controller(context, arguments, stack)?),
         _ => None,
     };
-    let service = services::service(context, &state, orchestrator, given.renewal, controller)?;
+    let service = services::service(context, &state, orchestrator, given.renewal.clone(), controller)?;
     if arguments.dry_run {
         return print(&service.documents(&workflow)?, arguments.output);
     }
@@ -121,7 +121,7 @@ pub(super) fn run(
         return write_result(arguments.result.as_deref(), &run, first);
     }
     // The connections of the one that submitted ended with the runtime that they were made in.
-    let service = services::service(context, &state, orchestrator, None)?;
+    let service = services::service(context, &state, orchestrator, given.renewal, None)?;
     let run = watch(service, state, &run)?;
     finish(arguments.result.as_deref(), &run)
 }
@@ -322,14 +322,16 @@ impl Watched {
                 let handle = self.follow(run.to_owned(), step.name.clone());
                 self.logs.insert(step.name.clone(), handle);
             }
-            if let Some(reason) = &step.reason
+            if let Some(reason) = step.reason.as_ref().filter(|_| step.phase != Phase::Skipped)
                 && self.told.insert((step.name.clone(), reason.clone()))
             {
                 self.steps.observe(&Event::Line { step: &step.name, stream: Stream::Error, line: reason });
             }
             if step.phase.is_final() && self.told.insert((step.name.clone(), String::new())) {
-                let status = status_of(step.phase);
-                self.steps.observe(&Event::StepDone { step: &step.name, status, took: took(step) });
+                self.steps.observe(&match step.phase {
+                    Phase::Skipped => Event::StepSkipped { step: &step.name },
+                    phase => Event::StepDone { step: &step.name, status: status_of(phase), took: took(step) },
+                });
             }
         }
     }
@@ -389,7 +391,7 @@ pub(super) const fn status_of(phase: Phase) -> RunStatus {
 /// Remembers what an orchestrator says of a run.
 pub(super) fn record(state: &State, id: &str, found: &RunState) -> Result<(), Failure> {
     let Some(id) = RunId::parse(id) else { return Ok(()) };
-    for step in &found.steps {
+    for step in found.steps.iter().filter(|step| step.phase != Phase::Skipped) {
         let Some(started) = step.started else { continue };
         let status = status_of(step.phase);
         state.record_step(

@@ -9,6 +9,7 @@ use std::{
     collections::BTreeMap,
     env, fs,
     io::{self, Read, Write},
+    num::NonZeroU32,
     path::Path,
     sync::Arc,
 };
@@ -16,7 +17,8 @@ use std::{
 use longshore_build::Built;
 use longshore_oci::{Digest, MediaType, Reference};
 use longshore_orchestrator::{
-    ArtifactView, Event, Interrupt, RunPlan, local,
+    ArtifactView, Capacity, Event, Interrupt, RunPlan, capacity,
+    local::{self, Source},
     local_container::{self, Runner, StepImage},
 };
 use longshore_pipeline::{Overrides, PipelineSpec};
@@ -81,10 +83,22 @@ fn pipeline(context: &Context, arguments: &RunArguments, spec: &Path) -> Result<
             json!({"version": 2, "run_id": "", "status": "planned", "image": null, "outputs": outputs});
         fs::write(file, serde_json::to_vec(&planned)?)?;
     }
+    let said = arguments.max_parallelism;
     match &stack.orchestrator {
+        Orchestrator::Remote(orchestrator) if said.is_some() => Err(Failure::Usage(format!(
+            "--max-parallelism (LONGSHORE_MAX_PARALLELISM) is about steps on this machine, and those of stack `{}` run on {}; \
+             see `longshore orchestrator update {} --help` for what can be said there",
+            stack.name, orchestrator.name, orchestrator.name
+        ))),
         Orchestrator::Remote(orchestrator) => elsewhere::run(context, arguments, &spec, &stack, orchestrator),
-        Orchestrator::LocalContainer => in_containers(context, arguments, &spec, &stack),
-        Orchestrator::Local => in_process(context, arguments, spec, &stack),
+        Orchestrator::LocalContainer { max_parallelism } => {
+            in_containers(context, arguments, &spec, &stack, capacity(said.or(*max_parallelism)))
+        }
+        Orchestrator::Local { max_parallelism } => {
+            // A debugger needs the terminal, and all steps in one process.
+            let most = said.or(*max_parallelism).unwrap_or(NonZeroU32::MIN);
+            in_processes(context, arguments, spec, &stack, capacity(Some(most)))
+        }
     }
 }
 
@@ -100,11 +114,12 @@ fn read_spec(file: &Path) -> Result<PipelineSpec, Failure> {
     PipelineSpec::from_json(&bytes).map_err(|error| Failure::Usage(error.to_string()))
 }
 
-fn in_process(
+fn in_processes(
     context: &Context,
     arguments: &RunArguments,
     spec: PipelineSpec,
     stack: &Stack,
+    capacity: Capacity,
 ) -> Result<(), Failure> {
     let plan = RunPlan::new(&spec, RunId::new(), &context.home.artifacts(), ArtifactView::Host, |_| None);
     if arguments.dry_run {
@@ -120,13 +135,20 @@ fn in_process(
     let graph = elsewhere::graph(&spec);
     state.begin_run(NewRun { graph: &graph, ..NewRun::here(plan.id, &spec.name, stack.name.as_str()) })?;
     let interrupt = Interrupt::new();
-    let (asked, of_steps, id) = (interrupt.clone(), plan.clone(), plan.id);
+    // One process has the terminal for itself.
+    let steps = (capacity.steps.get() > 1).then(|| Arc::new(Steps::new(names(&spec))));
+    let (asked, shown, of_steps) = (interrupt.clone(), steps.clone(), plan.clone());
     let work = move || {
-        let status = local::run(&of_steps, &spec.python, &spec.source_root, &state, &asked, &|_| {});
-        state.end_run(id, *status.as_ref().unwrap_or(&RunStatus::Failed))?;
+        let source = Source { python: &spec.python, root: &spec.source_root };
+        let observer = |event: &Event<'_>| shown.iter().for_each(|steps| steps.observe(event));
+        let status = local::run(&of_steps, source, &capacity, &state, &asked, &observer);
+        state.end_run(of_steps.id, *status.as_ref().unwrap_or(&RunStatus::Failed))?;
         Ok(status?)
     };
     let status = runtime::block_on_thread(work, || interrupt.stop())?;
+    if let Some(steps) = steps {
+        steps.finish(status, &plan.artifacts);
+    }
     finish(arguments, &plan, None, status)
 }
 
@@ -135,6 +157,7 @@ fn in_containers(
     arguments: &RunArguments,
     spec: &PipelineSpec,
     stack: &Stack,
+    capacity: Capacity,
 ) -> Result<(), Failure> {
     if arguments.dry_run {
         images::plan(context, arguments, spec, stack)?;
@@ -156,11 +179,11 @@ fn in_containers(
     })?;
 
     let interrupt = Interrupt::new();
-    let steps = Arc::new(Steps::new(spec.steps.iter().map(|step| step.name.as_str())));
+    let steps = Arc::new(Steps::new(names(spec)));
     let (asked, shown, of_steps) = (interrupt.clone(), Arc::clone(&steps), plan.clone());
     let work = move || {
         let observer = |event: &Event<'_>| shown.observe(event);
-        let status = local_container::run(&of_steps, &runners, &state, &asked, &observer);
+        let status = local_container::run(&of_steps, &runners, &capacity, &state, &asked, &observer);
         state.end_run(of_steps.id, *status.as_ref().unwrap_or(&RunStatus::Failed))?;
         Ok(status?)
     };
@@ -168,6 +191,11 @@ fn in_containers(
     steps.finish(status, &plan.artifacts);
     cache::after_builds(context, &images.built);
     finish(arguments, &plan, images.first(), status)
+}
+
+/// The names of the steps.
+fn names(spec: &PipelineSpec) -> impl Iterator<Item = &str> {
+    spec.steps.iter().map(|step| step.name.as_str())
 }
 
 /// What runs each image.

@@ -1,14 +1,18 @@
 //! What is done with runs: `longshore run list`, `describe`, `graph`, `logs`, `cancel`, `wait`.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{BufRead, BufReader, IsTerminal},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use longshore_orchestrator::{Follow, Service, StepState};
-use longshore_stack::{ArtifactStore, ComponentKind, Elsewhere, Orchestrator, Run, RunId, RunStatus, State};
+use longshore_stack::{
+    ArtifactStore, ComponentKind, Elsewhere, Orchestrator, Run, RunId, RunStatus, State, StepRun,
+};
 use serde::Serialize;
 
 use super::elsewhere;
@@ -41,7 +45,7 @@ pub(super) fn command(context: &Context, command: RunCommand) -> Result<(), Fail
         RunCommand::Graph { run, format } => {
             let run = state.run_named(&run)?;
             let drawn = match format {
-                GraphFormat::Text => graph::text(&run.graph),
+                GraphFormat::Text => graph::noted(&run.graph, |step| how_far(&run, step)),
                 GraphFormat::Mermaid => graph::mermaid(&run.graph),
                 GraphFormat::Svg => graph::svg(&run.graph),
             };
@@ -162,13 +166,13 @@ fn describe(context: &Context, state: &State, run: &str, format: OutputFormat) -
         output::line("")?;
         let mut table = Table::new(["STEP", "STATUS", "TOOK"].map(|name| (name, Align::Left)));
         for step in &run.steps {
-            let took =
-                step.finished.and_then(|finished| finished.duration_since(step.started).try_into().ok());
-            table.row([
-                step.name.clone(),
-                step.status.as_str().to_owned(),
-                took.map_or_else(|| "-".to_owned(), quantity::duration),
-            ]);
+            let took = took(step).map_or_else(|| "-".to_owned(), quantity::duration);
+            table.row([step.name.clone(), step.status.as_str().to_owned(), took]);
+        }
+        // Those that have not begun come last, in the pipeline's order.
+        let begun: BTreeSet<&str> = run.steps.iter().map(|step| step.name.as_str()).collect();
+        for step in run.graph.iter().filter(|step| !begun.contains(step.name.as_str())) {
+            table.row([step.name.clone(), not_begun(&run).to_owned(), "-".to_owned()]);
         }
         table.print_fitted()?;
     }
@@ -176,6 +180,28 @@ fn describe(context: &Context, state: &State, run: &str, format: OutputFormat) -
         output::line(&step.map_or_else(|| reason.clone(), |step| format!("{step}: {reason}")))?;
     }
     Ok(())
+}
+
+/// How long a step took that has ended.
+fn took(step: &StepRun) -> Option<Duration> {
+    step.finished?.duration_since(step.started).try_into().ok()
+}
+
+/// What is said of the steps of a run that have not begun.
+const fn not_begun(run: &Run) -> &'static str {
+    if run.finished.is_some() { "not run" } else { "waiting" }
+}
+
+/// How far a step of a run is, beside its name in the drawing. Nothing, before the first has begun.
+fn how_far(run: &Run, step: &str) -> Option<String> {
+    let found = run.steps.iter().find(|found| found.name == step);
+    match found {
+        Some(step) => {
+            let took = took(step).map_or_else(String::new, |took| format!(", {}", quantity::duration(took)));
+            Some(format!("{}{took}", step.status.as_str()))
+        }
+        None => (!run.steps.is_empty()).then(|| not_begun(run).to_owned()),
+    }
 }
 
 fn logs(
