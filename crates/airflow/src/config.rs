@@ -1,12 +1,14 @@
 //! The configuration of the orchestrator.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
+
+use longshore_orchestrator::{StoreScheme, StoreUri};
 
 /// Where the DAG files go, and what runs the containers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The folder that Airflow reads its DAGs from.
-    pub dags: PathBuf,
+    /// Where Airflow reads its DAGs from.
+    pub dags: Dags,
     /// What runs the containers.
     pub operator: Operator,
     /// The namespace that pods run in.
@@ -15,6 +17,41 @@ pub struct Config {
     pub service_account: Option<String>,
     /// The connection of Airflow that the operator uses.
     pub connection: Option<String>,
+}
+
+/// Where Airflow reads its DAGs from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dags {
+    /// A folder.
+    Folder(PathBuf),
+    /// A folder in a bucket of Amazon S3, as with Amazon MWAA: `s3://bucket/dags`.
+    S3(StoreUri),
+    /// A folder in a bucket of Google Cloud Storage, as with Cloud Composer: `gs://bucket/dags`.
+    Gcs(StoreUri),
+}
+
+impl Dags {
+    fn read(text: &str) -> Result<Self, ConfigError> {
+        if !text.contains("://") {
+            return Ok(Self::Folder(text.into()));
+        }
+        let bucket = || ConfigError::Dags(text.to_owned());
+        let uri: StoreUri = text.parse().map_err(|_| bucket())?;
+        match uri.scheme() {
+            StoreScheme::S3 => Ok(Self::S3(uri)),
+            StoreScheme::Gcs => Ok(Self::Gcs(uri)),
+            StoreScheme::File | StoreScheme::Azure => Err(bucket()),
+        }
+    }
+}
+
+impl fmt::Display for Dags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(folder) => folder.display().fmt(f),
+            Self::S3(uri) | Self::Gcs(uri) => uri.fmt(f),
+        }
+    }
 }
 
 /// What runs the containers.
@@ -43,15 +80,16 @@ impl Operator {
 pub enum ConfigError {
     /// There is no folder.
     #[error(
-        "the orchestrator has no dags; give --dags=/opt/airflow/dags, the folder that Airflow reads its DAGs from"
+        "the orchestrator has no dags; give --dags=/opt/airflow/dags, the folder that Airflow reads its DAGs from, or that in \
+         a bucket: --dags=s3://bucket/dags"
     )]
     NoFolder,
-    /// A bucket.
+    /// What is neither a folder nor in a bucket that files are put into.
     #[error(
-        "DAG files are put into folders, and --dags={0} is none; mount the bucket as a folder, or write the file with \
-         `longshore run --dry-run` and copy it there"
+        "DAG files are put into folders, and --dags={0} is none; give --dags=/opt/airflow/dags, --dags=s3://bucket/dags or \
+         --dags=gs://bucket/dags, or mount the bucket as a folder"
     )]
-    NotAFolder(String),
+    Dags(String),
     /// An operator that does not exist.
     #[error("--operator={0} is neither kubernetes nor docker")]
     Operator(String),
@@ -73,10 +111,7 @@ impl Config {
             return Err(ConfigError::Unknown(unknown.clone()));
         }
         let text = |option: &str| values.get(option).filter(|text| !text.is_empty()).cloned();
-        let dags = text("dags").ok_or(ConfigError::NoFolder)?;
-        if dags.contains("://") {
-            return Err(ConfigError::NotAFolder(dags));
-        }
+        let dags = Dags::read(&text("dags").ok_or(ConfigError::NoFolder)?)?;
         let operator = match text("operator").as_deref() {
             None | Some("kubernetes") => Operator::Kubernetes,
             Some("docker") => Operator::Docker,
@@ -88,7 +123,7 @@ impl Config {
             }
         }
         Ok(Self {
-            dags: dags.into(),
+            dags,
             operator,
             namespace: text("namespace"),
             service_account: text("service_account"),
@@ -109,13 +144,22 @@ mod tests {
     fn a_folder_is_enough() {
         let config = config(&[("dags", "/opt/airflow/dags"), ("local", "true")]).unwrap();
         assert_eq!((config.operator, config.namespace), (Operator::Kubernetes, None));
+        assert!(matches!(config.dags, Dags::Folder(_)));
+    }
+
+    #[test]
+    fn a_bucket_is_a_folder() {
+        let config = config(&[("dags", "gs://bucket/dags/")]).unwrap();
+        assert_eq!(config.dags.to_string(), "gs://bucket/dags");
+        assert!(matches!(config.dags, Dags::Gcs(_)));
     }
 
     #[test]
     fn mistakes_say_what_to_do() {
         for (values, part) in [
             (&[][..], "give --dags=/opt/airflow/dags"),
-            (&[("dags", "s3://bucket/dags")], "copy it there"),
+            (&[("dags", "az://container/dags")], "mount the bucket as a folder"),
+            (&[("dags", "s3:///dags")], "--dags=s3://bucket/dags"),
             (&[("dags", "/d"), ("operator", "podman")], "neither kubernetes nor docker"),
             (&[("dags", "/d"), ("operator", "docker"), ("namespace", "n")], "take it out"),
             (&[("dags", "/d"), ("folder", "/d")], "no option folder"),

@@ -74,13 +74,18 @@ impl Plan {
 
     /// The name of the file.
     pub fn file_name(&self) -> String {
-        format!("{}.py", self.dag)
+        file_name(&self.dag)
     }
 
     /// What is submitted.
     pub fn documents(self) -> Vec<Document> {
         vec![Document { name: self.file_name(), content: Content::Text(self.file) }]
     }
+}
+
+/// The name of the file of a DAG.
+pub(crate) fn file_name(dag: &str) -> String {
+    format!("{dag}.py")
 }
 
 const IMPORTS_OF_PODS: &str = "

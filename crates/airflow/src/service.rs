@@ -1,74 +1,50 @@
-//! The folder that Airflow reads.
-
-use std::{
-    fs::{File, Permissions},
-    io::{self, BufRead as _, BufReader, Write as _},
-    os::unix::fs::PermissionsExt as _,
-    path::Path,
-};
+//! Airflow, by the place that it reads its DAG files from.
 
 use futures::{FutureExt as _, future::BoxFuture};
-use longshore_orchestrator::{Document, Follow, RunState, Service, ServiceError, Submission, Workflow};
+use longshore_orchestrator::{
+    Document, Follow, Phase, RunState, Service, ServiceError, Submission, Workflow,
+};
 
-use crate::{Config, Error, Plan, dag::HEADER};
+use crate::{Config, Error, Place, Plan, dag};
 
-/// Airflow, by the folder that it reads its DAGs from.
+/// Airflow, by the place that it reads its DAG files from.
 #[derive(Debug)]
 pub struct Airflow {
     config: Config,
+    place: Place,
 }
 
 impl Airflow {
-    /// Airflow as a configuration names it.
-    pub const fn new(config: Config) -> Self {
-        Self { config }
+    /// Airflow as a configuration names it. The place is the configuration's `dags`.
+    pub const fn new(config: Config, place: Place) -> Self {
+        Self { config, place }
     }
 
-    fn put(&self, workflow: &Workflow) -> Result<Submission, Error> {
+    async fn submit(&self, workflow: &Workflow) -> Result<Submission, Error> {
         let plan = Plan::new(workflow, &self.config)?;
-        let folder = &self.config.dags;
-        if !folder.is_dir() {
-            return Err(Error::NoFolder { pipeline: workflow.pipeline.clone(), folder: folder.clone() });
-        }
-        let file = folder.join(plan.file_name());
-        let failed = |source| Error::Write { file: file.clone(), source };
-        if !may_be_replaced(&file).map_err(failed)? {
-            return Err(Error::Foreign { pipeline: workflow.pipeline.clone(), file });
-        }
-        write(folder, &file, &plan.file).map_err(failed)?;
+        let name = plan.file_name();
+        let what = format!("put pipeline {} into {}", workflow.pipeline, self.place.named(&name));
+        self.place.put(&what, &name, &plan.file).await?;
         Ok(Submission { run: plan.dag, artifacts: None, url: None })
     }
 
-    fn elsewhere(what: &'static str, dag: &str, command: String) -> ServiceError {
-        Error::Elsewhere { what, dag: dag.to_owned(), command }.into()
+    /// What is known from here: whether Airflow still has the file.
+    async fn status(&self, dag: &str) -> Result<RunState, Error> {
+        let name = dag::file_name(dag);
+        let file = self.place.named(&name);
+        if !self.place.has(&format!("look for {file}"), &name).await? {
+            return Err(Error::NoFile { dag: dag.to_owned(), file });
+        }
+        let reason = format!("Airflow runs {file} by its own rules; its page shows how far the runs are");
+        Ok(RunState { phase: Phase::Running, reason: Some(reason), steps: Vec::new() })
     }
-}
 
-/// Whether a file is not there, or longshore's own.
-fn may_be_replaced(file: &Path) -> io::Result<bool> {
-    let mut first = Vec::new();
-    match File::open(file) {
-        // A line of no more than what the header may be.
-        Ok(file) => BufReader::new(io::Read::take(file, 4096)).read_until(b'\n', &mut first)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
-        Err(error) => return Err(error),
-    };
-    Ok(first.starts_with(HEADER.as_bytes()))
-}
-
-/// Writes a file so that Airflow reads all of it or nothing. The scheduler may be another user.
-fn write(folder: &Path, file: &Path, text: &str) -> io::Result<()> {
-    let mut new = tempfile::Builder::new()
-        .prefix(".longshore-")
-        .suffix(".tmp")
-        .permissions(Permissions::from_mode(0o644))
-        .tempfile_in(folder)?;
-    new.write_all(text.as_bytes())?;
-    new.as_file().set_permissions(Permissions::from_mode(0o644))?;
-    new.as_file().sync_all()?;
-    new.persist(file).map_err(|error| error.error)?;
-    // The file has its name for good when the folder is on the disk.
-    File::open(folder)?.sync_all()
+    /// Takes the file away: Airflow begins no further run. Those that have begun are its own to end.
+    async fn cancel(&self, dag: &str) -> Result<(), Error> {
+        let name = dag::file_name(dag);
+        let what = format!("take {} away", self.place.named(&name));
+        self.place.remove(&what, &name).await
+    }
 }
 
 impl Service for Airflow {
@@ -77,12 +53,11 @@ impl Service for Airflow {
     }
 
     fn submit<'a>(&'a self, workflow: &'a Workflow) -> BoxFuture<'a, Result<Submission, ServiceError>> {
-        async move { Ok(self.put(workflow)?) }.boxed()
+        async move { Ok(self.submit(workflow).await?) }.boxed()
     }
 
     fn status<'a>(&'a self, run: &'a str) -> BoxFuture<'a, Result<RunState, ServiceError>> {
-        let error = Self::elsewhere("the status", run, format!("dags list-runs {run}"));
-        async move { Err(error) }.boxed()
+        async move { Ok(self.status(run).await?) }.boxed()
     }
 
     fn logs<'a>(
@@ -93,12 +68,11 @@ impl Service for Airflow {
         _follow: Follow,
         _line: &'a (dyn Fn(&str) + Send + Sync),
     ) -> BoxFuture<'a, Result<usize, ServiceError>> {
-        let error = Self::elsewhere("the log", run, format!("dags list-runs {run}"));
-        async move { Err(error) }.boxed()
+        let error = Error::NoLog { dag: run.to_owned() };
+        async move { Err(error.into()) }.boxed()
     }
 
     fn cancel<'a>(&'a self, run: &'a str) -> BoxFuture<'a, Result<(), ServiceError>> {
-        let error = Self::elsewhere("the end", run, format!("dags pause {run}"));
-        async move { Err(error) }.boxed()
+        async move { Ok(self.cancel(run).await?) }.boxed()
     }
 }

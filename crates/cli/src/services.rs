@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use longshore_airflow::Airflow;
+use longshore_airflow::{Airflow, Dags, Place};
 use longshore_auth::connector::ConnectorType;
 use longshore_azureml::AzureMl;
 use longshore_kubeflow::Kubeflow;
@@ -61,7 +61,18 @@ pub(crate) fn service(
         OrchestratorFlavor::Airflow => {
             let config =
                 longshore_airflow::Config::new(&values).map_err(|error| wrong(orchestrator, &error))?;
-            Box::new(Airflow::new(config))
+            let place = match config.dags.clone() {
+                Dags::Folder(folder) => Place::folder(folder),
+                Dags::S3(uri) => {
+                    let connector = connector(state, named, ConnectorType::Aws, web, hosts)?;
+                    Place::s3(uri, Arc::new(connector))
+                }
+                Dags::Gcs(uri) => {
+                    let connector = connector(state, named, ConnectorType::Gcp, web.clone(), hosts.clone())?;
+                    Place::gcs(uri, Arc::new(connector), web, &hosts)
+                }
+            };
+            Box::new(Airflow::new(config, place))
         }
     })
 }

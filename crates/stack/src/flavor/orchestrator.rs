@@ -66,7 +66,9 @@ impl OrchestratorFlavor {
 
     pub(super) const fn connectors(self) -> &'static [ConnectorType] {
         match self {
-            Self::Kubernetes | Self::Kubeflow | Self::Airflow => &[],
+            Self::Kubernetes | Self::Kubeflow => &[],
+            // For a bucket that DAG files are put into.
+            Self::Airflow => &[ConnectorType::Aws, ConnectorType::Gcp],
             Self::Vertex => &[ConnectorType::Gcp],
             Self::Sagemaker => &[ConnectorType::Aws],
             Self::Azureml => &[ConnectorType::Azure],
@@ -155,7 +157,7 @@ const VERTEX: [Field; 7] = [
         default: None,
     },
 ];
-const SAGEMAKER: [Field; 8] = [
+const SAGEMAKER: [Field; 9] = [
     required("role", "ARN", "The role that pipelines and steps run as"),
     required("region", "REGION", "The region that pipelines run in"),
     optional(
@@ -175,6 +177,7 @@ const SAGEMAKER: [Field; 8] = [
         default: None,
     },
     optional("max_parallelism", "NUMBER", "How many steps of a run may run at once"),
+    optional("scheduler_role", "ARN", "The role that schedules start pipelines as, if it is another one"),
 ];
 const AZUREML: [Field; 6] = [
     required("subscription_id", "ID", "The subscription of Azure"),
@@ -189,7 +192,11 @@ const AZUREML: [Field; 6] = [
     ),
 ];
 const AIRFLOW: [Field; 6] = [
-    required("dags", "FOLDER", "The folder that Airflow reads its DAGs from"),
+    required(
+        "dags",
+        "FOLDER|s3://…|gs://…",
+        "The folder that Airflow reads its DAGs from, of this machine or in a bucket",
+    ),
     optional("operator", "kubernetes|docker", "What runs the containers, instead of kubernetes"),
     optional("namespace", "NAME", "The namespace that pods run in, with the operator kubernetes"),
     optional("service_account", "NAME", "The service account that pods run as, with the operator kubernetes"),
