@@ -22,6 +22,10 @@ class VertexSettings(ComponentSettings):
 
     key: ClassVar[str] = "vertex"
 
+    machine_type: str | None = None
+    """The type of its machine, whatever `ResourceSettings` say of processors and memory: `"n1-highmem-8"`. The step then
+    runs in a custom job."""
+
     accelerator_type: str | None = None
     """Which accelerators, in place of `gpu_type` of `ResourceSettings`: `"NVIDIA_L4"`."""
 

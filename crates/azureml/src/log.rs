@@ -16,7 +16,7 @@ const CHUNK: usize = 1 << 20;
 /// The file of what a container printed: of several, that of the first process.
 pub(crate) fn address(details: &Value) -> Option<Secret> {
     let files: BTreeMap<String, Secret> = serde_json::from_value(details["logFiles"].clone()).ok()?;
-    let is_log = |name: &str| name.starts_with("user_logs/std_log") && name.ends_with(".txt");
+    let is_log = |name: &str| name.starts_with("user_logs/std_log") && name.strip_suffix(".txt").is_some();
     files.into_iter().find(|(name, _)| is_log(name)).map(|(_, address)| address)
 }
 

@@ -74,7 +74,10 @@ mod tests {
             states(&planned, begun, run).into_iter().map(|step| (step.name, step.phase)).collect::<Vec<_>>()
         };
         let named = |load, train| vec![("load.data".to_owned(), load), ("train".to_owned(), train)];
-        assert_eq!(phases(&[begun.clone()], Phase::Running), named(Phase::Running, Phase::Pending));
+        assert_eq!(
+            phases(std::slice::from_ref(&begun), Phase::Running),
+            named(Phase::Running, Phase::Pending)
+        );
         assert_eq!(phases(&[begun], Phase::Failed), named(Phase::Running, Phase::Skipped));
         assert_eq!(phases(&[], Phase::Cancelled), named(Phase::Cancelled, Phase::Cancelled));
         assert_eq!(Planned::all("{}"), None);

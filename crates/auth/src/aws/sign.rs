@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn requests_to_s3_have_the_digest_of_their_body() {
         // "Authenticating Requests: Using the Authorization Header", example "GET Object"; 2013-05-24T00:00:00Z.
-        let time = std::time::UNIX_EPOCH + std::time::Duration::from_mins(22_822_560);
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_hours(380_376);
         let keys = Keys {
             id: "AKIAIOSFODNN7EXAMPLE".to_owned(),
             secret: Secret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),

@@ -89,6 +89,8 @@ pub(super) fn run(
     let is_left = spec.schedule.is_some() || orchestrator.flavor == OrchestratorFlavor::Airflow;
     let status = if is_left { RunStatus::Scheduled } else { RunStatus::Running };
     let graph = graph(spec);
+    // A schedule of the same name is in the place of the one before.
+    state.end_schedule(&elsewhere)?;
     state.begin_run(NewRun {
         id,
         pipeline: &spec.name,

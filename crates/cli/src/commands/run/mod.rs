@@ -3,6 +3,7 @@
 mod elsewhere;
 mod images;
 mod record;
+mod schedule;
 
 use std::{
     collections::BTreeMap,
@@ -25,6 +26,7 @@ use longshore_store::{ArchiveFormat, RepositoryPath, StoredManifest};
 use serde_json::json;
 
 use self::images::Needed;
+pub(crate) use self::schedule::schedules;
 use crate::{
     args::{
         Engine,
