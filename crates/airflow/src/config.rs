@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
+use longshore_kubeflow::SecretSource;
 use longshore_orchestrator::{StoreScheme, StoreUri};
+use url::Url;
 
 /// Where the DAG files go, and what runs the containers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +19,33 @@ pub struct Config {
     pub service_account: Option<String>,
     /// The connection of Airflow that the operator uses.
     pub connection: Option<String>,
+    /// Airflow's API, if runs are begun and looked at from here.
+    pub server: Option<ServerConfig>,
+}
+
+/// Airflow's API, and how it is talked to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// Where Airflow is served: the URL below which its API has `api/v2`.
+    pub url: Url,
+    /// What it is sent.
+    pub credentials: Credentials,
+}
+
+/// What Airflow's API is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credentials {
+    /// Nothing: it lets everyone in.
+    None,
+    /// A token.
+    Token(SecretSource),
+    /// A token that name and password are exchanged for.
+    Password {
+        /// The user's name.
+        username: String,
+        /// Where the password is.
+        password: SecretSource,
+    },
 }
 
 /// Where Airflow reads its DAGs from.
@@ -96,13 +125,38 @@ pub enum ConfigError {
     /// An option of the other operator.
     #[error("--{0} is for the operator kubernetes; take it out, or give --operator=kubernetes")]
     OtherOperator(&'static str),
+    /// The API is not at a URL.
+    #[error(
+        "`{0}` is not where Airflow can be served; write its URL without a password, e.g. https://airflow.example.com"
+    )]
+    Api(String),
+    /// A source of a secret that is none.
+    #[error("--{0}: a secret is not given itself; write env:NAME or file:PATH, where it can be read")]
+    Source(&'static str),
+    /// An option that goes with another.
+    #[error("--{0} goes with --{1}: give that too, or take it out")]
+    Together(&'static str, &'static str),
+    /// A token, and name and password.
+    #[error("--token stands in place of --username and --password: give one or the other")]
+    TwoCredentials,
     /// An option that does not exist.
     #[error("the orchestrator has no option {0}")]
     Unknown(String),
 }
 
 /// The options. `local` says where Airflow runs, which matters to registries alone.
-const OPTIONS: [&str; 6] = ["dags", "operator", "namespace", "service_account", "connection", "local"];
+const OPTIONS: [&str; 10] = [
+    "dags",
+    "operator",
+    "namespace",
+    "service_account",
+    "connection",
+    "api",
+    "token",
+    "username",
+    "password",
+    "local",
+];
 
 impl Config {
     /// Reads the values of a component.
@@ -122,13 +176,51 @@ impl Config {
                 return Err(ConfigError::OtherOperator(option));
             }
         }
+        let server = server(&text)?;
         Ok(Self {
             dags,
+            server,
             operator,
             namespace: text("namespace"),
             service_account: text("service_account"),
             connection: text("connection"),
         })
+    }
+}
+
+/// Airflow's API, by the options for it.
+fn server(text: &impl Fn(&str) -> Option<String>) -> Result<Option<ServerConfig>, ConfigError> {
+    let source = |option: &'static str| {
+        text(option).map(|text| text.parse().map_err(|()| ConfigError::Source(option))).transpose()
+    };
+    let credentials = match (source("token")?, text("username"), source("password")?) {
+        (None, None, None) => Credentials::None,
+        (Some(token), None, None) => Credentials::Token(token),
+        (None, Some(username), Some(password)) => Credentials::Password { username, password },
+        (None, Some(_), None) => return Err(ConfigError::Together("username", "password")),
+        (None, None, Some(_)) => return Err(ConfigError::Together("password", "username")),
+        (Some(_), ..) => return Err(ConfigError::TwoCredentials),
+    };
+    let Some(api) = text("api") else {
+        return match credentials {
+            Credentials::None => Ok(None),
+            Credentials::Token(_) => Err(ConfigError::Together("token", "api")),
+            Credentials::Password { .. } => Err(ConfigError::Together("username", "api")),
+        };
+    };
+    let is_plain = |url: &Url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.host_str().is_some()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    };
+    match Url::parse(api.trim_end_matches('/')) {
+        Ok(url) if is_plain(&url) => Ok(Some(ServerConfig { url, credentials })),
+        Ok(url) => Err(ConfigError::Api(longshore_endpoint::redacted(&url))),
+        Err(_) if api.contains('@') => Err(ConfigError::Api("…".to_owned())),
+        Err(_) => Err(ConfigError::Api(api)),
     }
 }
 
@@ -163,8 +255,14 @@ mod tests {
             (&[("dags", "/d"), ("operator", "podman")], "neither kubernetes nor docker"),
             (&[("dags", "/d"), ("operator", "docker"), ("namespace", "n")], "take it out"),
             (&[("dags", "/d"), ("folder", "/d")], "no option folder"),
+            (&[("dags", "/d"), ("api", "airflow:8080")], "is not where Airflow can be served"),
+            (&[("dags", "/d"), ("api", "http://a"), ("token", "hunter2")], "env:NAME or file:PATH"),
+            (&[("dags", "/d"), ("api", "http://a"), ("username", "me")], "goes with --password"),
+            (&[("dags", "/d"), ("token", "env:T")], "--token goes with --api"),
+            (&[("dags", "/d"), ("api", "http://me:hunter2@a")], "without a password"),
         ] {
-            assert!(config(values).unwrap_err().to_string().contains(part), "{part}");
+            let error = config(values).unwrap_err().to_string();
+            assert!(error.contains(part) && !error.contains("hunter2"), "{part}: {error}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use http::StatusCode;
 use longshore_auth::AuthError;
 use longshore_endpoint::is_transient;
-use longshore_kubeflow::{exchange::NoAnswer, settings::SettingsError};
+use longshore_kubeflow::{Unreadable, exchange::NoAnswer, settings::SettingsError};
 use longshore_orchestrator::{Retry, ServiceError};
 
 use crate::{Operator, config::ConfigError};
@@ -131,6 +131,70 @@ pub enum Error {
         dag: String,
         /// Where it would be.
         file: String,
+    },
+    /// A secret that cannot be read.
+    #[error("cannot {what}: the {named} for Airflow: {source}")]
+    Unreadable {
+        /// What was wanted.
+        what: String,
+        /// Which secret.
+        named: &'static str,
+        /// Why not.
+        source: Unreadable,
+    },
+    /// An answer that is not the API's.
+    #[error(
+        "cannot {what}: {host} answered with something else than Airflow's API does; check --api, and that no proxy answers in \
+         its place"
+    )]
+    Unexpected {
+        /// What was wanted.
+        what: String,
+        /// Who answered.
+        host: String,
+    },
+    /// Airflow could not import the file.
+    #[error(
+        "cannot {what}: Airflow could not import {file}: {reason}; check that the operator's provider is installed there"
+    )]
+    Import {
+        /// What was wanted.
+        what: String,
+        /// The file.
+        file: String,
+        /// The last line of what Python said.
+        reason: String,
+    },
+    /// Airflow has not read the file.
+    #[error(
+        "cannot {what}: Airflow has not read {file} for {minutes} minutes; check that it reads its DAGs from there, and that its \
+         DAG processor runs"
+    )]
+    NotRead {
+        /// What was wanted.
+        what: String,
+        /// The file.
+        file: String,
+        /// For how long.
+        minutes: u64,
+    },
+    /// A run that was begun at an API which the orchestrator has no more.
+    #[error(
+        "run {run} was begun at Airflow's API, which the orchestrator does not name any more; give it --api=URL again"
+    )]
+    NoServer {
+        /// The run.
+        run: String,
+    },
+    /// The run has no step of that name.
+    #[error("run {run} has no step {step}; it has {}", .steps.join(", "))]
+    NoStep {
+        /// The run.
+        run: String,
+        /// The step.
+        step: String,
+        /// Its steps.
+        steps: Vec<String>,
     },
     /// What tasks print is Airflow's to show.
     #[error(

@@ -1,7 +1,8 @@
 //! Runs pipelines on Apache Airflow.
 //!
 //! [`Plan`] makes the DAG file of a workflow: Python text that needs Airflow and the operator's provider only. [`Airflow`] puts
-//! it into the [`Place`] that Airflow reads: a folder, or one in a bucket.
+//! it into the [`Place`] that Airflow reads: a folder, or one in a bucket. Where Airflow's API is known, a run is begun and looked at
+//! there.
 #![forbid(unsafe_code)]
 
 mod config;
@@ -13,11 +14,13 @@ mod name;
 mod operator;
 mod place;
 mod python;
+mod run;
 mod s3;
+mod server;
 mod service;
 mod settings;
 
-pub use config::{Config, ConfigError, Dags, Operator};
+pub use config::{Config, ConfigError, Credentials, Dags, Operator, ServerConfig};
 pub use dag::Plan;
 pub use error::Error;
 pub use place::Place;

@@ -17,11 +17,11 @@ use longshore_auth::{
 };
 use longshore_endpoint::{Hosts, Pauses, ProxySource, Web, WebConfig};
 use longshore_oci::Reference;
-use longshore_orchestrator::{Phase, Service as _, Supervision, Target, Workflow};
+use longshore_orchestrator::{Follow, Phase, Service as _, Supervision, Target, Workflow};
 use longshore_pipeline::PipelineSpec;
 use longshore_testkit::{
     Serving,
-    cloud::{CloudStorageApi, GoogleCloud, Moto, Trouble},
+    cloud::{AirflowApi, CloudStorageApi, GoogleCloud, Moto, Trouble},
 };
 use serde_json::{Value, json};
 
@@ -142,7 +142,8 @@ fn wrong_settings_name_the_step() {
 fn files_are_whole_and_those_of_others_are_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let values = [("dags", folder.path().to_str().unwrap())];
-    let airflow = Airflow::new(config(&values), Place::folder(folder.path().to_owned()));
+    let airflow =
+        Airflow::new(config(&values), Place::folder(folder.path().to_owned()), web(), &Hosts::default());
     let workflow = workflow_with(&spec(), &[]);
     for _ in 0..2 {
         assert_eq!(block_on(airflow.submit(&workflow)).unwrap().run, "digits_pipeline");
@@ -165,7 +166,8 @@ fn files_are_whole_and_those_of_others_are_left_alone() {
 #[test]
 fn a_file_is_taken_away() {
     let folder = tempfile::tempdir().unwrap();
-    let airflow = Airflow::new(config(&[]), Place::folder(folder.path().to_owned()));
+    let airflow =
+        Airflow::new(config(&[]), Place::folder(folder.path().to_owned()), web(), &Hosts::default());
     let run = block_on(airflow.submit(&workflow_with(&spec(), &[]))).unwrap().run;
     let state = block_on(airflow.status(&run)).unwrap();
     assert_eq!(state.phase, Phase::Running);
@@ -216,7 +218,7 @@ impl Bucket {
 
     fn airflow(&self, dags: &str) -> Airflow {
         let place = Place::s3(dags.parse().unwrap(), Arc::clone(&self.connector));
-        Airflow::new(config(&[("dags", dags)]), place)
+        Airflow::new(config(&[("dags", dags)]), place, web(), &Hosts::default())
     }
 }
 
@@ -273,7 +275,8 @@ async fn buckets_are_asked_in_their_region_and_missing_permissions_are_named() {
         ("endpoint_url", url.as_str()),
     ];
     let connector = connector(ConnectorType::Aws, "secret-key", &values, Hosts::default());
-    let airflow = Airflow::new(config(&[]), Place::s3("s3://bucket/dags".parse().unwrap(), connector));
+    let place = Place::s3("s3://bucket/dags".parse().unwrap(), connector);
+    let airflow = Airflow::new(config(&[]), place, web(), &Hosts::default());
     let error = airflow.submit(&workflow_with(&spec(), &[])).await.unwrap_err();
     assert!(!error.is_retryable());
     let error = error.to_string();
@@ -298,7 +301,7 @@ impl Cloud {
         let connector = connector(ConnectorType::Gcp, "service-account", &values, hosts.clone());
         let pauses = Pauses { first: Duration::from_millis(1), ..Pauses::default() };
         let place = Place::gcs(dags.parse().unwrap(), connector, web(), &hosts).with_pauses(pauses);
-        Airflow::new(config(&[("dags", dags)]), place)
+        Airflow::new(config(&[("dags", dags)]), place, web(), &Hosts::default())
     }
 }
 
@@ -349,4 +352,156 @@ fn five_hundred_steps_are_planned() {
     let file = Plan::new(&workflow_with(&spec, &[]), &config(&[])).unwrap().file;
     assert_eq!(file.matches(" = KubernetesPodOperator(").count(), 500);
     assert_eq!(file.matches(" >> ").count(), 499);
+}
+
+/// A folder, and Airflow's API.
+struct Server {
+    folder: tempfile::TempDir,
+    password: tempfile::NamedTempFile,
+    api: AirflowApi,
+}
+
+impl Server {
+    fn start() -> Self {
+        let password = tempfile::NamedTempFile::new().unwrap();
+        fs::write(password.path(), "hunter2\n").unwrap();
+        Self { folder: tempfile::tempdir().unwrap(), password, api: AirflowApi::start().unwrap() }
+    }
+
+    fn airflow(&self) -> Airflow {
+        let (url, password) = (self.api.url(), format!("file:{}", self.password.path().display()));
+        let values = [("api", url.as_str()), ("username", "me"), ("password", &password)];
+        let pauses = Pauses { first: Duration::from_millis(1), ..Pauses::default() };
+        Airflow::new(config(&values), Place::folder(self.folder.path().to_owned()), web(), &Hosts::default())
+            .with_pauses(pauses, Duration::from_millis(1))
+    }
+
+    /// Airflow reads what is in the folder now.
+    fn read(&self) {
+        let file = fs::read_to_string(self.folder.path().join("digits_pipeline.py")).unwrap();
+        let line = file.lines().find_map(|line| line.trim().strip_prefix("doc_md=\"")).unwrap();
+        self.api.read("digits_pipeline", line.trim_end_matches("\","));
+    }
+}
+
+fn unscheduled() -> Value {
+    let mut spec = spec();
+    spec["pipeline"] = json!({ "name": "digits_pipeline" });
+    spec
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_begun_looked_at_and_ended_at_the_api() {
+    let server = Server::start();
+    let airflow = server.airflow();
+    let workflow = workflow_with(&unscheduled(), &[]);
+    // What Airflow has read before is another version, and what it failed to import before another file.
+    server.api.read("digits_pipeline", "digits_pipeline in the version 0123456789ab, written by longshore.");
+    server.api.fail_to_import("digits_pipeline.py", "2026-01-01T00:00:00Z", "SyntaxError: old");
+    let reads = async {
+        while !server.folder.path().join("digits_pipeline.py").exists() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(server.api.runs().is_empty());
+        server.read();
+    };
+    let (submission, ()) = futures::join!(airflow.submit(&workflow), reads);
+    let submission = submission.unwrap();
+    let (dag, run) = submission.run.split_once('/').unwrap();
+    assert_eq!((dag, server.api.runs().len()), ("digits_pipeline", 1));
+    assert_eq!(
+        submission.url,
+        Some(format!("{}/dags/digits%5Fpipeline/runs/{}", server.api.url(), run.replace('-', "%2D")))
+    );
+    let folder = submission.artifacts.unwrap();
+    assert!(folder.starts_with(&format!("s3://bucket/runs/digits_pipeline-{run}-")), "{folder}");
+    let state = airflow.status(&submission.run).await.unwrap();
+    assert_eq!((state.phase, state.steps.len()), (Phase::Pending, 0));
+    assert!(state.reason.unwrap().contains("paused"));
+    let task = |id: &str, state: Value, number: u32| {
+        json!({ "task_id": id, "task_display_name": id, "state": state, "try_number": number,
+                "start_date": "2026-01-02T03:04:05Z", "end_date": null })
+    };
+    server.api.become_of(
+        run,
+        "running",
+        &[task("load_data", json!("success"), 1), task("train", json!(null), 0)],
+    );
+    server.api.forget_tokens();
+    let state = airflow.status(&submission.run).await.unwrap();
+    let phases: Vec<_> = state.steps.iter().map(|step| (step.name.as_str(), step.phase)).collect();
+    assert_eq!(phases, [("load_data", Phase::Succeeded), ("train", Phase::Pending)]);
+    airflow.cancel(&submission.run).await.unwrap();
+    assert_eq!(server.api.runs()[run]["state"], "failed");
+    // One that has ended stays as it is.
+    server.api.become_of(run, "success", &[]);
+    airflow.cancel(&submission.run).await.unwrap();
+    assert_eq!(server.api.runs()[run]["state"], "success");
+    assert!(server.folder.path().join("digits_pipeline.py").exists(), "a run is not its DAG");
+    let error = airflow.status("digits_pipeline/other").await.unwrap_err().to_string();
+    assert!(error.contains("The DagRun with run_id: `other` was not found; check the name"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_of_each_try_is_followed() {
+    let server = Server::start();
+    let airflow = server.airflow();
+    let workflow = workflow_with(&unscheduled(), &[]);
+    let reads = async {
+        while !server.folder.path().join("digits_pipeline.py").exists() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        server.read();
+    };
+    let (submission, ()) = futures::join!(airflow.submit(&workflow), reads);
+    let run = submission.unwrap().run;
+    let own = run.split_once('/').unwrap().1.to_owned();
+    let task = |state: &str, number: u32| json!({ "task_id": "train", "state": state, "try_number": number });
+    server.api.become_of(&own, "running", &[task("running", 1)]);
+    server.api.print("train", 1, "one\ntwo");
+    let printed = std::sync::Mutex::new(Vec::new());
+    let line = |line: &str| {
+        printed.lock().unwrap().push(line.to_owned());
+        if line == "two" {
+            server.api.print("train", 2, "three");
+            server.api.become_of(&own, "running", &[task("success", 2)]);
+        }
+    };
+    assert_eq!(airflow.logs(&run, "train", 1, Follow::Yes, &line).await.unwrap(), 3);
+    assert_eq!(*printed.lock().unwrap(), ["two", "three"]);
+    let error = airflow.logs(&run, "nothing", 0, Follow::No, &line).await.unwrap_err().to_string();
+    assert!(error.contains("has no step nothing; it has train"), "{error}");
+    let error = airflow.logs("digits_pipeline", "train", 0, Follow::No, &line).await.unwrap_err().to_string();
+    assert!(error.contains("cannot be had from here"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_airflow_does_not_take_is_said() {
+    let server = Server::start();
+    let workflow = workflow_with(&unscheduled(), &[]);
+    let fails = async {
+        while !server.folder.path().join("digits_pipeline.py").exists() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let trace = "Traceback (most recent call last):\n  File \"x\"\nModuleNotFoundError: No module named 'kubernetes'\n";
+        server.api.fail_to_import("dags/digits_pipeline.py", "2026-01-02T00:00:00Z", trace);
+    };
+    let airflow = server.airflow();
+    let (error, ()) = futures::join!(airflow.submit(&workflow), fails);
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("No module named 'kubernetes'; check that the operator's provider"), "{error}");
+    assert!(server.api.runs().is_empty());
+    fs::write(server.password.path(), "wrong").unwrap();
+    let error = server.airflow().submit(&workflow).await.unwrap_err().to_string();
+    assert!(error.contains("Invalid credentials; check the token, or name and password"), "{error}");
+    assert!(!error.contains("wrong"), "{error}");
+    fs::write(server.password.path(), " ").unwrap();
+    let error = server.airflow().submit(&workflow).await.unwrap_err().to_string();
+    assert!(
+        error.contains("the password for Airflow: it cannot be read from") && error.ends_with("it is empty"),
+        "{error}"
+    );
+    // A pipeline with a schedule needs no API.
+    let scheduled = workflow_with(&spec(), &[]);
+    assert_eq!(server.airflow().submit(&scheduled).await.unwrap().run, "digits_pipeline");
 }

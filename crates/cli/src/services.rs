@@ -64,15 +64,15 @@ pub(crate) fn service(
             let place = match config.dags.clone() {
                 Dags::Folder(folder) => Place::folder(folder),
                 Dags::S3(uri) => {
-                    let connector = connector(state, named, ConnectorType::Aws, web, hosts)?;
+                    let connector = connector(state, named, ConnectorType::Aws, web.clone(), hosts.clone())?;
                     Place::s3(uri, Arc::new(connector))
                 }
                 Dags::Gcs(uri) => {
                     let connector = connector(state, named, ConnectorType::Gcp, web.clone(), hosts.clone())?;
-                    Place::gcs(uri, Arc::new(connector), web, &hosts)
+                    Place::gcs(uri, Arc::new(connector), web.clone(), &hosts)
                 }
             };
-            Box::new(Airflow::new(config, place))
+            Box::new(Airflow::new(config, place, web, &hosts))
         }
     })
 }

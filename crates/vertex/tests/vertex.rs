@@ -160,10 +160,12 @@ fn what_cannot_be_said_is_refused() {
     assert!(none.contains("does not say which"), "{none}");
     let unknown = with(|step| step["settings"]["resources"]["gpu_type"] = json!("nvidia-tesla-t5"));
     assert!(unknown.contains("`nvidia-tesla-t5`; did you mean `NVIDIA_TESLA_"), "{unknown}");
-    let field = with(|step| step["settings"]["vertex"] = json!({ "machine_type": "n1-standard-4" }));
-    let expected = "in the settings of step train: VertexSettings has no field `machine_type`; it has accelerator_type, \
+    let field = with(|step| step["settings"]["vertex"] = json!({ "disk": "pd-ssd" }));
+    let expected = "in the settings of step train: VertexSettings has no field `disk`; it has machine_type, accelerator_type, \
                     accelerator_count";
     assert_eq!(field, expected);
+    let machine = with(|step| step["settings"]["vertex"] = json!({ "machine_type": "N1 standard" }));
+    assert!(machine.contains("`N1 standard` is no type of a machine"), "{machine}");
     let mut workflow = workflow(&spec());
     workflow.steps[0].secrets.insert("TOKEN".to_owned(), Secret::new("hunter2"));
     let secret = Plan::new(&workflow, &config(&[])).unwrap_err().to_string();

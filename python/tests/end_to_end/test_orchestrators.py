@@ -138,6 +138,40 @@ def test_each_step_runs_as_its_service_would_run_it(machine: Machine, registry, 
     assert json.loads(body) == 6
 
 
+def test_a_schedule_in_a_bucket_is_listed_and_deleted(machine: Machine, registry, bucket) -> None:
+    import boto3
+
+    longshore = machine.longshore
+    machine.write("adding.py", PIPELINE)
+    machine.write("nightly.py", "from adding import adding\nadding.scheduled('0 3 * * *')()\n")
+    values = ["--aws_access_key_id", "id", "--aws_secret_access_key", "secret", "--endpoint_url", bucket]
+    connector = ["--type", "aws", "--auth-method", "secret-key", "--region", "us-east-1"]
+    longshore("service-connector", "register", "cloud", *connector, *values).done()
+    longshore("container-registry", "register", "hub", "--flavor", "default", "--uri", f"{registry.host}/ml").done()
+    store = ["--flavor", "s3", "--uri", "s3://team/nightly", "--endpoint-url", bucket, "--region", "us-east-1"]
+    longshore("artifact-store", "register", "store", *store).done()
+    airflow = ["--flavor", "airflow", "--dags", "s3://team/dags", "--local=true", "--connector", "cloud"]
+    longshore("orchestrator", "register", "mwaa", *airflow).done()
+    longshore("stack", "register", "nightly", "-o", "mwaa", "-c", "hub", "-a", "store").done()
+
+    keys = {"aws_access_key_id": "id", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+    s3 = boto3.client("s3", endpoint_url=bucket, **keys)
+    # Submitted again, the file is replaced, and so is the schedule that is remembered.
+    for _ in range(2):
+        machine.python("nightly.py", LONGSHORE_STACK="nightly").done()
+    file = s3.get_object(Bucket="team", Key="dags/adding.py")["Body"].read().decode()
+    assert 'schedule="0 3 * * *"' in file
+    [listed] = json.loads(longshore("schedule", "list", "-o", "json").done().stdout)
+    assert (listed["pipeline"], listed["orchestrator"], listed["phase"]) == ("adding", "mwaa", "running")
+    assert "s3://team/dags/adding.py by its own rules" in listed["says"]
+    assert listed["says"] in longshore("schedule", "list").done().stdout
+    assert "is a schedule, which has no end" in longshore("run", "wait", listed["run"]).refused(2)
+    longshore("schedule", "delete", "adding").done()
+    assert "Contents" not in s3.list_objects_v2(Bucket="team", Prefix="dags/")
+    assert json.loads(longshore("schedule", "list", "-o", "json").done().stdout) == []
+    assert "is no schedule" in longshore("schedule", "delete", listed["run"]).refused(2)
+
+
 def test_a_cluster_that_does_not_answer_is_a_sentence(machine: Machine, registry, tmp_path) -> None:
     longshore = machine.longshore
     machine.write("adding.py", PIPELINE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import fields
 
 import pytest
@@ -12,8 +11,6 @@ from google.cloud import aiplatform
 from google.cloud.aiplatform.utils import gcs_utils
 from google.cloud.aiplatform_v1 import types
 from google.protobuf import json_format
-from google_cloud_pipeline_components.v1.custom_job import create_custom_training_job_from_component
-from kfp import dsl
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from longshore.vertex import VertexSettings
@@ -81,55 +78,6 @@ def test_the_sdk_takes_it_as_a_template_and_would_submit_the_same(made, tmp_path
     theirs.submit(service_account=CONFIG["service_account"], network=CONFIG["network"])
     assert sent["parent"] == "projects/my-project/locations/us-central1"
     assert sent["pipeline_job"] == types.PipelineJob.from_json(json.dumps(made["job"]))
-
-
-def without_nothing(value):
-    """Without what says nothing, which the launcher takes out, too."""
-    if isinstance(value, dict):
-        kept = {name: without_nothing(item) for name, item in value.items()}
-        return {name: item for name, item in kept.items() if item not in ({}, [], "", None, False)}
-    return [without_nothing(item) for item in value] if isinstance(value, list) else value
-
-
-def test_a_machine_is_named_as_googles_own_component_does(documents, digits):
-    settings = VertexSettings(machine_type="n1-standard-8", accelerator_type="NVIDIA_TESLA_T4", accelerator_count=2)
-    digits["steps"][1]["settings"] = {"vertex": settings.document()}
-    digits["steps"][1]["retries"] = 0
-    made = documents("vertex_documents")(digits, CONFIG)["job"]["pipelineSpec"]
-    json_format.ParseDict(made, pipeline_spec_pb2.PipelineSpec())
-    ours = made["deploymentSpec"]["executors"]["exec-train"]["container"]
-    payload = json.loads(ours["args"][3])
-    pool = payload["job_spec"]["worker_pool_specs"][0]
-
-    container = pool["container_spec"]
-
-    @dsl.container_component
-    def train(run: str):
-        return dsl.ContainerSpec(container["image_uri"], command=container["command"], args=container["args"])
-
-    component = create_custom_training_job_from_component(
-        train,
-        machine_type="n1-standard-8",
-        accelerator_type="NVIDIA_TESLA_T4",
-        accelerator_count=2,
-        boot_disk_type="",
-        env=container["env"],
-    )
-    theirs = json_format.MessageToDict(component.pipeline_spec)
-    (executor,) = theirs["deploymentSpec"]["executors"].values()
-    given = dict(zip(executor["container"]["args"][::2], executor["container"]["args"][1::2], strict=True))
-    assert executor["container"]["image"] == ours["image"]
-    assert executor["container"]["command"] == ours["command"]
-    assert executor["container"]["args"][::2] == ours["args"][::2]
-    assert given["--gcp_resources"] == ours["args"][-1]
-    (component,) = theirs["components"].values()
-    pools = component["inputDefinitions"]["parameters"]["worker_pool_specs"]["defaultValue"]
-    assert without_nothing(pools) == without_nothing([pool])
-    assert component["outputDefinitions"]["parameters"] == made["components"]["comp-train"]["outputDefinitions"]["parameters"]
-    # Where each part of the job is, by the placeholders of theirs.
-    shape = json.loads(re.sub(r"(?<!\")\{\{\$\.inputs[^}]*\}\}(?!\")", "null", given["--payload"]))
-    assert set(payload) <= set(shape)
-    assert set(payload["job_spec"]) <= set(shape["job_spec"])
 
 
 @pytest.mark.parametrize("kind", [kind for kind in types.AcceleratorType if kind.value])

@@ -191,7 +191,7 @@ const AZUREML: [Field; 6] = [
         "Whom steps run as: the compute's identity, the user, or a managed identity",
     ),
 ];
-const AIRFLOW: [Field; 6] = [
+const AIRFLOW: [Field; 10] = [
     required(
         "dags",
         "FOLDER|s3://…|gs://…",
@@ -201,5 +201,9 @@ const AIRFLOW: [Field; 6] = [
     optional("namespace", "NAME", "The namespace that pods run in, with the operator kubernetes"),
     optional("service_account", "NAME", "The service account that pods run as, with the operator kubernetes"),
     optional("connection", "NAME", "The connection of Airflow that the operator uses"),
+    optional("api", "URL", "Where Airflow 3 is served, to begin runs there and look at them"),
+    optional("token", "SOURCE", "Where the token for its API is: env:NAME or file:PATH"),
+    optional("username", "NAME", "The user of its API, with password, instead of token"),
+    optional("password", "SOURCE", "Where the user's password is: env:NAME or file:PATH"),
     LOCAL,
 ];

@@ -1,6 +1,7 @@
 //! Stand-ins for the clouds' token services and for orchestrators, written from their published protocols, and `moto`, which is one that
 //! others wrote.
 
+mod airflow;
 mod amazon;
 mod azureml;
 mod clock;
@@ -14,6 +15,7 @@ mod tls;
 mod trouble;
 mod vertex;
 
+pub use airflow::AirflowApi;
 pub use amazon::AmazonMachine;
 pub use azureml::AzureMlApi;
 pub use clock::Clock;
