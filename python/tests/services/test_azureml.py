@@ -181,7 +181,7 @@ def test_their_client_sends_the_same_schedule(documents, digits, sent, tmp_path,
     assert {key: str(value).lower() for key, value in said.items()} == {
         key: str(value).lower() for key, value in ours["trigger"].items()
     }
-    assert (theirs["displayName"], theirs["isEnabled"]) == (ours["displayName"], ours["isEnabled"])
+    assert (theirs["displayName"], theirs.get("isEnabled", True)) == (ours["displayName"], ours["isEnabled"])
     assert theirs["action"]["actionType"] == "CreateJob"
     nodes = theirs["action"]["jobDefinition"]["jobs"]
     assert {name: alike(node) for name, node in nodes.items()} == {

@@ -1,7 +1,5 @@
 """Custom jobs of steps that name their machine, as Google's own pipeline component starts them."""
 
-from __future__ import annotations
-
 import json
 import re
 
@@ -63,10 +61,10 @@ def test_a_machine_is_named_as_googles_own_component_does(documents, digits):
     (component,) = theirs["components"].values()
     pools = component["inputDefinitions"]["parameters"]["worker_pool_specs"]["defaultValue"]
     assert without_nothing(pools) == without_nothing([pool])
-    assert (
-        component["outputDefinitions"]["parameters"]
-        == made["components"]["comp-train"]["outputDefinitions"]["parameters"]
-    )
+    outputs = component["outputDefinitions"]["parameters"]
+    assert {name: output["parameterType"] for name, output in outputs.items()} == {"gcp_resources": "STRING"}
+    declared = made["components"]["comp-train"]["outputDefinitions"]["parameters"]
+    assert declared == {"gcp_resources": {"parameterType": "STRING"}}
     # Where each part of the job is, by the placeholders of theirs.
     shape = json.loads(re.sub(r"(?<!\")\{\{\$\.inputs[^}]*\}\}(?!\")", "null", given["--payload"]))
     assert set(payload) <= set(shape)
