@@ -188,14 +188,14 @@ impl Server {
     pub(crate) async fn import_error(&self, what: &str, file: &str) -> Result<Option<ImportError>, Error> {
         let path = format!("importErrors?limit=100&filename_pattern={}", encoded(&format!("%{file}")));
         let answer: Value = self.read(what, &path).await?;
-        let errors = answer.get("import_errors").and_then(Value::as_array).into_iter().flatten();
+        let mut errors = answer.get("import_errors").and_then(Value::as_array).into_iter().flatten();
         let of = |error: &Value| {
             let text = |field: &str| error.get(field).and_then(Value::as_str).unwrap_or_default();
             let last = text("stack_trace").lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
             let is_it = text("filename").rsplit('/').next() == Some(file);
             is_it.then(|| ImportError { when: text("timestamp").to_owned(), reason: last.trim().to_owned() })
         };
-        Ok(errors.filter_map(of).next())
+        Ok(errors.find_map(of))
     }
 
     /// Begins a run of that name. That there is one already means that an answer was lost.
