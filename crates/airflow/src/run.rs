@@ -82,12 +82,15 @@ impl TaskInstance {
             Some("up_for_retry") => Some("it has failed and is tried again; its log says why".to_owned()),
             _ => None,
         };
+        let phase = self.phase(run);
+        // Airflow has times for tasks that were passed over, too.
+        let has_run = phase != Phase::Skipped;
         StepState {
             name: self.name().to_owned(),
-            phase: self.phase(run),
+            phase,
             reason,
-            started: self.start_date,
-            finished: self.end_date,
+            started: self.start_date.filter(|_| has_run),
+            finished: self.end_date.filter(|_| has_run),
         }
     }
 }
@@ -152,6 +155,12 @@ mod tests {
             assert_eq!(task(state).phase(Phase::Running), phase);
         }
         assert_eq!(task(json!(null)).phase(Phase::Failed), Phase::Skipped);
+        let passed_over: TaskInstance = serde_json::from_value(json!({
+            "task_id": "t", "state": "upstream_failed", "start_date": "2026-01-02T03:04:05Z", "end_date": "2026-01-02T03:04:05Z",
+        }))
+        .unwrap();
+        let step = passed_over.step(Phase::Failed);
+        assert_eq!((step.phase, step.started, step.finished), (Phase::Skipped, None, None));
     }
 
     #[test]
