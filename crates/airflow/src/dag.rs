@@ -1,12 +1,17 @@
 //! The DAG file of a workflow.
 
+use std::fmt::Write as _;
+
 use longshore_orchestrator::{Content, Document, Workflow};
+use sha2::{Digest as _, Sha256};
 
 use crate::{Config, Error, Operator, name::valid, operator, python::text};
 
 /// What the file begins with: what longshore wrote, it may write again.
 pub(crate) const HEADER: &str = "# Written by longshore";
 
+/// What stands for the documentation until the file is whole.
+const VERSION: &str = "\0";
 /// What Airflow puts the run's name in place of. Runs of one DAG have names of their own, so the DAG's is in front.
 const RUN: &str = "{{ run_folder(dag_run) }}";
 
@@ -25,6 +30,8 @@ pub struct Plan {
     pub dag: String,
     /// The DAG file: Python.
     pub file: String,
+    /// What its documentation says of which version it is.
+    pub version: String,
 }
 
 impl Plan {
@@ -46,7 +53,7 @@ impl Plan {
             None => ("None".to_owned(), text("UTC")),
         };
         file.extend([format!(
-            "with DAG(\n    dag_id={},\n    schedule={cron},\n    start_date=pendulum.datetime(2024, 1, 1, tz={timezone}),\n    \
+            "with DAG(\n    dag_id={},\n    doc_md={VERSION},\n    schedule={cron},\n    start_date=pendulum.datetime(2024, 1, 1, tz={timezone}),\n    \
              catchup=False,\n    is_paused_upon_creation=False,\n    user_defined_macros={{\"run_folder\": run_folder}},\n    \
              tags=[\"longshore\"],\n) as dag:\n    tasks = {{}}\n",
             text(&dag),
@@ -69,18 +76,34 @@ impl Plan {
                 step.upstream.iter().map(|name| format!("tasks[{}]", text(&valid(name)))).collect();
             file.extend([format!("    [{}] >> tasks[{}]\n", before.join(", "), text(&valid(&step.name)))]);
         }
-        Ok(Self { dag, file })
+        let version = version(&file);
+        let documentation = format!("{} in the version {version}, written by longshore.", workflow.pipeline);
+        Ok(Self { dag, file: file.replacen(VERSION, &text(&documentation), 1), version })
     }
 
     /// The name of the file.
     pub fn file_name(&self) -> String {
-        format!("{}.py", self.dag)
+        file_name(&self.dag)
     }
 
     /// What is submitted.
     pub fn documents(self) -> Vec<Document> {
         vec![Document { name: self.file_name(), content: Content::Text(self.file) }]
     }
+}
+
+/// What is the same for the same text: twelve digits of its digest.
+fn version(text: &str) -> String {
+    Sha256::digest(text).iter().take(6).fold(String::new(), |mut hex, byte| {
+        // Writing to a text does not fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// The name of the file of a DAG.
+pub(crate) fn file_name(dag: &str) -> String {
+    format!("{dag}.py")
 }
 
 const IMPORTS_OF_PODS: &str = "

@@ -29,6 +29,9 @@ pub(crate) fn arguments(
     }
     let mut lines =
         vec![format!("task_id={}", text(task)), format!("image={}", text(&step.image.to_string()))];
+    if task != step.name {
+        lines.push(format!("task_display_name={}", text(&step.name)));
+    }
     let command = json!(step.command());
     let given = json!(step.arguments(run));
     match config.operator {

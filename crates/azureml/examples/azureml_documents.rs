@@ -27,6 +27,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         assets.iter().map(|asset| json!({ "id": asset.id, "body": asset.body })).collect::<Vec<_>>()
     };
     let (environments, components) = (assets(&plan.environments), assets(&plan.components));
-    println!("{}", json!({ "environments": environments, "components": components, "job": plan.job }));
+    let schedule = plan.schedule.map(|schedule| json!({ "name": schedule.name, "body": schedule.body }));
+    let made = json!({
+        "environments": environments, "components": components, "job": plan.job, "schedule": schedule,
+    });
+    println!("{made}");
     Ok(())
 }

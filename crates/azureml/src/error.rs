@@ -8,6 +8,7 @@ use longshore_kubeflow::{
     settings::SettingsError,
 };
 use longshore_orchestrator::{Retry, ServiceError};
+use longshore_pipeline::CronError;
 
 use crate::{Config, config::ConfigError};
 
@@ -73,20 +74,59 @@ pub enum Error {
         /// The variable.
         variable: String,
     },
-    /// A schedule.
-    #[error(
-        "pipeline {pipeline} has a schedule, which longshore does not make in Azure Machine Learning; submit it without one, \
-         and add a schedule to the job in the studio, https://ml.azure.com/schedules"
-    )]
-    Schedule {
+    /// A schedule that is none.
+    #[error("pipeline {pipeline}: {source}")]
+    Cron {
         /// The pipeline.
         pipeline: String,
+        /// What is wrong.
+        source: CronError,
     },
-    /// Logs.
-    #[error("the logs of step {step} are shown in the studio: {url}")]
-    Logs {
+    /// A schedule for other days than the service's triggers have.
+    #[error(
+        "pipeline {pipeline} has the schedule `{cron}`: triggers of Azure Machine Learning are for days of the week, or for days \
+         of every month, not for both nor for some months; leave the others `*`"
+    )]
+    Days {
+        /// The pipeline.
+        pipeline: String,
+        /// Its schedule.
+        cron: String,
+    },
+    /// A time zone that Windows has no name for.
+    #[error(
+        "pipeline {pipeline}: Windows, whose time zones schedules of Azure Machine Learning have, has none for `{zone}`; name \
+         one as Europe/Zurich"
+    )]
+    TimeZone {
+        /// The pipeline.
+        pipeline: String,
+        /// The time zone.
+        zone: String,
+    },
+    /// A schedule was not made.
+    #[error("cannot {what}: it became {state}; {url} says why")]
+    NotMade {
+        /// What was wanted.
+        what: String,
+        /// What became of it.
+        state: String,
+        /// Where that is shown.
+        url: String,
+    },
+    /// A schedule prints nothing.
+    #[error("{0} is a schedule: its runs have logs of their own, which the studio shows")]
+    ScheduleHasNoLog(String),
+    /// A log that cannot be read from here.
+    #[error(
+        "cannot read the log of step {step}: the workspace's storage answered {status}; let this machine through the storage \
+         account's firewall, or read it in the studio: {url}"
+    )]
+    Log {
         /// The step.
         step: String,
+        /// What the storage answered.
+        status: StatusCode,
         /// The run in the studio.
         url: String,
     },
@@ -157,7 +197,7 @@ impl Error {
         match self {
             Self::NoAnswer { source, .. } => source.fault.is_retryable(),
             Self::Credential { source, .. } => source.is_retryable(),
-            Self::Refused { status, .. } => is_transient(*status),
+            Self::Refused { status, .. } | Self::Log { status, .. } => is_transient(*status),
             _ => false,
         }
     }

@@ -66,6 +66,8 @@ enum Status {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NodeRun {
     #[serde(default)]
+    run_id: Option<String>,
+    #[serde(default)]
     status: Status,
     #[serde(default)]
     display_name: Option<String>,
@@ -126,17 +128,16 @@ impl Job {
         self.properties.jobs.iter().map(|(node, job)| (node.as_str(), step_of(node, job))).collect()
     }
 
+    /// The run of a step, by the step's name, if it has begun: the last of several.
+    pub(crate) fn run_of<'a>(&self, step: &str, runs: &'a [NodeRun]) -> Option<&'a NodeRun> {
+        self.steps().iter().find_map(|(node, name)| (name == step).then(|| last(runs, node, name)).flatten())
+    }
+
     /// How far it is.
     pub(crate) fn state(&self, runs: &[NodeRun]) -> RunState {
         let phase = self.phase();
         let step = |(node, name): (&str, String)| {
-            let is_named =
-                |given: &Option<String>| given.as_deref().is_some_and(|given| given == name || given == node);
-            // Of several runs of a node, the last.
-            let found = runs
-                .iter()
-                .filter(|run| is_named(&run.display_name) || is_named(&run.name))
-                .max_by_key(|run| run.start_time_utc);
+            let found = last(runs, node, &name);
             let unseen = match phase {
                 Phase::Pending | Phase::Running => Phase::Pending,
                 Phase::Succeeded => Phase::Succeeded,
@@ -160,7 +161,26 @@ impl Job {
     }
 }
 
+/// Of the runs of a node, the last.
+fn last<'a>(runs: &'a [NodeRun], node: &str, name: &str) -> Option<&'a NodeRun> {
+    let is_named =
+        |given: &Option<String>| given.as_deref().is_some_and(|given| given == name || given == node);
+    runs.iter()
+        .filter(|run| is_named(&run.display_name) || is_named(&run.name))
+        .max_by_key(|run| run.start_time_utc)
+}
+
 impl NodeRun {
+    /// What the history calls it.
+    pub(crate) fn id(&self) -> Option<&str> {
+        self.run_id.as_deref()
+    }
+
+    /// How far it is.
+    pub(crate) const fn phase(&self) -> Phase {
+        self.status.phase()
+    }
+
     /// What its error means, with what to do where that is known.
     fn reason(&self) -> Option<String> {
         let message = self.error.as_ref()?.error.as_ref()?.message.as_deref()?;

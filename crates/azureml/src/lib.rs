@@ -7,14 +7,18 @@
 mod config;
 mod error;
 mod job;
+mod log;
 mod name;
 mod plan;
+mod schedule;
 mod service;
 mod settings;
 mod size;
+mod timezone;
 
 pub use config::{Config, ConfigError, Identity};
 pub use error::Error;
 pub use plan::{Asset, Plan, StepContainer};
+pub use schedule::Schedule;
 pub use service::AzureMl;
 pub use settings::AzureMlSettings;

@@ -11,7 +11,7 @@ use longshore_orchestrator::{Content, Document, Workflow, WorkflowStep};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    AzureMlSettings, Config, Error, Identity,
+    AzureMlSettings, Config, Error, Identity, Schedule,
     config::{is_compute, is_instance_type},
     name::{nodes, version},
     settings::is_shm_size,
@@ -42,6 +42,8 @@ pub struct Plan {
     pub components: Vec<Asset>,
     /// The pipeline job.
     pub job: Value,
+    /// The schedule that creates such jobs, if it runs by itself.
+    pub schedule: Option<Schedule>,
 }
 
 /// Something in the workspace that is named after what it holds: making it again changes nothing.
@@ -69,9 +71,6 @@ pub struct StepContainer {
 impl Plan {
     /// Plans a workflow.
     pub fn new(workflow: &Workflow, config: &Config) -> Result<Self, Error> {
-        if workflow.schedule.is_some() {
-            return Err(Error::Schedule { pipeline: workflow.pipeline.clone() });
-        }
         let workspace = config.workspace_id();
         let name = pipeline_name(&workflow.pipeline);
         let names = nodes(workflow.steps.iter().map(|step| step.name.as_str()));
@@ -106,12 +105,17 @@ impl Plan {
                 "_source": "YAML.JOB",
             },
         } });
-        Ok(Self { name, environments: environments.into_values().collect(), components, job })
+        let schedule = Schedule::of(workflow, &name, &job)?;
+        Ok(Self { name, environments: environments.into_values().collect(), components, job, schedule })
     }
 
     /// What is submitted.
     pub fn documents(self) -> Vec<Document> {
-        let job = Document { name: "pipeline_job.json".to_owned(), content: Content::Data(self.job) };
+        let (name, body) = match self.schedule {
+            Some(schedule) => ("schedule.json", schedule.body),
+            None => ("pipeline_job.json", self.job),
+        };
+        let job = Document { name: name.to_owned(), content: Content::Data(body) };
         let assets = self.environments.into_iter().chain(self.components);
         let assets = assets.map(|asset| Document { name: asset.file, content: Content::Data(asset.body) });
         assets.chain([job]).collect()

@@ -1,7 +1,7 @@
 //! Azure Machine Learning's API: Resource Manager for what there is in a workspace, and the history of its region for what
 //! runs of nodes have come to.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::{
     FutureExt,
@@ -11,16 +11,18 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use jiff::Timestamp;
 use longshore_auth::{AzureApi, connector::Connector};
 use longshore_endpoint::{Endpoint, Hosts, Pauses, Web};
-use longshore_kubeflow::exchange::{Answer, Api, Repeat, Request};
+use longshore_kubeflow::exchange::{Answer, Api, Body, Repeat, Request};
 use longshore_orchestrator::{Document, Follow, RunState, Service, ServiceError, Submission, Workflow};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use url::Url;
 use uuid::Uuid;
 
 use crate::{
-    Asset, Config, Error, Plan,
+    Asset, Config, Error, Plan, Schedule,
     job::{Job, NodeRun},
+    log::{Lines, Unread, address},
+    schedule::{SCHEDULE, state},
 };
 
 /// The version of Resource Manager's API (`Microsoft.MachineLearningServices`).
@@ -33,6 +35,10 @@ const MACHINE_LEARNING_TOKEN: &str = "x-azureml-token";
 const AT_ONCE: usize = 8;
 /// Pages that a listing may have; a service that never ends would be asked for ever.
 const MOST_PAGES: usize = 1000;
+/// How often a log that grows, and a schedule that is being made, are asked for.
+const PAUSE: Duration = Duration::from_secs(5);
+/// How often a schedule is asked for until it is made.
+const MOST_QUESTIONS: u32 = 60;
 
 /// Azure Machine Learning, in a workspace.
 #[derive(Debug)]
@@ -45,6 +51,7 @@ pub struct AzureMl {
     web: Web,
     hosts: Hosts,
     pauses: Pauses,
+    pause: Duration,
 }
 
 impl AzureMl {
@@ -61,13 +68,15 @@ impl AzureMl {
         };
         let manager = Api::new(web.clone(), endpoint);
         let (hosts, pauses) = (hosts.clone(), Pauses::default());
-        Self { config, connector, manager, history: OnceCell::new(), web, hosts, pauses }
+        let history = OnceCell::new();
+        Self { config, connector, manager, history, web, hosts, pauses, pause: PAUSE }
     }
 
-    /// The same with other pauses between tries.
-    pub fn with_pauses(mut self, pauses: Pauses) -> Self {
+    /// The same with other pauses: between tries, and between questions for what grows or is being made.
+    pub fn with_pauses(mut self, pauses: Pauses, pause: Duration) -> Self {
         self.manager = self.manager.with_pauses(pauses);
         self.pauses = pauses;
+        self.pause = pause;
         self
     }
 
@@ -129,7 +138,8 @@ impl AzureMl {
         let workspace = self.config.workspace_id();
         let path = format!("{}{rest}?{VERSION}", workspace.trim_start_matches('/'));
         // All that is made has its name before: made twice, it is there once.
-        let request = Request { method, path, headers: HeaderMap::new(), body, repeat: Repeat::Safe };
+        let (headers, body) = (HeaderMap::new(), body.map(Body::Json));
+        let request = Request { method, path, headers, body, repeat: Repeat::Safe };
         let answer = self.send(what, &self.manager, AzureApi::ResourceManager, request).await?;
         if answer.status.is_success() { Ok(answer) } else { Err(Error::refused(what, &answer, &self.config)) }
     }
@@ -161,6 +171,9 @@ impl AzureMl {
                 try_join_all(making).await?;
             }
         }
+        if let Some(schedule) = plan.schedule {
+            return self.submit_schedule(workflow, schedule).await;
+        }
         let made = self.manage(&what, Method::PUT, &format!("/jobs/{run}"), Some(plan.job)).await;
         let url = match made {
             Ok(answer) => serde_json::from_value::<Job>(answer.json()).ok().and_then(|job| job.studio()),
@@ -179,14 +192,67 @@ impl AzureMl {
         Ok(Submission { artifacts: Some(workflow.store.run(&run)), url: Some(url), run })
     }
 
-    /// Where a run is shown, if the job does not say it.
+    /// Makes the schedule of a pipeline, or changes the one that it has.
+    async fn submit_schedule(&self, workflow: &Workflow, schedule: Schedule) -> Result<Submission, Error> {
+        let Schedule { name, body } = schedule;
+        let what = format!("submit the schedule of pipeline {}", workflow.pipeline);
+        self.manage(&what, Method::PUT, &format!("/{SCHEDULE}{name}"), Some(body)).await?;
+        self.made(&what, &name).await?;
+        let url = self.studio(&format!("schedules/{name}"));
+        Ok(Submission { run: format!("{SCHEDULE}{name}"), artifacts: None, url: Some(url) })
+    }
+
+    async fn schedule(&self, what: &str, name: &str) -> Result<Value, Error> {
+        let answer = self.manage(what, Method::GET, &format!("/{SCHEDULE}{}", segment(name)), None).await?;
+        Ok(answer.json())
+    }
+
+    /// Waits until what was asked of a schedule is done.
+    async fn made(&self, what: &str, name: &str) -> Result<(), Error> {
+        for _ in 0..MOST_QUESTIONS {
+            let schedule = self.schedule(what, name).await?;
+            let found = schedule.pointer("/properties/provisioningState").and_then(Value::as_str);
+            match found {
+                Some("Succeeded") => return Ok(()),
+                Some(state @ ("Failed" | "Canceled")) => {
+                    let url = self.studio(&format!("schedules/{name}"));
+                    return Err(Error::NotMade { what: what.to_owned(), state: state.to_owned(), url });
+                }
+                _ => tokio::time::sleep(self.pause).await,
+            }
+        }
+        Err(Self::unexpected(what, &self.manager))
+    }
+
+    /// Deletes a schedule, which must be switched off before. One that is gone is deleted.
+    async fn delete_schedule(&self, name: &str) -> Result<(), Error> {
+        let what = format!("delete the schedule {name}");
+        let mut schedule = match self.schedule(&what, name).await {
+            Err(Error::Refused { status: StatusCode::NOT_FOUND, .. }) => return Ok(()),
+            found => found?,
+        };
+        let rest = format!("/{SCHEDULE}{}", segment(name));
+        if schedule["properties"]["isEnabled"] != false {
+            let mut properties = schedule["properties"].take();
+            if let Some(properties) = properties.as_object_mut() {
+                properties.remove("provisioningState");
+                properties.insert("isEnabled".to_owned(), json!(false));
+            }
+            self.manage(&what, Method::PUT, &rest, Some(json!({ "properties": properties }))).await?;
+            self.made(&what, name).await?;
+        }
+        self.manage(&what, Method::DELETE, &rest, None).await.map(drop)
+    }
+
+    /// Where a run or a schedule is shown, if the job does not say it.
     fn studio(&self, run: &str) -> String {
         let studio = match self.connector.azure_resource_manager() {
             Some("https://management.chinacloudapi.cn") => "https://studio.ml.azure.cn",
             Some("https://management.usgovcloudapi.net") => "https://ml.azure.us",
             _ => "https://ml.azure.com",
         };
-        format!("{studio}/runs/{run}?wsid={}", self.config.workspace_id())
+        let page = if run.starts_with(SCHEDULE) { "schedules".to_owned() } else { format!("runs/{run}") };
+        format!("{studio}/{page}?wsid={}", self.config.workspace_id())
     }
 
     async fn job(&self, run: &str) -> Result<Job, Error> {
@@ -235,11 +301,19 @@ impl AzureMl {
     }
 
     async fn status(&self, run: &str) -> Result<RunState, Error> {
+        if let Some(name) = run.strip_prefix(SCHEDULE) {
+            return Ok(state(
+                &self.schedule(&format!("read the status of the schedule {name}"), name).await?,
+            ));
+        }
         let job = self.job(run).await?;
         Ok(job.state(&self.node_runs(run).await?))
     }
 
     async fn cancel(&self, run: &str) -> Result<(), Error> {
+        if let Some(name) = run.strip_prefix(SCHEDULE) {
+            return self.delete_schedule(name).await;
+        }
         if self.job(run).await?.phase().is_final() {
             return Ok(());
         }
@@ -255,15 +329,62 @@ impl AzureMl {
         }
     }
 
-    /// Where the log of a step is.
-    async fn logs(&self, run: &str, step: &str) -> Result<usize, Error> {
-        let job = self.job(run).await?;
-        let steps: Vec<String> = job.steps().into_values().collect();
-        if !steps.iter().any(|name| name == step) {
-            return Err(Error::NoStep { run: run.to_owned(), step: step.to_owned(), steps });
+    async fn logs(
+        &self,
+        run: &str,
+        step: &str,
+        from: usize,
+        follow: Follow,
+        line: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<usize, Error> {
+        if run.starts_with(SCHEDULE) {
+            return Err(Error::ScheduleHasNoLog(run.to_owned()));
         }
-        let url = job.studio().unwrap_or_else(|| self.studio(run));
-        Err(Error::Logs { step: step.to_owned(), url })
+        let mut lines = Lines::default();
+        loop {
+            let job = self.job(run).await?;
+            let steps: Vec<String> = job.steps().into_values().collect();
+            if !steps.iter().any(|name| name == step) {
+                return Err(Error::NoStep { run: run.to_owned(), step: step.to_owned(), steps });
+            }
+            let runs = self.node_runs(run).await?;
+            let found = job.run_of(step, &runs);
+            let ended = job.phase().is_final() || found.is_some_and(|found| found.phase().is_final());
+            if let Some(id) = found.and_then(NodeRun::id) {
+                let url = || job.studio().unwrap_or_else(|| self.studio(run));
+                self.read_log((step, id), &mut lines, from, line, url).await?;
+            }
+            if ended || follow == Follow::No {
+                lines.finish(from, line);
+                return Ok(lines.count().max(from));
+            }
+            tokio::time::sleep(self.pause).await;
+        }
+    }
+
+    /// Reads what the run of a step has printed since.
+    async fn read_log(
+        &self,
+        (step, id): (&str, &str),
+        lines: &mut Lines,
+        from: usize,
+        line: &(dyn Fn(&str) + Send + Sync),
+        url: impl Fn() -> String,
+    ) -> Result<(), Error> {
+        let what = format!("read the log of step {step}");
+        let api = self.history(&what).await?;
+        let path = format!("history/v1.0{}/runs/{}/details", self.config.workspace_id(), segment(id));
+        let answer = self.send(&what, api, AzureApi::MachineLearning, Request::get(path)).await?;
+        if !answer.status.is_success() {
+            return Err(Error::refused(&what, &answer, &self.config));
+        }
+        let Some(address) = address(&answer.json()) else { return Ok(()) };
+        match lines.read((&self.web, &self.hosts, self.pauses), &address, from, line).await {
+            Ok(()) => Ok(()),
+            Err(Unread::Address) => Err(Self::unexpected(&what, api)),
+            Err(Unread::NoAnswer(source)) => Err(Error::NoAnswer { what, source }),
+            Err(Unread::Refused(status)) => Err(Error::Log { step: step.to_owned(), status, url: url() }),
+        }
     }
 }
 
@@ -290,11 +411,11 @@ impl Service for AzureMl {
         &'a self,
         run: &'a str,
         step: &'a str,
-        _from: usize,
-        _follow: Follow,
-        _line: &'a (dyn Fn(&str) + Send + Sync),
+        from: usize,
+        follow: Follow,
+        line: &'a (dyn Fn(&str) + Send + Sync),
     ) -> BoxFuture<'a, Result<usize, ServiceError>> {
-        async move { Ok(self.logs(run, step).await?) }.boxed()
+        async move { Ok(self.logs(run, step, from, follow, line).await?) }.boxed()
     }
 
     fn cancel<'a>(&'a self, run: &'a str) -> BoxFuture<'a, Result<(), ServiceError>> {

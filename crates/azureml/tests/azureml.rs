@@ -1,7 +1,12 @@
 //! Pipelines on Azure Machine Learning: what is planned, and how the API, as a stand-in serves it, is talked to.
 #![allow(clippy::unwrap_used, reason = "a failed test may panic")]
 
-use std::{collections::BTreeMap, process::Command, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    process::Command,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use longshore_auth::{
     Environment, Secret,
@@ -136,8 +141,8 @@ fn what_cannot_be_said_is_refused() {
         change(&mut spec);
         refused(&spec)
     };
-    let schedule = with(|spec| spec["pipeline"]["schedule"] = json!({ "cron": "30 3 * * *" }));
-    assert!(schedule.contains("https://ml.azure.com/schedules"), "{schedule}");
+    let schedule = with(|spec| spec["pipeline"]["schedule"] = json!({ "cron": "30 3 * 6 *" }));
+    assert!(schedule.contains("`30 3 * 6 *`") && schedule.contains("nor for some months"), "{schedule}");
     let size = with(|spec| spec["steps"][1]["settings"]["resources"]["gpu"] = json!(16));
     assert!(
         size.starts_with("step train wants 4 processors, ") && size.contains("`instance_type`"),
@@ -194,7 +199,8 @@ impl Cloud {
         let web = Web::new(WebConfig { proxy: ProxySource::Direct, ..WebConfig::default() });
         let url = self.api.url();
         let hosts = format!(
-            "[\"management.azure.com\"]\nserver = \"{url}\"\n[\"westeurope.api.azureml.ms\"]\nserver = \"{url}\"\n"
+            "[\"management.azure.com\"]\nserver = \"{url}\"\n[\"westeurope.api.azureml.ms\"]\nserver = \"{url}\"\n\
+             [\"account.blob.core.windows.net\"]\nserver = \"{url}\"\n"
         );
         let hosts = Hosts::parse(&hosts).unwrap();
         let secrets = self.microsoft.secrets();
@@ -213,7 +219,7 @@ impl Cloud {
             Connector::in_environment("azure".to_owned(), method, web.clone(), hosts.clone(), environment)
                 .unwrap();
         let pauses = Pauses { first: Duration::from_millis(1), ..Pauses::default() };
-        AzureMl::new(config, Arc::new(connector), web, &hosts).with_pauses(pauses)
+        AzureMl::new(config, Arc::new(connector), web, &hosts).with_pauses(pauses, Duration::from_millis(1))
     }
 }
 
@@ -240,8 +246,6 @@ async fn a_run_is_submitted_told_of_and_cancelled() {
     assert_eq!((state.steps[0].phase, state.steps[1].phase), (Phase::Succeeded, Phase::Failed));
     assert!(state.steps[0].finished.unwrap() > state.steps[0].started.unwrap());
     assert!(state.steps[1].reason.as_ref().unwrap().contains("more memory"));
-    let logs = Service::logs(&azureml, run, "train", 0, Follow::No, &|_| ()).await.unwrap_err().to_string();
-    assert!(logs.contains(&format!("https://ml.azure.com/runs/{run}")), "{logs}");
     // One that has ended stays as it is.
     Service::cancel(&azureml, run).await.unwrap();
     assert_eq!(cloud.api.jobs()[run]["properties"]["status"], "Failed");
@@ -253,6 +257,89 @@ async fn a_run_is_submitted_told_of_and_cancelled() {
     cloud.api.become_of(&second, "Canceled", &[]);
     let state = Service::status(&azureml, &second).await.unwrap();
     assert!(state.steps.iter().all(|step| step.phase == Phase::Cancelled));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_is_followed_to_its_end() {
+    let cloud = Cloud::start();
+    let azureml = cloud.azureml();
+    let run = Service::submit(&azureml, &workflow(&spec())).await.unwrap().run;
+    let running = json!({ "runId": "node-1", "displayName": "load-data", "status": "Running" });
+    cloud.api.become_of(&run, "Running", &[running]);
+    let printed = Mutex::new(Vec::new());
+    let line = |line: &str| {
+        let mut printed = printed.lock().unwrap();
+        printed.push(line.to_owned());
+        if line == "half a line" {
+            cloud.api.print("node-1", "the end");
+            let ended = json!({ "runId": "node-1", "displayName": "load-data", "status": "Completed" });
+            cloud.api.become_of(&run, "Running", &[ended]);
+        } else if printed.len() == 1 {
+            cloud.api.print("node-1", "f a line\n");
+        }
+    };
+    assert_eq!(Service::logs(&azureml, &run, "load-data", 7, Follow::No, &line).await.unwrap(), 7);
+    cloud.api.print("node-1", "one\r\ntwo é\nhal");
+    let count = Service::logs(&azureml, &run, "load-data", 1, Follow::Yes, &line).await.unwrap();
+    assert_eq!(
+        (count, &*printed.lock().unwrap()),
+        (4, &["two é", "half a line", "the end"].map(str::to_owned).to_vec())
+    );
+    // More than is read at once.
+    let long = "0123456789abcdé\n".repeat(200_000);
+    cloud.api.print("node-1", &format!("\n{long}"));
+    let whole = Mutex::new(0);
+    let count = |line: &str| {
+        if line == "0123456789abcdé" {
+            *whole.lock().unwrap() += 1;
+        }
+    };
+    Service::logs(&azureml, &run, "load-data", 0, Follow::No, &count).await.unwrap();
+    assert_eq!(*whole.lock().unwrap(), 200_000);
+    let error = Service::logs(&azureml, &run, "nothing", 0, Follow::No, &count).await.unwrap_err();
+    assert!(error.to_string().contains("has no step nothing; it has load-data, train"), "{error}");
+    // The job, two pages, the workspace is known, and the details come before the file.
+    cloud.api.trouble_after(3, Trouble::Refused(403, "AuthorizationFailure".to_owned()));
+    let error =
+        Service::logs(&azureml, &run, "load-data", 0, Follow::No, &count).await.unwrap_err().to_string();
+    assert!(error.contains("storage account's firewall") && error.contains("/runs/"), "{error}");
+    assert!(!error.contains("sig"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_is_made_changed_and_deleted() {
+    let cloud = Cloud::start();
+    let azureml = cloud.azureml();
+    let scheduled = |cron: &str| {
+        let mut spec = spec();
+        spec["pipeline"]["schedule"] = json!({ "cron": cron, "timezone": "Europe/Zurich" });
+        workflow(&spec)
+    };
+    let first = Service::submit(&azureml, &scheduled("30 3 * * MON-FRI")).await.unwrap();
+    let second = Service::submit(&azureml, &scheduled("0 4 1 * *")).await.unwrap();
+    assert_eq!(first, second, "a pipeline has one schedule");
+    assert_eq!(first.url, Some(format!("https://ml.azure.com/schedules?wsid={WORKSPACE}")));
+    let name = first.run.strip_prefix("schedules/").unwrap();
+    assert!(name.starts_with("digits-pipeline-"), "{name}");
+    let made = cloud.api.schedules()[name].clone();
+    assert_eq!(made["properties"]["trigger"]["timeZone"], "W. Europe Standard Time");
+    let plan = Plan::new(&scheduled("0 4 1 * *"), &config(&[])).unwrap();
+    assert_eq!(made["properties"]["action"]["jobDefinition"], plan.job["properties"]);
+    assert_eq!(plan.documents().last().unwrap().name, "schedule.json");
+    assert!(cloud.api.jobs().is_empty(), "nothing runs now");
+    let state = Service::status(&azureml, &first.run).await.unwrap();
+    assert_eq!(state.phase, Phase::Running);
+    let reason = "runs begin on the days [1] of every month, hours [4], minutes [0], W. Europe Standard Time";
+    assert_eq!(state.reason.as_deref(), Some(reason));
+    let log = Service::logs(&azureml, &first.run, "train", 0, Follow::No, &|_| ()).await.unwrap_err();
+    assert!(log.to_string().contains("is a schedule"), "{log}");
+    // What is deleted already is deleted.
+    for _ in 0..2 {
+        Service::cancel(&azureml, &first.run).await.unwrap();
+    }
+    assert!(cloud.api.schedules().is_empty());
+    let gone = Service::status(&azureml, &first.run).await.unwrap_err().to_string();
+    assert!(gone.contains("The schedule was not found"), "{gone}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

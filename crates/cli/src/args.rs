@@ -8,6 +8,7 @@ pub(crate) mod connector;
 pub(crate) mod image;
 pub(crate) mod run;
 pub(crate) mod sbom;
+pub(crate) mod schedule;
 pub(crate) mod stack;
 mod values;
 
@@ -26,6 +27,7 @@ use self::{
     image::{InspectArguments, PatchArguments, RebaseArguments, RebuildArguments},
     run::RunCommandLine,
     sbom::SbomArguments,
+    schedule::ScheduleCommand,
     stack::{IntegrationCommand, StackCommand},
 };
 
@@ -50,6 +52,9 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Run a pipeline (the Python package calls this), and look at runs
     Run(RunCommandLine),
+    /// List and delete schedules: pipelines that run by themselves
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
     /// Build an image from a folder of code and requirements
     Build(Box<BuildArguments>),
     /// Look at, copy, export and run images

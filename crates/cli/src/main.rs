@@ -53,6 +53,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     let context = Context::from_env()?;
     match command {
         Command::Run(line) => commands::run::run(&context, line),
+        Command::Schedule(command) => commands::run::schedules(&context, command),
         Command::Build(arguments) => commands::build::build(&context, &arguments),
         Command::Image(ImageCommand::List { output }) => {
             commands::image::list(&context.registry()?, URI, output)

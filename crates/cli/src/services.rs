@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::{FutureExt as _, future::BoxFuture};
-use longshore_airflow::Airflow;
+use longshore_airflow::{Airflow, Dags, Place};
 use longshore_auth::{
     AuthError,
     connector::{Connector, ConnectorType},
@@ -99,7 +99,18 @@ pub(crate) fn service(
         OrchestratorFlavor::Airflow => {
             let config =
                 longshore_airflow::Config::new(&values).map_err(|error| wrong(orchestrator, &error))?;
-            Box::new(Airflow::new(config))
+            let place = match config.dags.clone() {
+                Dags::Folder(folder) => Place::folder(folder),
+                Dags::S3(uri) => {
+                    let connector = connector(state, named, ConnectorType::Aws, web.clone(), hosts.clone())?;
+                    Place::s3(uri, Arc::new(connector))
+                }
+                Dags::Gcs(uri) => {
+                    let connector = connector(state, named, ConnectorType::Gcp, web.clone(), hosts.clone())?;
+                    Place::gcs(uri, Arc::new(connector), web.clone(), &hosts)
+                }
+            };
+            Box::new(Airflow::new(config, place, web, &hosts))
         }
     })
 }

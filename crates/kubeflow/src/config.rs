@@ -1,6 +1,6 @@
 //! The configuration of the orchestrator.
 
-use std::{collections::BTreeMap, env, fs, path::PathBuf, str::FromStr};
+use std::{collections::BTreeMap, env, fmt, fs, path::PathBuf, str::FromStr};
 
 use http::HeaderValue;
 use longshore_auth::Secret;
@@ -77,6 +77,15 @@ pub enum ConfigError {
     Unknown(String),
 }
 
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Environment(name) => write!(f, "the environment variable {name}"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
 impl FromStr for SecretSource {
     type Err = ();
 
@@ -89,25 +98,39 @@ impl FromStr for SecretSource {
     }
 }
 
+/// A secret that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it cannot be read from {place}: {reason}")]
+pub struct Unreadable {
+    /// Where.
+    pub place: String,
+    /// Why.
+    pub reason: String,
+}
+
 impl SecretSource {
+    /// The secret, without white space around it.
+    pub fn read(&self) -> Result<Secret, Unreadable> {
+        let place = self.to_string();
+        let text = match self {
+            Self::Environment(name) => env::var(name).map_err(|error| error.to_string()),
+            Self::File(path) => fs::read_to_string(path).map_err(|error| error.to_string()),
+        };
+        match text {
+            Ok(text) if text.trim().is_empty() => Err(Unreadable { place, reason: "it is empty".to_owned() }),
+            Ok(text) => Ok(Secret::new(text.trim())),
+            Err(reason) => Err(Unreadable { place, reason }),
+        }
+    }
+
     /// The secret, as the value of a header.
     pub(crate) fn header(&self, what: &'static str, prefix: &str) -> Result<HeaderValue, ConfigError> {
-        let (place, text) = match self {
-            Self::Environment(name) => (
-                format!("the environment variable {name}"),
-                env::var(name).map_err(|error| error.to_string()),
-            ),
-            Self::File(path) => {
-                (path.display().to_string(), fs::read_to_string(path).map_err(|error| error.to_string()))
-            }
-        };
-        let unreadable = |reason: String| ConfigError::Unreadable { what, place: place.clone(), reason };
-        let secret = Secret::new(text.map_err(&unreadable)?.trim());
-        if secret.expose().is_empty() {
-            return Err(unreadable("it is empty".to_owned()));
-        }
-        let mut value = HeaderValue::from_str(&format!("{prefix}{}", secret.expose()))
-            .map_err(|_| unreadable("it has characters that a header cannot have".to_owned()))?;
+        let named = |Unreadable { place, reason }| ConfigError::Unreadable { what, place, reason };
+        let secret = self.read().map_err(named)?;
+        let mut value = HeaderValue::from_str(&format!("{prefix}{}", secret.expose())).map_err(|_| {
+            let reason = "it has characters that a header cannot have".to_owned();
+            ConfigError::Unreadable { what, place: self.to_string(), reason }
+        })?;
         value.set_sensitive(true);
         Ok(value)
     }

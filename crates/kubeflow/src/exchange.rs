@@ -27,9 +27,18 @@ pub struct Request {
     /// Headers, besides those of the content.
     pub headers: HeaderMap,
     /// What is sent.
-    pub body: Option<Value>,
+    pub body: Option<Body>,
     /// Whether it may be sent twice.
     pub repeat: Repeat,
+}
+
+/// What is sent.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// JSON.
+    Json(Value),
+    /// Text that is what it is. The headers say of which type.
+    Text(String),
 }
 
 /// Whether a request may be sent again when nobody knows what became of it.
@@ -51,6 +60,23 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body, as text.
     pub text: String,
+}
+
+/// What a service answered, before it is text.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub bytes: Vec<u8>,
+}
+
+impl From<Fetched> for Answer {
+    fn from(Fetched { status, headers, bytes }: Fetched) -> Self {
+        Self { status, headers, text: String::from_utf8_lossy(&bytes).into_owned() }
+    }
 }
 
 /// Why there is no answer.
@@ -75,8 +101,14 @@ impl Request {
         }
     }
 
+    /// A DELETE.
+    pub fn delete(path: impl Into<String>) -> Self {
+        Self { method: Method::DELETE, ..Self::get(path) }
+    }
+
     /// A POST.
     pub fn post(path: impl Into<String>, body: Option<Value>, repeat: Repeat) -> Self {
+        let body = body.map(Body::Json);
         Self { method: Method::POST, path: path.into(), headers: HeaderMap::new(), body, repeat }
     }
 
@@ -149,6 +181,11 @@ impl Api {
 
     /// Asks until there is an answer that will not be another one later, or none will come.
     pub async fn send(&self, request: &Request) -> Result<Answer, NoAnswer> {
+        Ok(self.fetch(request).await?.into())
+    }
+
+    /// The same, for what need not be text: a part of a file.
+    pub async fn fetch(&self, request: &Request) -> Result<Fetched, NoAnswer> {
         let before = |fault| NoAnswer { fault, perhaps_received: false };
         let client = self.web.client_for(&self.endpoint).map_err(before)?;
         let url = self
@@ -192,12 +229,14 @@ impl Api {
         client: &reqwest::Client,
         url: &Url,
         request: &Request,
-    ) -> Result<Answer, (Fault, Stage)> {
+    ) -> Result<Fetched, (Fault, Stage)> {
         let explain = |error: reqwest::Error| self.web.explain(url, &error);
         let mut sent = client.request(request.method.clone(), url.clone()).headers(request.headers.clone());
-        if let Some(body) = &request.body {
-            sent = sent.json(body);
-        }
+        sent = match &request.body {
+            Some(Body::Json(value)) => sent.json(value),
+            Some(Body::Text(text)) => sent.body(text.clone()),
+            None => sent,
+        };
         let mut response = sent.send().await.map_err(explain)?;
         let (status, headers) = (response.status(), response.headers().clone());
         let mut bytes = Vec::new();
@@ -208,7 +247,7 @@ impl Api {
             }
             bytes.extend_from_slice(&chunk);
         }
-        Ok(Answer { status, headers, text: String::from_utf8_lossy(&bytes).into_owned() })
+        Ok(Fetched { status, headers, bytes })
     }
 }
 

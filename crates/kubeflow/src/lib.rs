@@ -17,7 +17,7 @@ mod run;
 mod service;
 pub mod settings;
 
-pub use config::{Config, ConfigError, SecretSource};
+pub use config::{Config, ConfigError, SecretSource, Unreadable};
 pub use error::Error;
 pub use ir::{Accelerator, Dialect, IrError, PipelineSpec, StepContainer, containers, steps};
 pub use name::pipeline as pipeline_name;

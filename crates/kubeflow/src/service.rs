@@ -258,9 +258,13 @@ impl Kubeflow {
     async fn cancel(&self, run: &str) -> Result<(), Error> {
         let request = |path: String| Request::post(path, None, Repeat::Safe);
         if let Some(schedule) = run.strip_prefix(SCHEDULE) {
-            let what = format!("switch off the schedule {schedule}");
-            let path = format!("apis/v2beta1/recurringruns/{}:disable", encoded(schedule));
-            return self.ask(&what, request(path)).await.map(drop);
+            let what = format!("delete the schedule {schedule}");
+            let path = format!("apis/v2beta1/recurringruns/{}", encoded(schedule));
+            return match self.ask(&what, Request::delete(path)).await {
+                // Somebody else has deleted it.
+                Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
+                Err(error) => Err(error),
+            };
         }
         if self.run(run).await?.phase().is_final() {
             return Ok(());

@@ -4,11 +4,13 @@
 //! Everything here is a pure value; reading a spec checks it, so that what holds a spec can rely on it.
 #![forbid(unsafe_code)]
 
+mod cron;
 mod name;
 mod resources;
 mod settings;
 mod spec;
 
+pub use cron::{Cron, CronError, CronField};
 pub use name::repository_component;
 pub use resources::{Cpu, Memory, MemoryError, Resources, ResourcesError};
 pub use settings::{

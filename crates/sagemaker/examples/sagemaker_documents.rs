@@ -24,6 +24,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let image: Reference = input["image"].as_str().unwrap_or_default().parse()?;
     let plan = Plan::new(&Workflow::new(&spec, &target, |_| image.clone()), &Config::new(&config)?)?;
     let instances = INSTANCES.map(|(name, ..)| name);
-    println!("{}", json!({ "request": plan.request, "definition": plan.definition, "instances": instances }));
+    let schedule =
+        plan.schedule.map(|schedule| json!({ "name": schedule.name, "request": schedule.request }));
+    let (request, definition) = (plan.request, plan.definition);
+    println!(
+        "{}",
+        json!({ "request": request, "definition": definition, "schedule": schedule, "instances": instances })
+    );
     Ok(())
 }

@@ -21,6 +21,8 @@ pub struct Config {
     pub tags: BTreeMap<String, String>,
     /// How many steps of a run may run at once.
     pub max_parallelism: Option<u32>,
+    /// The ARN of the role that schedules start pipelines as, if it is another one.
+    pub scheduler_role: Option<String>,
 }
 
 /// What is wrong with a configuration.
@@ -47,7 +49,7 @@ pub enum ConfigError {
 }
 
 /// The options, each with an example.
-const OPTIONS: [(&str, &str); 8] = [
+const OPTIONS: [(&str, &str); 9] = [
     ("role", "arn:aws:iam::123456789012:role/SageMakerExecution"),
     ("region", "eu-central-1"),
     ("instance_type", "ml.m5.xlarge"),
@@ -56,6 +58,7 @@ const OPTIONS: [(&str, &str); 8] = [
     ("security_groups", "sg-0a1b2c3d"),
     ("tags", "team=ml,cost=42"),
     ("max_parallelism", "10"),
+    ("scheduler_role", "arn:aws:iam::123456789012:role/StartPipelines"),
 ];
 
 fn example(option: &str) -> &'static str {
@@ -102,12 +105,18 @@ impl Config {
                 .and_then(|text| tag_map(&text))
                 .unwrap_or_default(),
             max_parallelism: number("max_parallelism", u32::MAX)?,
+            scheduler_role: text("scheduler_role", is_role)?,
         };
         match (config.subnets.is_empty(), config.security_groups.is_empty()) {
             (false, true) => Err(ConfigError::Together("subnets", "security_groups")),
             (true, false) => Err(ConfigError::Together("security_groups", "subnets")),
             _ => Ok(config),
         }
+    }
+
+    /// The role that schedules start pipelines as.
+    pub fn scheduler_role(&self) -> &str {
+        self.scheduler_role.as_deref().unwrap_or(&self.role)
     }
 }
 

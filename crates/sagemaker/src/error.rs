@@ -2,10 +2,11 @@
 
 use longshore_auth::{
     AuthError,
-    aws::{AmazonApi, AmazonRefusal},
+    aws::{AmazonApi, AmazonRefusal, AmazonRest},
 };
 use longshore_kubeflow::settings::SettingsError;
 use longshore_orchestrator::{Retry, ServiceError};
+use longshore_pipeline::CronError;
 
 use crate::{Config, config::ConfigError};
 
@@ -36,16 +37,30 @@ pub enum Error {
         /// What it is.
         text: String,
     },
-    /// A schedule.
-    #[error(
-        "pipeline {pipeline} has a schedule, and schedules of SageMaker are made in Amazon EventBridge, which longshore does not \
-         do; take the schedule out, run the pipeline once, and make a schedule for it there (target: SageMaker \
-         StartPipelineExecution)"
-    )]
-    Schedule {
+    /// A schedule that is none.
+    #[error("pipeline {pipeline}: {source}")]
+    Cron {
         /// The pipeline.
         pipeline: String,
+        /// What is wrong.
+        source: CronError,
     },
+    /// A schedule for days of the month and days of the week.
+    #[error(
+        "pipeline {pipeline} has the schedule `{cron}`, for days of the month and for days of the week: cron runs on either, \
+         which Amazon EventBridge Scheduler cannot say; leave one of them `*`"
+    )]
+    Days {
+        /// The pipeline.
+        pipeline: String,
+        /// Its schedule.
+        cron: String,
+    },
+    /// A schedule prints nothing.
+    #[error(
+        "{0} is a schedule: its runs have logs of their own, in the console of SageMaker, below the pipeline's executions"
+    )]
+    ScheduleHasNoLog(String),
     /// An artifact store elsewhere.
     #[error(
         "SageMaker keeps outputs in S3, and the artifact store is elsewhere; take one with a URI that begins with s3://"
@@ -174,6 +189,45 @@ pub enum Error {
     },
 }
 
+/// Which of Amazon's APIs was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// `SageMaker`.
+    SageMaker,
+    /// `CloudWatch` Logs.
+    Logs,
+    /// `EventBridge` Scheduler.
+    Scheduler,
+}
+
+impl Asked {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::SageMaker => "SageMaker Pipelines",
+            Self::Logs => "CloudWatch Logs",
+            Self::Scheduler => "EventBridge Scheduler",
+        }
+    }
+
+    /// What policies have before a colon.
+    const fn signing_name(self) -> &'static str {
+        match self {
+            Self::SageMaker => AmazonApi::SageMaker.signing_name(),
+            Self::Logs => AmazonApi::Logs.signing_name(),
+            Self::Scheduler => AmazonRest::Scheduler.signing_name(),
+        }
+    }
+}
+
+impl From<AmazonApi> for Asked {
+    fn from(api: AmazonApi) -> Self {
+        match api {
+            AmazonApi::SageMaker => Self::SageMaker,
+            AmazonApi::Logs => Self::Logs,
+        }
+    }
+}
+
 /// Refusals that are another answer later.
 const TRANSIENT: [&str; 6] = [
     "ThrottlingException",
@@ -197,12 +251,16 @@ impl Error {
     /// A refusal, with what to do about it.
     pub(crate) fn refused(
         what: &str,
-        (api, action): (AmazonApi, &str),
+        (api, action): (Asked, &str),
         refusal: AmazonRefusal,
         config: &Config,
     ) -> Self {
         let AmazonRefusal { code, message } = refusal;
-        let (role, region) = (&config.role, &config.region);
+        let region = &config.region;
+        let (role, trusted) = match api {
+            Asked::Scheduler => (config.scheduler_role(), "scheduler.amazonaws.com"),
+            Asked::SageMaker | Asked::Logs => (config.role.as_str(), "sagemaker.amazonaws.com"),
+        };
         let remedy = match code.as_str() {
             _ if message.contains("iam:PassRole") => {
                 format!("; allow iam:PassRole on {role} in the policies of the connector's identity")
@@ -211,15 +269,23 @@ impl Error {
                 format!("; allow {}:{action} in the policies of the connector's identity", api.signing_name())
             }
             "ValidationException" if message.contains("assume") || message.contains("role") => {
-                format!("; check that the role {role} exists and trusts sagemaker.amazonaws.com")
+                format!("; check that the role {role} exists and trusts {trusted}")
             }
             "ResourceLimitExceeded" => format!(
                 "; ask for more in Service Quotas (https://{region}.console.aws.amazon.com/servicequotas/home/services/sagemaker/quotas), \
                  or name another instance type"
             ),
-            "ResourceNotFound" => format!("; check the name, and that the region {region} is right"),
+            "ValidationException" if message.to_ascii_lowercase().contains("timezone") => {
+                "; name a time zone of the IANA: Europe/Zurich".to_owned()
+            }
+            "ServiceQuotaExceededException" => format!(
+                "; ask for more schedules in Service Quotas (https://{region}.console.aws.amazon.com/servicequotas/home/services/scheduler/quotas)"
+            ),
+            "ResourceNotFound" | "ResourceNotFoundException" => {
+                format!("; check the name, and that the region {region} is right")
+            }
             "UnknownOperationException" | "UnknownEndpoint" => {
-                format!("; check that SageMaker Pipelines is offered in {region}")
+                format!("; check that {} is offered in {region}", api.name())
             }
             _ => String::new(),
         };

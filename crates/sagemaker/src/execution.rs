@@ -40,6 +40,11 @@ impl Step {
         }
     }
 
+    /// What the definition calls it.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
     /// How far it is.
     pub(crate) fn state(&self) -> StepState {
         StepState {

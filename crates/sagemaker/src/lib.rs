@@ -6,10 +6,12 @@
 mod config;
 mod error;
 mod execution;
+mod graph;
 mod instance;
 mod log;
 mod name;
 mod plan;
+mod schedule;
 mod service;
 mod settings;
 
@@ -17,5 +19,6 @@ pub use config::{Config, ConfigError};
 pub use error::Error;
 pub use instance::INSTANCES;
 pub use plan::Plan;
+pub use schedule::Schedule;
 pub use service::SageMaker;
 pub use settings::{SagemakerSettings, StepType};

@@ -6,6 +6,8 @@ use sha2::{Digest as _, Sha256};
 
 /// The longest name of a pipeline is 256; the names of its jobs are made of it.
 const LONGEST_PIPELINE: usize = 128;
+/// The longest name of a schedule (`Name` of `CreateSchedule`).
+const LONGEST_SCHEDULE: usize = 64;
 /// The longest name of a step (`StepName`).
 const LONGEST_STEP: usize = 64;
 const DIGITS: usize = 12;
@@ -25,6 +27,16 @@ pub(crate) fn pipeline(name: &str) -> String {
     let kept = plain(name, '-', LONGEST_PIPELINE - DIGITS - 3);
     let kept = kept.trim_matches('-');
     format!("{}--x{}", if kept.is_empty() { "pipeline" } else { kept }, digest(name))
+}
+
+/// The name of the schedule of a pipeline, by the pipeline's name: the same, or the beginning of it and a part of its digest
+/// after two dashes and a `y`.
+pub(crate) fn schedule(pipeline: &str) -> String {
+    if pipeline.len() <= LONGEST_SCHEDULE {
+        return pipeline.to_owned();
+    }
+    let kept = plain(pipeline, '-', LONGEST_SCHEDULE - DIGITS - 3);
+    format!("{}--y{}", kept.trim_matches('-'), digest(pipeline))
 }
 
 /// The name of a step: `[A-Za-z0-9-_]*`. A name that lost something, or that ends as if it had, ends with a part of its digest
@@ -81,6 +93,8 @@ mod tests {
         #[test]
         fn every_name_is_valid(name in ".{0,300}") {
             prop_assert!(is_pipeline(&pipeline(&name)), "{}", pipeline(&name));
+            let schedule = schedule(&pipeline(&name));
+            prop_assert!((1..=64).contains(&schedule.len()) && is_pipeline(&schedule), "{}", schedule);
             let step = step(&name);
             prop_assert!((1..=64).contains(&step.len()));
             prop_assert!(step.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')));

@@ -6,7 +6,7 @@ use longshore_orchestrator::{Content, Document, StoreScheme, Workflow, WorkflowS
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Config, Error, SagemakerSettings, StepType,
+    Config, Error, SagemakerSettings, Schedule, StepType,
     config::{LARGEST_VOLUME, are_ids, is_instance_type, is_role, is_tag},
     instance, name,
 };
@@ -33,14 +33,13 @@ pub struct Plan {
     pub definition: Value,
     /// `CreatePipeline`'s input: the definition as text in it, without the token of the request.
     pub request: Value,
+    /// The schedule that starts it, if it runs by itself.
+    pub schedule: Option<Schedule>,
 }
 
 impl Plan {
     /// Plans a workflow.
     pub fn new(workflow: &Workflow, config: &Config) -> Result<Self, Error> {
-        if workflow.schedule.is_some() {
-            return Err(Error::Schedule { pipeline: workflow.pipeline.clone() });
-        }
         if workflow.store.scheme() != StoreScheme::S3 {
             return Err(Error::Store);
         }
@@ -52,6 +51,7 @@ impl Plan {
             return Err(Error::LongDefinition { pipeline: workflow.pipeline.clone(), bytes: text.len() });
         }
         let name = name::pipeline(&workflow.pipeline);
+        let schedule = Schedule::of(workflow, &name, config)?;
         let mut request = json!({
             "PipelineName": name, "PipelineDisplayName": name, "PipelineDefinition": text, "RoleArn": config.role,
         });
@@ -61,12 +61,14 @@ impl Plan {
         if let Some(most) = config.max_parallelism {
             request["ParallelismConfiguration"] = json!({ "MaxParallelExecutionSteps": most });
         }
-        Ok(Self { name, definition, request })
+        Ok(Self { name, definition, request, schedule })
     }
 
     /// What is submitted.
     pub fn documents(self) -> Vec<Document> {
-        vec![Document { name: "pipeline.json".to_owned(), content: Content::Data(self.definition) }]
+        let document = |name: &str, data| Document { name: name.to_owned(), content: Content::Data(data) };
+        let schedule = self.schedule.map(|schedule| document("schedule.json", schedule.request));
+        [document("pipeline.json", self.definition)].into_iter().chain(schedule).collect()
     }
 }
 

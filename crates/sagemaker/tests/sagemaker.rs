@@ -109,6 +109,32 @@ fn a_step_is_a_job() {
     assert_eq!(job["StoppingCondition"]["MaxRuntimeInSeconds"], 3 * 90 + 600);
 }
 
+fn scheduled(cron: &str) -> Value {
+    let mut spec = spec();
+    spec["pipeline"]["schedule"] = json!({ "cron": cron, "timezone": "Europe/Zurich" });
+    spec
+}
+
+#[test]
+fn a_schedule_starts_the_pipeline() {
+    let plan = |values: &[(&str, &str)]| {
+        Plan::new(&workflow(&scheduled("*/30 3 * * 1-5")), &config(values)).unwrap()
+    };
+    let schedule = plan(&[]).schedule.unwrap();
+    assert_eq!(schedule.name, "digits-pipeline");
+    assert_eq!(schedule.request["ScheduleExpression"], "cron(0,30 3 ? * MON,TUE,WED,THU,FRI *)");
+    assert_eq!(schedule.request["ScheduleExpressionTimezone"], "Europe/Zurich");
+    let pipeline = "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/digits-pipeline";
+    assert_eq!(schedule.request["Target"], json!({ "Arn": pipeline, "RoleArn": ROLE }));
+    let role = "arn:aws:iam::123456789012:role/StartPipelines";
+    let plan = plan(&[("scheduler_role", role)]);
+    assert_eq!(plan.schedule.as_ref().unwrap().request["Target"]["RoleArn"], role);
+    assert_eq!(
+        plan.documents().iter().map(|document| document.name.as_str()).collect::<Vec<_>>(),
+        ["pipeline.json", "schedule.json"]
+    );
+}
+
 #[test]
 fn instances_have_what_steps_want() {
     for (resources, expected) in [
@@ -136,12 +162,11 @@ fn what_cannot_be_said_is_refused() {
         change(&mut spec["steps"][0]);
         refused(&spec)
     };
-    let schedule = {
-        let mut spec = spec();
-        spec["pipeline"]["schedule"] = json!({ "cron": "0 3 * * *" });
-        refused(&spec)
-    };
-    assert!(schedule.contains("EventBridge"), "{schedule}");
+    let schedule = |cron: &str| refused(&scheduled(cron));
+    let days = schedule("0 3 13 * FRI");
+    assert!(days.contains("`0 3 13 * FRI`") && days.contains("leave one of them `*`"), "{days}");
+    let hour = schedule("0 24 * * *");
+    assert!(hour.starts_with("pipeline digits_pipeline: `24` in the schedule"), "{hour}");
     let much = with(|step| step["settings"] = json!({ "resources": { "memory": "2TiB" } }));
     assert!(much.starts_with("step load_data: no instance"), "{much}");
     let long = with(|step| step["timeout"] = json!(777_600));
@@ -255,6 +280,35 @@ async fn moto_takes_a_pipeline_and_another_in_its_place() {
     assert!(error.starts_with("cannot read the status of run arn:aws:sagemaker"), "{error}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn moto_takes_a_schedule_and_changes_and_deletes_it() {
+    let moto = Moto::start().unwrap();
+    let sagemaker = sagemaker(moto.url());
+    let first = sagemaker.submit(&workflow(&scheduled("30 3 * * *"))).await.unwrap();
+    let second = sagemaker.submit(&workflow(&scheduled("0 4 * * SUN"))).await.unwrap();
+    assert_eq!(first, second, "a pipeline has one schedule");
+    assert!(first.run.ends_with(":schedule/default/digits-pipeline"), "{}", first.run);
+    assert_eq!(first.artifacts, None);
+    let state = sagemaker.status(&first.run).await.unwrap();
+    assert_eq!((state.phase, state.steps.len()), (Phase::Running, 0));
+    assert_eq!(state.reason.as_deref(), Some("runs begin at cron(0 4 ? * SUN *), Europe/Zurich"));
+    let log = sagemaker.logs(&first.run, "train", 0, Follow::No, &|_| {}).await.unwrap_err().to_string();
+    assert!(log.contains("is a schedule"), "{log}");
+    // What is deleted already is deleted.
+    for _ in 0..2 {
+        sagemaker.cancel(&first.run).await.unwrap();
+    }
+    let gone = sagemaker.status(&first.run).await.unwrap_err().to_string();
+    assert!(gone.starts_with("cannot read the status of the schedule digits-pipeline"), "{gone}");
+    assert!(gone.contains("ResourceNotFoundException"), "{gone}");
+}
+
+/// What the definition of a run says of its steps.
+fn definition(steps: &[&str]) -> Value {
+    let steps: Vec<Value> = steps.iter().map(|step| json!({ "Name": step, "DisplayName": step })).collect();
+    json!({ "PipelineDefinition": json!({ "Version": "2020-12-01", "Steps": steps }).to_string() })
+}
+
 fn step(name: &str, status: &str, kind: &str) -> Value {
     json!({
         "StepName": name, "StepDisplayName": name, "StepStatus": status, "StartTime": 1_700_000_000.0,
@@ -272,13 +326,19 @@ async fn the_status_is_read_from_all_pages() {
         .answers("DescribePipelineExecution", 400, json!({"__type": "ThrottlingException", "message": "Rate exceeded"}))
         .answers("DescribePipelineExecution", 200, json!({"PipelineExecutionStatus": "Failed", "FailureReason": "Step failure: One or multiple steps failed."}))
         .answers("ListPipelineExecutionSteps", 200, json!({"PipelineExecutionSteps": [step("load_data", "Succeeded", "ProcessingJob")], "NextToken": "more"}))
-        .answers("ListPipelineExecutionSteps", 200, json!({"PipelineExecutionSteps": [train]}));
-    let state = sagemaker(&api.start().await).status(RUN).await.unwrap();
+        .answers("ListPipelineExecutionSteps", 200, json!({"PipelineExecutionSteps": [train]}))
+        .answers("DescribePipelineDefinitionForExecution", 200, definition(&["load_data", "train", "evaluate"]));
+    let sagemaker = sagemaker(&api.start().await);
+    let state = sagemaker.status(RUN).await.unwrap();
     assert_eq!(state.phase, Phase::Failed);
     let steps: Vec<_> = state.steps.iter().map(|step| (step.name.as_str(), step.phase)).collect();
-    assert_eq!(steps, [("load_data", Phase::Succeeded), ("train", Phase::Failed)]);
+    let expected = [("load_data", Phase::Succeeded), ("train", Phase::Failed), ("evaluate", Phase::Skipped)];
+    assert_eq!(steps, expected);
     assert!(state.steps[1].reason.as_ref().unwrap().contains("Service Quotas"));
     assert_eq!(api.asked("ListPipelineExecutionSteps")[1]["NextToken"], "more");
+    sagemaker.status(RUN).await.unwrap();
+    let definitions = api.asked("DescribePipelineDefinitionForExecution");
+    assert_eq!(definitions, [json!({"PipelineExecutionArn": RUN})], "asked for once");
 }
 
 #[tokio::test(flavor = "multi_thread")]

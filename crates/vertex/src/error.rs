@@ -77,6 +77,14 @@ pub enum Error {
         /// What there is instead.
         hint: String,
     },
+    /// What is no type of a machine.
+    #[error("step {step}: `{name}` is no type of a machine; an example: n1-highmem-8")]
+    MachineType {
+        /// The step.
+        step: String,
+        /// What was given.
+        name: String,
+    },
     /// There is no credential.
     #[error("cannot {what}: {source}")]
     Credential {

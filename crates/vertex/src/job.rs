@@ -82,6 +82,18 @@ struct Task {
 struct Executor {
     #[serde(default)]
     container_detail: Container,
+    #[serde(default)]
+    custom_job_detail: CustomJob,
+}
+
+/// Of a step that names its machine.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CustomJob {
+    #[serde(default)]
+    job: Option<String>,
+    #[serde(default)]
+    failed_jobs: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -125,11 +137,13 @@ impl Job {
     /// The IDs of the custom jobs that a step's container ran in, in their order: one for each try.
     pub(crate) fn custom_jobs(&self, task: &str, step: &str) -> Vec<String> {
         let Some(found) = self.task(task, step) else { return Vec::new() };
-        let container = &found.executor_detail.container_detail;
+        let Executor { container_detail: container, custom_job_detail: custom } = &found.executor_detail;
         container
             .failed_main_jobs
             .iter()
             .chain(&container.main_job)
+            .chain(&custom.failed_jobs)
+            .chain(&custom.job)
             .filter_map(|name| name.rsplit('/').next())
             .map(str::to_owned)
             .collect()

@@ -8,6 +8,7 @@ mod config;
 mod error;
 mod job;
 mod logging;
+mod machine;
 mod plan;
 mod service;
 mod settings;

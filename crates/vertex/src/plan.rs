@@ -1,6 +1,6 @@
 //! The pipeline job of a workflow.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use longshore_kubeflow::{Accelerator, Dialect, PipelineSpec, pipeline_name, settings::hint};
 use longshore_orchestrator::{Content, Document, StoreScheme, Workflow, WorkflowStep};
@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Config, Error, VertexSettings,
+    machine::{self, is_machine_type},
     settings::{ACCELERATORS, accelerator},
 };
 
@@ -37,10 +38,13 @@ impl Plan {
             (None, _) => return Err(Error::NoPipelineRoot),
         };
         let spec = PipelineSpec::of(workflow, DIALECT, accelerators)?;
+        // The types of a spec are maps by text, texts and numbers.
+        let mut spec = serde_json::to_value(spec).unwrap_or_default();
+        let machines = machines(workflow)?;
+        machine::place(&mut spec, config, |step| machines.get(step).map(String::as_str));
         let mut job = Map::from_iter([
             ("displayName".to_owned(), json!(workflow.pipeline)),
-            // The types of a spec are maps by text, texts and numbers.
-            ("pipelineSpec".to_owned(), serde_json::to_value(spec).unwrap_or_default()),
+            ("pipelineSpec".to_owned(), spec),
             ("runtimeConfig".to_owned(), json!({ "gcsOutputDirectory": root })),
         ]);
         if !config.labels.is_empty() {
@@ -88,9 +92,27 @@ fn expressible(step: &WorkflowStep) -> Result<(), Error> {
     Ok(())
 }
 
+/// The types of the machines that steps name, by the steps' names.
+fn machines(workflow: &Workflow) -> Result<BTreeMap<&str, String>, Error> {
+    let mut machines = BTreeMap::new();
+    for step in &workflow.steps {
+        if let Some(machine) = settings(step)?.machine_type {
+            if !is_machine_type(&machine) {
+                return Err(Error::MachineType { step: step.name.clone(), name: machine });
+            }
+            machines.insert(step.name.as_str(), machine);
+        }
+    }
+    Ok(machines)
+}
+
+fn settings(step: &WorkflowStep) -> Result<VertexSettings, Error> {
+    VertexSettings::from_json(&step.settings)
+        .map_err(|source| Error::Settings { step: step.name.clone(), source })
+}
+
 fn accelerators(step: &WorkflowStep) -> Result<Option<Accelerator>, Error> {
-    let settings = VertexSettings::from_json(&step.settings)
-        .map_err(|source| Error::Settings { step: step.name.clone(), source })?;
+    let settings = settings(step)?;
     let name = settings.accelerator_type.or_else(|| step.resources.gpu_type.clone());
     let count = settings.accelerator_count.or(step.resources.gpu);
     let Some(name) = name else {

@@ -193,9 +193,14 @@ impl Vertex {
     async fn cancel(&self, run: &str) -> Result<(), Error> {
         let request = |path: &str| Request::post(self.path(path), Some(json!({})), Repeat::Safe);
         if let Some(schedule) = run.strip_prefix(SCHEDULE) {
-            let what = format!("pause the schedule {schedule}");
-            let request = request(&format!("schedules/{}:pause", segment(schedule)));
-            return self.ask(&what, GoogleApi::Vertex, request).await.map(drop);
+            let what = format!("delete the schedule {schedule}");
+            let request = Request::delete(self.path(&format!("schedules/{}", segment(schedule))));
+            let answer = self.send(&what, GoogleApi::Vertex, request).await?;
+            // Somebody else may have deleted it.
+            if answer.status.is_success() || answer.status == StatusCode::NOT_FOUND {
+                return Ok(());
+            }
+            return Err(Error::refused(&what, &answer, GoogleApi::Vertex, &self.config));
         }
         if self.job(run).await?.phase().is_final() {
             return Ok(());

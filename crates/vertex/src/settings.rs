@@ -4,11 +4,13 @@ use longshore_kubeflow::settings::{SettingsError, read};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// Settings of a step on Vertex AI. A container task says how many processors, how much memory and which accelerators it
-/// wants, and Vertex AI chooses the machine: its type cannot be given.
+/// Settings of a step on Vertex AI. Without a machine of its own, a step says how many processors, how much memory and which
+/// accelerators it wants, and Vertex AI chooses the machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct VertexSettings {
+    /// The type of its machine, whatever its processors and memory are: `n1-highmem-8`. It runs in a custom job.
+    pub machine_type: Option<String>,
     /// Which accelerators, in place of `gpu_type` of the step's resources: `NVIDIA_L4`.
     pub accelerator_type: Option<String>,
     /// How many, in place of `gpu`.
@@ -16,7 +18,7 @@ pub struct VertexSettings {
 }
 
 /// The fields of [`VertexSettings`].
-pub(crate) const FIELDS: [&str; 2] = ["accelerator_type", "accelerator_count"];
+pub(crate) const FIELDS: [&str; 3] = ["machine_type", "accelerator_type", "accelerator_count"];
 
 /// The types that there are (`AcceleratorType` of the API, version 1).
 pub(crate) const ACCELERATORS: [&str; 18] = [

@@ -80,11 +80,11 @@ class Amazon(Store):
 
         port = free_port()
         until.enter_context(started("moto_server", "-H", "127.0.0.1", "-p", str(port), port=port))
-        endpoint = f"http://127.0.0.1:{port}"
+        self.endpoint = f"http://127.0.0.1:{port}"
         keys = {"aws_access_key_id": "id", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
-        self.client = boto3.client("s3", endpoint_url=endpoint, **keys)
+        self.client = boto3.client("s3", endpoint_url=self.endpoint, **keys)
         self.client.create_bucket(Bucket="team")
-        self.options = ["--endpoint-url", endpoint, "--region", "us-east-1"]
+        self.options = ["--endpoint-url", self.endpoint, "--region", "us-east-1"]
 
         class Role(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:

@@ -14,9 +14,28 @@ import pytest
 
 from .docker_registry import DockerRegistry
 from .machine import PROGRAM, Machine
-from .test_orchestrators import PIPELINE
 
 TESTKIT = PROGRAM.with_name("longshore-testkit")
+PIPELINE = """
+from longshore import pipeline, step
+from longshore.config import DockerSettings, ResourceSettings
+
+@step(settings={"resources": ResourceSettings(cpu=0.5, memory="256MiB")})
+def load(rows: int) -> list:
+    return list(range(rows))
+
+@step(timeout=600)
+def total(data) -> int:
+    print("adding", len(data), "rows")
+    return sum(data)
+
+@pipeline
+def adding(rows: int = 4):
+    total(load(rows))
+
+if __name__ == "__main__":
+    run = adding.main()
+"""
 SCHEDULED = PIPELINE.replace("adding.main()", "adding.scheduled('0 3 * * *').main()")
 
 

@@ -14,7 +14,7 @@ import requests
 import yaml
 from azure.ai.ml import MLClient, load_job
 from azure.ai.ml._restclient.arm_ml_service import models
-from azure.ai.ml.entities import Environment
+from azure.ai.ml.entities import CronTrigger, Environment, JobSchedule, RecurrencePattern, RecurrenceTrigger
 from azure.core.credentials import AccessToken
 from requests.adapters import HTTPAdapter
 
@@ -145,6 +145,48 @@ def test_their_client_makes_the_same_environment(made, sent):
         **{key.lower(): value for key, value in theirs.items()},
         "ostype": "Linux",
     }.items()
+
+
+TRIGGERS = {
+    "30 3 * * MON-FRI": lambda: CronTrigger(expression="30 3 * * 1-5", time_zone="W. Europe Standard Time"),
+    "0 4 1,15 * *": lambda: RecurrenceTrigger(
+        frequency="month",
+        interval=1,
+        schedule=RecurrencePattern(hours=[4], minutes=[0], month_days=[1, 15]),
+        time_zone="W. Europe Standard Time",
+    ),
+}
+
+
+@pytest.mark.parametrize("cron", list(TRIGGERS))
+def test_their_client_sends_the_same_schedule(documents, digits, sent, tmp_path, cron):
+    digits["pipeline"]["schedule"] = {"cron": cron, "timezone": "Europe/Zurich"}
+    digits["steps"][1]["timeout"] = 60
+    digits["settings"] = {"azureml": AzureMLSettings(shm_size="2g").document()}
+    given = {**CONFIG, "identity": "11111111-2222-3333-4444-555555555555"}
+    made = documents("azureml_documents")(digits, given)
+    ours = made["schedule"]["body"]["properties"]
+    assert ours["action"] == {"actionType": "CreateJob", "jobDefinition": made["job"]["properties"]}
+    job = load_job(in_their_words(made, tmp_path))
+    schedule = JobSchedule(name=made["schedule"]["name"], trigger=TRIGGERS[cron](), create_job=job)
+    schedule.display_name = "digits_pipeline"
+    client().schedules.begin_create_or_update(schedule)
+    (path,) = (path for path in sent if "/schedules/" in path)
+    theirs = sent[path]["properties"]
+    assert path == f"{WORKSPACE}/schedules/{made['schedule']['name']}"
+    said = {key: value for key, value in theirs["trigger"].items() if value not in (None, [])}
+    said.pop("startTime", None)
+    if "schedule" in said:
+        said["schedule"] = {key: value for key, value in said["schedule"].items() if value is not None}
+    assert {key: str(value).lower() for key, value in said.items()} == {
+        key: str(value).lower() for key, value in ours["trigger"].items()
+    }
+    assert (theirs["displayName"], theirs.get("isEnabled", True)) == (ours["displayName"], ours["isEnabled"])
+    assert theirs["action"]["actionType"] == "CreateJob"
+    nodes = theirs["action"]["jobDefinition"]["jobs"]
+    assert {name: alike(node) for name, node in nodes.items()} == {
+        name: alike(node) for name, node in ours["action"]["jobDefinition"]["jobs"].items()
+    }
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,19 @@ def test_the_service_model_takes_every_field(model, documents, digits, kind):
     assert steps[2]["DependsOn"] == ["load_data", "train"]
 
 
+@pytest.mark.parametrize("name", ["digits_pipeline", "load.data-" * 12])
+def test_the_scheduler_takes_the_schedule(documents, digits, name):
+    digits["pipeline"] = {"name": name, "schedule": {"cron": "*/20 3 * * MON-FRI", "timezone": "Europe/Zurich"}}
+    made = documents("sagemaker_documents")(digits, CONFIG)
+    scheduler = botocore.session.get_session().get_service_model("scheduler")
+    given = {**made["schedule"]["request"], "Name": made["schedule"]["name"], "ClientToken": "0" * 32}
+    for operation in ["CreateSchedule", "UpdateSchedule"]:
+        check(scheduler, operation, given)
+    assert given["ScheduleExpression"] == "cron(0,20,40 3 ? * MON,TUE,WED,THU,FRI *)"
+    arn = f"arn:aws:sagemaker:eu-central-1:123456789012:pipeline/{made['request']['PipelineName'].lower()}"
+    assert given["Target"] == {"Arn": arn, "RoleArn": CONFIG["role"]}
+
+
 def test_odd_names_are_valid(model, documents, digits):
     name = "load.data-" * 12
     digits["pipeline"]["name"] = name

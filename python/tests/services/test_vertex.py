@@ -90,7 +90,7 @@ def test_every_type_of_accelerator_is_known(documents, digits, kind):
 
 def test_the_settings_have_the_fields_that_the_program_reads(documents, digits):
     settings = {"accelerator_type": "NVIDIA_L4", "accelerator_count": 4}
-    assert {field.name for field in fields(VertexSettings)} == set(settings)
+    assert {field.name for field in fields(VertexSettings)} == {*settings, "machine_type"}
     digits["settings"] = {"vertex": VertexSettings(**settings).document()}
     made = documents("vertex_documents")(digits, CONFIG)
     executors = made["job"]["pipelineSpec"]["deploymentSpec"]["executors"]

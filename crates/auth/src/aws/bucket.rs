@@ -1,13 +1,14 @@
 //! Buckets of Amazon S3 and of what speaks its protocol: keys for them, and whether they answer.
 
+use http::Method;
 use serde_json::json;
 use url::Url;
 
 use super::{
     Aws, DEFAULT_REGION,
-    client::aws_remedy,
+    client::{Unsent, aws_remedy},
     host::{is_region, suffix_of},
-    sign::Keys,
+    sign::{Keys, Signing},
 };
 use crate::{
     AuthError,
@@ -66,7 +67,8 @@ impl Aws {
                 "correct the artifact store's endpoint_url and region",
             )
         })?;
-        let request = self.client.signed_get(what, url, keys, region, "s3")?;
+        let unsent = Unsent { method: Method::GET, url, headers: &[], body: Vec::new() };
+        let request = self.client.signed_request(what, unsent, keys, region, ("s3", Signing::S3))?;
         self.client.service.send(what, request).await
     }
 

@@ -2,10 +2,10 @@
 
 use std::time::SystemTime;
 
-use http::{HeaderMap, Method};
+use http::Method;
 use url::Url;
 
-use super::sign::{Keys, Unsigned, signature};
+use super::sign::{Keys, Signing, Unsigned, signature};
 use crate::{
     AuthError, Environment,
     service::{Refusal, Request, Service},
@@ -56,44 +56,41 @@ impl Client {
         region: &str,
         service: &str,
     ) -> Result<Request, AuthError> {
-        let unsigned = Unsigned { method: "POST", url: url.as_str(), headers, body: &body };
-        let signed = self.signature(what, &unsigned, keys, region, service)?;
-        let request = headers
-            .iter()
-            .fold(Request::new(Method::POST, url), |request, (name, value)| request.header(name, value));
-        Ok(request.headers(signed).body(body))
+        let unsent = Unsent { method: Method::POST, url, headers, body };
+        self.signed_request(what, unsent, keys, region, (service, Signing::Common))
     }
 
-    /// A signed GET.
-    pub(super) fn signed_get(
+    /// A signed request to a service, by the name that it is signed for.
+    pub(super) fn signed_request(
         &self,
         what: &str,
-        url: Url,
+        unsent: Unsent<'_>,
         keys: &Keys,
         region: &str,
-        service: &str,
+        (service, signing): (&str, Signing),
     ) -> Result<Request, AuthError> {
-        let unsigned = Unsigned { method: "GET", url: url.as_str(), headers: &[], body: &[] };
-        let signed = self.signature(what, &unsigned, keys, region, service)?;
-        Ok(Request::get(url).headers(signed))
-    }
-
-    fn signature(
-        &self,
-        what: &str,
-        request: &Unsigned<'_>,
-        keys: &Keys,
-        region: &str,
-        service: &str,
-    ) -> Result<HeaderMap, AuthError> {
-        signature(request, keys, region, service, SystemTime::now()).map_err(|error| {
+        let Unsent { method, url, headers, body } = unsent;
+        let unsigned = Unsigned { method: method.as_str(), url: url.as_str(), headers, body: &body, signing };
+        let signed = signature(&unsigned, keys, region, service, SystemTime::now()).map_err(|error| {
             AuthError::unusable(
                 self.service.origin(),
                 format!("cannot {what}: the request cannot be signed: {error}"),
                 "check the access key",
             )
-        })
+        })?;
+        let request = headers
+            .iter()
+            .fold(Request::new(method, url), |request, (name, value)| request.header(name, value));
+        Ok(request.headers(signed).body(body))
     }
+}
+
+/// A request that is not signed yet.
+pub(super) struct Unsent<'a> {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) headers: &'a [(&'static str, &'a str)],
+    pub(super) body: Vec<u8>,
 }
 
 /// What to do about a refusal, by AWS's own codes ("Common Errors"); `denied` if it is about a permission.

@@ -7,12 +7,14 @@ mod ecr;
 mod host;
 mod implicit;
 mod profile;
+mod rest;
 mod sign;
 mod sts;
 
 pub use api::{AmazonApi, AmazonCall, AmazonRefusal};
 pub use ecr::{Created, Ecr, Immutability, RepositoryDescription, RepositorySettings, ScanOnPush};
 pub use host::RegistryHost;
+pub use rest::{AmazonAnswer, AmazonRequest, AmazonRest};
 
 use std::collections::BTreeMap;
 

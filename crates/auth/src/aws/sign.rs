@@ -36,6 +36,29 @@ pub(crate) struct Unsigned<'a> {
     pub(crate) url: &'a str,
     pub(crate) headers: &'a [(&'a str, &'a str)],
     pub(crate) body: &'a [u8],
+    pub(crate) signing: Signing,
+}
+
+/// Whose rules a request is signed by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signing {
+    /// Those of all services but one.
+    Common,
+    /// Those of S3: the path is signed as it is sent, encoded once, and the digest of the body is a header (Amazon S3 API
+    /// reference, "Signature Calculations for the Authorization Header").
+    S3,
+}
+
+impl Signing {
+    fn settings(self) -> SigningSettings {
+        let mut settings = SigningSettings::default();
+        if self == Self::S3 {
+            settings.percent_encoding_mode = PercentEncodingMode::Single;
+            settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+            settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+        }
+        settings
+    }
 }
 
 /// The headers to add to a request: `Authorization`, `X-Amz-Date` and, for sessions, `X-Amz-Security-Token`.
@@ -53,7 +76,7 @@ pub(crate) fn signature(
         .region(region)
         .name(service)
         .time(time)
-        .settings(settings(service))
+        .settings(request.signing.settings())
         .build()
         .map_err(|error| error.to_string())?
         .into();
@@ -73,18 +96,6 @@ pub(crate) fn signature(
         headers.insert(name, value);
     }
     Ok(headers)
-}
-
-/// S3 takes paths as they are, encoded once, and wants the digest of the body as a header (Amazon S3 API reference, "Signature
-/// Calculations for the Authorization Header").
-fn settings(service: &str) -> SigningSettings {
-    let mut settings = SigningSettings::default();
-    if service == "s3" {
-        settings.percent_encoding_mode = PercentEncodingMode::Single;
-        settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
-        settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
-    }
-    settings
 }
 
 #[cfg(test)]
@@ -219,9 +230,8 @@ mod tests {
                 session: vector.session.map(Secret::new),
                 expires: None,
             };
-            let made =
-                signature(&Unsigned { method, url, headers, body }, &keys, "us-east-1", "service", time)
-                    .unwrap();
+            let unsigned = Unsigned { method, url, headers, body, signing: Signing::Common };
+            let made = signature(&unsigned, &keys, "us-east-1", "service", time).unwrap();
             assert_eq!(made["x-amz-date"], "20150830T123600Z");
             assert_eq!(
                 made["authorization"].to_str().unwrap(),
@@ -234,5 +244,30 @@ mod tests {
                 vector.name
             );
         }
+    }
+
+    #[test]
+    fn requests_to_s3_have_the_digest_of_their_body() {
+        // "Authenticating Requests: Using the Authorization Header", example "GET Object"; 2013-05-24T00:00:00Z.
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_hours(380_376);
+        let keys = Keys {
+            id: "AKIAIOSFODNN7EXAMPLE".to_owned(),
+            secret: Secret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
+            session: None,
+            expires: None,
+        };
+        let request = Unsigned {
+            method: "GET",
+            url: "https://examplebucket.s3.amazonaws.com/test.txt",
+            headers: &[("range", "bytes=0-9")],
+            body: b"",
+            signing: Signing::S3,
+        };
+        let made = signature(&request, &keys, "us-east-1", "s3", time).unwrap();
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(made["x-amz-content-sha256"], empty);
+        let authorization = made["authorization"].to_str().unwrap();
+        let expected = "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41";
+        assert!(authorization.ends_with(&format!("Signature={expected}")), "{authorization}");
     }
 }

@@ -7,7 +7,7 @@ use longshore_endpoint::{Hosts, Web};
 use super::{Config, ConnectorType, password::Password};
 use crate::{
     AuthError, Credential, CredentialSource, Environment, Found, HostPattern, Lease, Renewal, Secret, Target,
-    aws::{self, AmazonCall, AmazonRefusal, Aws, Ecr},
+    aws::{self, AmazonAnswer, AmazonCall, AmazonRefusal, AmazonRequest, Aws, Ecr},
     azure::{self, Azure, AzureApi},
     cache::Cache,
     docker::canonical_host,
@@ -149,12 +149,24 @@ impl Connector {
     ) -> Result<Result<serde_json::Value, AmazonRefusal>, AuthError> {
         match &self.backend {
             Backend::Aws(aws) => aws.call(call).await,
-            _ => Err(AuthError::unusable(
-                self.service.origin(),
-                format!("it cannot {}: it is of type {}", call.what, self.config.connector_type()),
-                "use a connector of type aws",
-            )),
+            _ => Err(self.not_amazons(call.what)),
         }
+    }
+
+    /// Sends a request to an API of Amazon's that speaks REST, with the connector's credentials. A refusal is an answer, too.
+    pub async fn send_to_amazon(&self, request: &AmazonRequest<'_>) -> Result<AmazonAnswer, AuthError> {
+        match &self.backend {
+            Backend::Aws(aws) => aws.send(request).await,
+            _ => Err(self.not_amazons(request.what)),
+        }
+    }
+
+    fn not_amazons(&self, what: &str) -> AuthError {
+        AuthError::unusable(
+            self.service.origin(),
+            format!("it cannot {what}: it is of type {}", self.config.connector_type()),
+            "use a connector of type aws",
+        )
     }
 
     /// An access token for an API of Google's cloud, by its host: `us-central1-aiplatform.googleapis.com`.

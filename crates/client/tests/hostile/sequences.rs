@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, panic::AssertUnwindSafe, time::Duration};
 use futures::{FutureExt, StreamExt, stream};
 use longshore_client::ClientError;
 use longshore_testkit::{
-    Chance, Fault, HostileConfig, MissingBlobs, Mounts, RangeLie, Referrers, Seeded, SinglePost,
+    Chance, Fault, HostileConfig, MissingBlobs, Mounts, RangeLie, Referrers, Seeded, SinglePost, Tags,
     WrongLocation,
 };
 
@@ -82,6 +82,7 @@ fn desk(dice: &mut Seeded) -> Desk {
         missing_blobs: *dice.pick(&[MissingBlobs::Refused, MissingBlobs::Taken]).unwrap(),
         mounts: *dice.pick(&[Mounts::Named, Mounts::Anonymous, Mounts::Never]).unwrap(),
         referrers: *dice.pick(&[Referrers::Served, Referrers::Missing]).unwrap(),
+        tags: Tags::default(),
         single_post: *dice.pick(&[SinglePost::Ignored, SinglePost::Supported]).unwrap(),
     };
     let entrance = *dice.pick(&[Entrance::Open, Entrance::Tokens]).unwrap();

@@ -66,7 +66,9 @@ impl OrchestratorFlavor {
 
     pub(super) const fn connectors(self) -> &'static [ConnectorType] {
         match self {
-            Self::Kubernetes | Self::Kubeflow | Self::Airflow => &[],
+            Self::Kubernetes | Self::Kubeflow => &[],
+            // For a bucket that DAG files are put into.
+            Self::Airflow => &[ConnectorType::Aws, ConnectorType::Gcp],
             Self::Vertex => &[ConnectorType::Gcp],
             Self::Sagemaker => &[ConnectorType::Aws],
             Self::Azureml => &[ConnectorType::Azure],
@@ -173,7 +175,7 @@ const VERTEX: [Field; 7] = [
         default: None,
     },
 ];
-const SAGEMAKER: [Field; 8] = [
+const SAGEMAKER: [Field; 9] = [
     required("role", "ARN", "The role that pipelines and steps run as"),
     required("region", "REGION", "The region that pipelines run in"),
     optional(
@@ -193,6 +195,7 @@ const SAGEMAKER: [Field; 8] = [
         default: None,
     },
     max_parallelism("How many steps of a run may run at once"),
+    optional("scheduler_role", "ARN", "The role that schedules start pipelines as, if it is another one"),
 ];
 const AZUREML: [Field; 6] = [
     required("subscription_id", "ID", "The subscription of Azure"),
@@ -206,11 +209,19 @@ const AZUREML: [Field; 6] = [
         "Whom steps run as: the compute's identity, the user, or a managed identity",
     ),
 ];
-const AIRFLOW: [Field; 6] = [
-    required("dags", "FOLDER", "The folder that Airflow reads its DAGs from"),
+const AIRFLOW: [Field; 10] = [
+    required(
+        "dags",
+        "FOLDER|s3://…|gs://…",
+        "The folder that Airflow reads its DAGs from, of this machine or in a bucket",
+    ),
     optional("operator", "kubernetes|docker", "What runs the containers, instead of kubernetes"),
     optional("namespace", "NAME", "The namespace that pods run in, with the operator kubernetes"),
     optional("service_account", "NAME", "The service account that pods run as, with the operator kubernetes"),
     optional("connection", "NAME", "The connection of Airflow that the operator uses"),
+    optional("api", "URL", "Where Airflow 3 is served, to begin runs there and look at them"),
+    optional("token", "SOURCE", "Where the token for its API is: env:NAME or file:PATH"),
+    optional("username", "NAME", "The user of its API, with password, instead of token"),
+    optional("password", "SOURCE", "Where the user's password is: env:NAME or file:PATH"),
     LOCAL,
 ];

@@ -5,7 +5,7 @@ use longshore_oci::{Digest, Reference};
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::{State, StateError};
-use crate::{Build, NewRun, Run, RunId, RunStatus, StepRun};
+use crate::{Build, Elsewhere, NewRun, Run, RunId, RunStatus, StepRun};
 
 /// A row of the table of builds.
 type BuildRow = (String, String, String, String);
@@ -120,6 +120,29 @@ impl State {
         ids.iter().filter_map(|id| self.run(id).transpose()).collect()
     }
 
+    /// The schedules, newest first: runs that begin by themselves.
+    pub fn schedules(&self) -> Result<Vec<Run>, StateError> {
+        let ids: Vec<String> = self.query(
+            "SELECT id FROM run WHERE status = ?1 ORDER BY id DESC",
+            [RunStatus::Scheduled.as_str()],
+            |row| row.get(0),
+        )?;
+        ids.iter().filter_map(|id| self.run(id).transpose()).collect()
+    }
+
+    /// Remembers that a schedule has ended, as all records of it: its orchestrator knows it by one name.
+    pub fn end_schedule(&self, schedule: &Elsewhere) -> Result<(), StateError> {
+        for run in self.schedules()? {
+            let is_same = run.elsewhere.as_ref().is_some_and(|elsewhere| {
+                elsewhere.orchestrator == schedule.orchestrator && elsewhere.run == schedule.run
+            });
+            if let Some(id) = RunId::parse(&run.id).filter(|_| is_same) {
+                self.end_run(id, RunStatus::Interrupted)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The run of that identity.
     pub fn run(&self, id: &str) -> Result<Option<Run>, StateError> {
         let columns = |row: &Row<'_>| {
@@ -224,7 +247,7 @@ fn times(row: &Row<'_>, first: usize) -> Result<Times, rusqlite::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Elsewhere, GraphStep};
+    use crate::GraphStep;
 
     #[test]
     fn a_run_is_remembered_with_its_steps() {
@@ -266,6 +289,29 @@ mod tests {
         let step = StepRun { name: "load".into(), started: now, finished: None, status: RunStatus::Running };
         state.record_step(id, &step).unwrap();
         assert_eq!(state.run_named(&id.to_string()).unwrap().steps[0], step);
+    }
+
+    #[test]
+    fn a_schedule_ends_with_all_its_records() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(&folder.path().join("state.db")).unwrap();
+        let elsewhere =
+            |run: &str| Elsewhere { orchestrator: "o".into(), run: run.into(), artifacts: None, url: None };
+        let begin = |run: &str, status| {
+            let (id, elsewhere) = (RunId::new(), elsewhere(run));
+            let new = NewRun { elsewhere: Some(&elsewhere), status, ..NewRun::here(id, "p", "s") };
+            state.begin_run(new).unwrap();
+            id.to_string()
+        };
+        begin("daily", RunStatus::Scheduled);
+        let hourly = begin("hourly", RunStatus::Scheduled);
+        begin("daily", RunStatus::Scheduled);
+        begin("daily", RunStatus::Running);
+        assert_eq!(state.schedules().unwrap().len(), 3);
+        state.end_schedule(&elsewhere("daily")).unwrap();
+        let left = state.schedules().unwrap();
+        assert_eq!(left.iter().map(|run| run.id.as_str()).collect::<Vec<_>>(), [hourly]);
+        assert_eq!(state.runs(1).unwrap()[0].status, RunStatus::Running);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Azure Machine Learning's environments, components and jobs, as the REST API of Resource Manager describes them, and the
-//! history of runs of a region. Nothing runs: tests say what becomes of a job.
+//! Azure Machine Learning's environments, components, jobs and schedules, as the REST API of Resource Manager describes them, the
+//! history of runs of a region, and the storage with what they print. Nothing runs: tests say what becomes of a job.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -37,6 +37,11 @@ const JOB: [&str; 10] = [
     "tags",
     "properties",
 ];
+/// The fields of a schedule that a client sets.
+const SCHEDULE: [&str; 7] =
+    ["displayName", "description", "isEnabled", "trigger", "action", "tags", "properties"];
+/// What signs the address of a log.
+const SIGNATURE: &str = "signature";
 
 /// The APIs, on one address, with one workspace: `w`, in West Europe.
 #[derive(Debug)]
@@ -59,6 +64,10 @@ struct Things {
     jobs: BTreeMap<String, Value>,
     /// The runs of a job's nodes, by the job's name.
     runs: BTreeMap<String, Vec<Value>>,
+    /// By their names.
+    schedules: BTreeMap<String, Value>,
+    /// What runs of nodes have printed, by their IDs.
+    logs: BTreeMap<String, String>,
 }
 
 type Shares = State<Arc<Shared>>;
@@ -75,6 +84,7 @@ impl AzureMlApi {
             .route(&at("/{kind}/{name}/versions/{version}"), put(make_asset))
             .route(&at("/jobs/{name}"), get(read).put(submit))
             .route(&at("/jobs/{name}/cancel"), post(cancel))
+            .route(&at("/schedules/{name}"), get(read_schedule).put(schedule).delete(unschedule))
             .layer(middleware::from_fn(|headers: HeaderMap, request, next: middleware::Next| async move {
                 match audience(&headers, header::AUTHORIZATION.as_str()).as_deref() {
                     Some("https://management.azure.com") => next.run(request).await,
@@ -83,6 +93,7 @@ impl AzureMlApi {
             }));
         let history = Router::new()
             .route(&format!("/history/v1.0{WORKSPACE}/runs/{{name}}/children"), get(children))
+            .route(&format!("/history/v1.0{WORKSPACE}/runs/{{name}}/details"), get(details))
             .layer(middleware::from_fn(|headers: HeaderMap, request, next: middleware::Next| async move {
                 match audience(&headers, header::AUTHORIZATION.as_str()).as_deref() {
                     Some("https://ml.azure.com") => next.run(request).await,
@@ -91,6 +102,7 @@ impl AzureMlApi {
             }));
         let router = managed
             .merge(history)
+            .route("/azureml/ExperimentRun/{name}/user_logs/std_log.txt", get(log))
             .layer(middleware::from_fn(move |request, next| {
                 Troubles::meet(Arc::clone(&troubles), request, next)
             }))
@@ -121,6 +133,16 @@ impl AzureMlApi {
     /// The jobs, by their names.
     pub fn jobs(&self) -> BTreeMap<String, Value> {
         self.shared.things().jobs.clone()
+    }
+
+    /// The schedules, by their names.
+    pub fn schedules(&self) -> BTreeMap<String, Value> {
+        self.shared.things().schedules.clone()
+    }
+
+    /// The run of a node prints something.
+    pub fn print(&self, run: &str, text: &str) {
+        self.shared.things().logs.entry(run.to_owned()).or_default().push_str(text);
     }
 
     /// Says what has become of a job: its status, and the runs of its nodes.
@@ -297,6 +319,99 @@ async fn cancel(State(shared): Shares, Path(names): Names) -> Response {
     }
     *status = json!("CancelRequested");
     StatusCode::ACCEPTED.into_response()
+}
+
+/// A schedule is made, or changed: it is not ready before it has been asked for once.
+async fn schedule(State(shared): Shares, Path(names): Names, Json(mut schedule): Json<Value>) -> Response {
+    if let Some(missing) = missing(&names) {
+        return missing;
+    }
+    let mut things = shared.things();
+    let properties = &mut schedule["properties"];
+    if let Some(field) = unknown_field(properties, &SCHEDULE) {
+        return bad(&format!("Unknown field {field}."));
+    }
+    let action = &properties["action"];
+    let job = json!({ "properties": action["jobDefinition"] });
+    let trigger = &properties["trigger"];
+    let is_timed = match trigger["triggerType"].as_str() {
+        Some("Cron") => trigger["expression"].is_string(),
+        Some("Recurrence") => trigger["frequency"].is_string() && trigger["interval"].is_u64(),
+        _ => false,
+    };
+    if action["actionType"] != "CreateJob" || !is_timed {
+        return bad("A schedule needs an action and a trigger.");
+    }
+    if let Some(wrong) = wrong_with(&job, &things.assets) {
+        return bad(&wrong);
+    }
+    properties["provisioningState"] = json!("Creating");
+    things.schedules.insert(names.get("name").cloned().unwrap_or_default(), schedule.clone());
+    (StatusCode::CREATED, Json(schedule)).into_response()
+}
+
+async fn read_schedule(State(shared): Shares, Path(names): Names) -> Response {
+    let mut things = shared.things();
+    match names.get("name").and_then(|name| things.schedules.get_mut(name)) {
+        Some(schedule) => {
+            let answer = Json(schedule.clone()).into_response();
+            schedule["properties"]["provisioningState"] = json!("Succeeded");
+            answer
+        }
+        None => refusal(StatusCode::NOT_FOUND, "UserError", "The schedule was not found."),
+    }
+}
+
+async fn unschedule(State(shared): Shares, Path(names): Names) -> Response {
+    let mut things = shared.things();
+    let name = names.get("name").map_or("", String::as_str);
+    match things.schedules.get(name) {
+        Some(schedule) if schedule["properties"]["isEnabled"] == true => {
+            bad("A schedule that is enabled cannot be deleted.")
+        }
+        Some(_) => {
+            things.schedules.remove(name);
+            StatusCode::ACCEPTED.into_response()
+        }
+        None => StatusCode::NO_CONTENT.into_response(),
+    }
+}
+
+async fn details(State(shared): Shares, Path(names): Names) -> Response {
+    let things = shared.things();
+    let name = names.get("name").cloned().unwrap_or_default();
+    let mut files =
+        json!({ "system_logs/lifecycler/lifecycler.log": "https://account.blob.core.windows.net/x" });
+    if things.logs.contains_key(&name) {
+        let path = format!("azureml/ExperimentRun/{name}/user_logs/std_log.txt");
+        files["user_logs/std_log.txt"] =
+            json!(format!("https://account.blob.core.windows.net/{path}?sv=2019-07-07&sig={SIGNATURE}"));
+    }
+    Json(json!({ "runId": name, "logFiles": files })).into_response()
+}
+
+/// The bytes of a range, at a signed address and without a token.
+async fn log(
+    State(shared): Shares,
+    Path(names): Names,
+    Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+) -> Response {
+    if query.get("sig").is_none_or(|signature| signature != SIGNATURE)
+        || headers.contains_key(header::AUTHORIZATION)
+    {
+        return StatusCode::FORBIDDEN.into_response();
+    }
+    let things = shared.things();
+    let text = names.get("name").and_then(|name| things.logs.get(name)).map_or("", String::as_str);
+    let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+    let range = range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
+    let bounds = range.and_then(|(from, to)| Some((from.parse::<usize>().ok()?, to.parse::<usize>().ok()?)));
+    let Some((from, to)) = bounds else { return StatusCode::BAD_REQUEST.into_response() };
+    match text.as_bytes().get(from..text.len().min(to + 1)) {
+        Some(part) if !part.is_empty() => (StatusCode::PARTIAL_CONTENT, part.to_vec()).into_response(),
+        _ => StatusCode::RANGE_NOT_SATISFIABLE.into_response(),
+    }
 }
 
 /// One run a page.

@@ -68,7 +68,7 @@ impl KubeflowApi {
         let router = Router::new()
             .route("/apis/v2beta1/healthz", get(|| async { Json(json!({ "multi_user": false })) }))
             .route("/apis/v2beta1/{things}", get(list).post(create))
-            .route("/apis/v2beta1/{things}/{call}", get(read).post(act))
+            .route("/apis/v2beta1/{things}/{call}", get(read).post(act).delete(delete))
             .route("/apis/v1alpha1/runs/{run}/nodes/{node}/log", get(log))
             .layer(middleware::from_fn(move |headers: HeaderMap, request, next: middleware::Next| {
                 let checked = Arc::clone(&checked);
@@ -282,11 +282,18 @@ async fn act(State(shared): Shares, Path((name, call)): Path<(String, String)>) 
             }
             thing["state"] = json!("CANCELING");
         }
-        ("recurringruns", "disable") => thing["status"] = json!("DISABLED"),
-        ("recurringruns", "enable") => thing["status"] = json!("ENABLED"),
         _ => return no_such_thing(),
     }
     Json(json!({})).into_response()
+}
+
+async fn delete(State(shared): Shares, Path((name, id)): Path<(String, String)>) -> Response {
+    let mut things = shared.things();
+    let Some((collection, ..)) = things.named(&name) else { return no_such_thing() };
+    match collection.remove(&id) {
+        Some(_) => Json(json!({})).into_response(),
+        None => refused(StatusCode::NOT_FOUND, &format!("{name}: {id} not found")),
+    }
 }
 
 async fn log(State(shared): Shares, Path((run, node)): Path<(String, String)>) -> Response {

@@ -77,7 +77,10 @@ impl VertexApi {
         let troubles = Arc::clone(&shared.troubles);
         let router = Router::new()
             .route("/v1/projects/{project}/locations/{location}/{things}", get(list).post(create))
-            .route("/v1/projects/{project}/locations/{location}/{things}/{call}", get(read).post(act))
+            .route(
+                "/v1/projects/{project}/locations/{location}/{things}/{call}",
+                get(read).post(act).delete(delete),
+            )
             .route("/v2/entries:list", post(entries))
             .layer(middleware::from_fn(|headers: HeaderMap, request, next: middleware::Next| async move {
                 let sent = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -270,10 +273,25 @@ async fn act(
             }
             thing["state"] = json!("PIPELINE_STATE_CANCELLING");
         }
-        ("schedules", "pause") => thing["state"] = json!("PAUSED"),
         _ => return no_such_method(),
     }
     Json(json!({})).into_response()
+}
+
+/// Deletes a schedule: a long-running operation that has ended.
+async fn delete(
+    State(shared): Shares,
+    Path((project, location, name, id)): Path<(String, String, String, String)>,
+) -> Response {
+    let mut things = shared.things();
+    if name != "schedules" {
+        return no_such_method();
+    }
+    if things.schedules.remove(&id).is_none() {
+        return refused(StatusCode::NOT_FOUND, &format!("The Schedule {id} does not exist."));
+    }
+    let operation = format!("projects/{project}/locations/{location}/operations/1");
+    Json(json!({ "name": operation, "done": true, "response": {} })).into_response()
 }
 
 /// Two entries a page. Of the filter, only the job is looked at.

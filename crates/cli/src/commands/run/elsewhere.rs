@@ -102,10 +102,13 @@ pub(super) fn run(
     };
     cache::after_builds(context, &images.built);
     let id = RunId::new();
-    // Airflow has the file of its DAG, and starts it by its own rules.
-    let is_left = spec.schedule.is_some() || orchestrator.flavor == OrchestratorFlavor::Airflow;
+    // Airflow that is known by its files alone has that of the DAG, and starts it by its own rules: there is no run yet.
+    let is_left = spec.schedule.is_some()
+        || (orchestrator.flavor == OrchestratorFlavor::Airflow && elsewhere.artifacts.is_none());
     let status = if is_left { RunStatus::Scheduled } else { RunStatus::Running };
     let graph = graph(spec);
+    // A schedule of the same name is in the place of the one before.
+    state.end_schedule(&elsewhere)?;
     state.begin_run(NewRun {
         id,
         pipeline: &spec.name,

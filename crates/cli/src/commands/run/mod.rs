@@ -4,6 +4,7 @@ mod elsewhere;
 mod given;
 mod images;
 mod record;
+mod schedule;
 
 use std::{
     collections::BTreeMap,
@@ -28,6 +29,7 @@ use longshore_store::{ArchiveFormat, RepositoryPath, StoredManifest};
 use serde_json::json;
 
 use self::images::Needed;
+pub(crate) use self::schedule::schedules;
 use crate::{
     args::{
         Engine,

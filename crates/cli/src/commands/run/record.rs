@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// How much of a run's identity is listed for people.
-const SHORT: usize = 16;
+pub(super) const SHORT: usize = 16;
 
 /// Does what a subcommand says.
 pub(super) fn command(context: &Context, command: RunCommand) -> Result<(), Failure> {
@@ -60,7 +60,7 @@ pub(super) fn command(context: &Context, command: RunCommand) -> Result<(), Fail
 }
 
 /// The orchestrator that has a run.
-fn service(
+pub(super) fn service(
     context: &Context,
     state: &State,
     run: &Run,
@@ -266,7 +266,9 @@ fn cancel(context: &Context, state: &State, run: &str) -> Result<(), Failure> {
     }
     let service = service(context, state, &run, elsewhere)?;
     runtime::block_on(async { Ok(service.cancel(&elsewhere.run).await?) })?;
-    if let Some(id) = RunId::parse(&run.id) {
+    if run.status == RunStatus::Scheduled {
+        state.end_schedule(elsewhere)?;
+    } else if let Some(id) = RunId::parse(&run.id) {
         state.end_run(id, RunStatus::Interrupted)?;
     }
     Ok(output::line(&format!("cancelled run {}", run.id))?)
@@ -275,6 +277,12 @@ fn cancel(context: &Context, state: &State, run: &str) -> Result<(), Failure> {
 fn wait(context: &Context, state: State, run: &str, result: Option<&Path>) -> Result<(), Failure> {
     let run = state.run_named(run)?;
     let Some(found) = &run.elsewhere else { return elsewhere::finish(result, &run) };
+    if run.status == RunStatus::Scheduled {
+        return Err(Failure::Usage(format!(
+            "run {} is a schedule, which has no end; `longshore schedule list` says when its runs begin",
+            run.id
+        )));
+    }
     let service = service(context, &state, &run, found)?;
     if std::io::stderr().is_terminal() {
         anstream::eprintln!("run      {}, on {} as {}", run.id, found.orchestrator, found.run);
