@@ -227,7 +227,7 @@ impl BlobStore {
     /// Gives a recipe its name, beside its source. What they say must have this digest and length.
     pub(crate) fn publish_composed(
         &self,
-        folder: StagedFolder,
+        folder: &StagedFolder,
         recipe: Staged,
         digest: Digest,
         size: u64,

@@ -85,8 +85,8 @@ impl Composed {
         let (at, length) = footer.table();
         let mut table = vec![0; length];
         recipe.read_exact_at(&mut table, at).doing("read", &path)?;
-        let segments = footer.segments(&table).map_err(|fault| StoreError::Recipe { path, fault })?;
-        Ok(Segments { recipe, source, segments, size: footer.size, position: 0 })
+        let parts = footer.segments(&table).map_err(|fault| StoreError::Recipe { path, fault })?;
+        Ok(Segments { recipe, source, parts, size: footer.size, position: 0 })
     }
 }
 
@@ -119,7 +119,7 @@ pub(crate) fn remove(path: &Path) -> Result<bool> {
 pub(crate) struct Segments {
     recipe: File,
     source: File,
-    segments: Vec<Segment>,
+    parts: Vec<Segment>,
     size: u64,
     position: u64,
 }
@@ -140,9 +140,9 @@ impl Segments {
     /// Fills the buffer, over as many segments as that takes, unless the blob ends.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut filled = 0;
-        let mut index = self.segments.partition_point(|segment| segment.end <= self.position);
+        let mut index = self.parts.partition_point(|segment| segment.end <= self.position);
         while filled < buffer.len()
-            && let Some(segment) = self.segments.get(index)
+            && let Some(segment) = self.parts.get(index)
         {
             let within = self.position - segment.start;
             let left = usize::try_from(segment.end - self.position).unwrap_or(usize::MAX);

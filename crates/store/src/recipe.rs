@@ -142,13 +142,13 @@ impl Footer {
 
 /// A recipe as it grows, without the literals.
 #[derive(Debug, Default)]
-pub(crate) struct Rows {
+pub(crate) struct Draft {
     rows: Vec<(u64, u64)>,
     literals: u64,
     size: u64,
 }
 
-impl Rows {
+impl Draft {
     /// The next bytes are literals.
     pub(crate) fn literal(&mut self, length: u64) {
         match self.rows.last_mut() {
@@ -240,22 +240,22 @@ mod tests {
         Ok((footer, segments))
     }
 
-    fn recipe(literals: &[u8], rows: &Rows, source: u64) -> Vec<u8> {
-        [literals, &rows.finish(source)].concat()
+    fn recipe(literals: &[u8], draft: &Draft, source: u64) -> Vec<u8> {
+        [literals, &draft.finish(source)].concat()
     }
 
     #[test]
     fn what_belongs_together_is_one_segment_and_little_is_not_referred_to() {
-        let mut rows = Rows::default();
-        rows.literal(3);
-        rows.literal(4);
-        assert!(!rows.would_refer(100, LEAST_COPY - 1));
-        assert!(rows.would_refer(100, LEAST_COPY));
-        rows.refer(100, LEAST_COPY);
-        assert!(rows.would_refer(100 + LEAST_COPY, 1), "it goes on where the last ended");
-        rows.refer(100 + LEAST_COPY, 1);
-        assert!(!rows.would_refer(100, 1));
-        let (footer, segments) = parse(&recipe(&[0; 7], &rows, 10_000)).unwrap();
+        let mut draft = Draft::default();
+        draft.literal(3);
+        draft.literal(4);
+        assert!(!draft.would_refer(100, LEAST_COPY - 1));
+        assert!(draft.would_refer(100, LEAST_COPY));
+        draft.refer(100, LEAST_COPY);
+        assert!(draft.would_refer(100 + LEAST_COPY, 1), "it goes on where the last ended");
+        draft.refer(100 + LEAST_COPY, 1);
+        assert!(!draft.would_refer(100, 1));
+        let (footer, segments) = parse(&recipe(&[0; 7], &draft, 10_000)).unwrap();
         assert_eq!((footer.size, footer.source), (LEAST_COPY + 8, 10_000));
         assert_eq!(
             segments,
@@ -268,25 +268,25 @@ mod tests {
 
     #[test]
     fn a_version_from_the_future_is_named() {
-        let mut bytes = Rows::default().finish(0);
+        let mut bytes = Draft::default().finish(0);
         bytes[8] = 2;
         assert_eq!(parse(&bytes).unwrap_err(), RecipeFault::Version(2));
     }
 
     #[test]
     fn segments_that_lie_nowhere_are_refused() {
-        let mut rows = Rows::default();
-        rows.refer(5, 10);
-        assert!(parse(&recipe(&[], &rows, 15)).is_ok());
-        assert!(parse(&recipe(&[], &rows, 14)).is_err(), "beyond the source");
-        rows.rows[0] = (u64::MAX - 1, 10);
-        assert!(parse(&recipe(&[], &rows, u64::MAX)).is_err(), "its end is no number");
-        rows.rows[0] = (LITERAL, 10);
-        assert!(parse(&recipe(&[], &rows, 15)).is_err(), "beyond the literals");
-        rows.rows[0] = (5, 0);
-        assert!(parse(&recipe(&[], &rows, 15)).is_err(), "empty");
-        rows.rows[0] = (5, 9);
-        assert!(parse(&recipe(&[], &rows, 15)).is_err(), "less than the blob");
+        let mut draft = Draft::default();
+        draft.refer(5, 10);
+        assert!(parse(&recipe(&[], &draft, 15)).is_ok());
+        assert!(parse(&recipe(&[], &draft, 14)).is_err(), "beyond the source");
+        draft.rows[0] = (u64::MAX - 1, 10);
+        assert!(parse(&recipe(&[], &draft, u64::MAX)).is_err(), "its end is no number");
+        draft.rows[0] = (LITERAL, 10);
+        assert!(parse(&recipe(&[], &draft, 15)).is_err(), "beyond the literals");
+        draft.rows[0] = (5, 0);
+        assert!(parse(&recipe(&[], &draft, 15)).is_err(), "empty");
+        draft.rows[0] = (5, 9);
+        assert!(parse(&recipe(&[], &draft, 15)).is_err(), "less than the blob");
     }
 
     /// Segments of at most these lengths, each from the source or not.
@@ -298,21 +298,18 @@ mod tests {
         #[test]
         fn what_is_written_is_what_is_read(steps in steps()) {
             const SOURCE: u64 = 2 << 20;
-            let (mut rows, mut literals, mut expected) = (Rows::default(), 0_u64, Vec::new());
+            let (mut draft, mut literals, mut expected) = (Draft::default(), 0_u64, Vec::new());
             for (offset, length) in steps {
-                match offset.filter(|offset| rows.would_refer(*offset, length)) {
-                    Some(offset) => {
-                        rows.refer(offset, length);
-                        expected.extend((offset..offset + length).map(Place::Source));
-                    }
-                    None => {
-                        rows.literal(length);
-                        expected.extend((literals..literals + length).map(Place::Recipe));
-                        literals += length;
-                    }
+                if let Some(offset) = offset.filter(|offset| draft.would_refer(*offset, length)) {
+                    draft.refer(offset, length);
+                    expected.extend((offset..offset + length).map(Place::Source));
+                } else {
+                    draft.literal(length);
+                    expected.extend((literals..literals + length).map(Place::Recipe));
+                    literals += length;
                 }
             }
-            let bytes = recipe(&vec![0; usize::try_from(literals).unwrap()], &rows, SOURCE);
+            let bytes = recipe(&vec![0; usize::try_from(literals).unwrap()], &draft, SOURCE);
             let (footer, segments) = parse(&bytes).unwrap();
             prop_assert_eq!((footer.source, footer.size), (SOURCE, expected.len() as u64));
             let mut found = Vec::new();
@@ -333,15 +330,15 @@ mod tests {
             changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
             cut in 0_usize..48,
         ) {
-            let mut rows = Rows::default();
+            let mut draft = Draft::default();
             for (offset, length) in steps {
                 match offset {
-                    Some(offset) => rows.refer(offset, length),
-                    None => rows.literal(length % 50),
+                    Some(offset) => draft.refer(offset, length),
+                    None => draft.literal(length % 50),
                 }
             }
-            let literals = vec![0; usize::try_from(rows.literals).unwrap()];
-            let mut bytes = recipe(&literals, &rows, 2 << 20);
+            let literals = vec![0; usize::try_from(draft.literals).unwrap()];
+            let mut bytes = recipe(&literals, &draft, 2 << 20);
             for (at, value) in changes {
                 // The rows and the footer: in the literals anything may stand.
                 let table = literals.len()..bytes.len();
@@ -366,7 +363,7 @@ mod tests {
         #[test]
         fn any_bytes_are_refused_or_read(bytes: Vec<u8>) {
             let _ = parse(&bytes);
-            let _ = parse(&[&bytes[..], &Rows::default().finish(0)].concat());
+            let _ = parse(&[&bytes[..], &Draft::default().finish(0)].concat());
         }
     }
 }

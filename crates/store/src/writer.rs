@@ -10,7 +10,7 @@ use std::{
 use longshore_oci::{Digest, Digester};
 
 use crate::{
-    Blob, BlobStore, Result, StoreError, composed::Composed, error::Context, recipe::Rows, staging::Staged,
+    Blob, BlobStore, Result, StoreError, composed::Composed, error::Context, recipe::Draft, staging::Staged,
 };
 
 /// How much is gathered before it goes to the file.
@@ -35,7 +35,7 @@ pub struct BlobWriter {
 /// What of a blob stands in another file.
 struct Composition {
     source: File,
-    rows: Rows,
+    draft: Draft,
     /// Bytes of the source, for comparison.
     there: Vec<u8>,
 }
@@ -43,14 +43,14 @@ struct Composition {
 impl Composition {
     /// Whether these bytes need not be written: they are those of the source from `offset` on, and it is worth it.
     fn takes(&mut self, offset: u64, bytes: &[u8]) -> bool {
-        if !self.rows.would_refer(offset, bytes.len() as u64) {
+        if !self.draft.would_refer(offset, bytes.len() as u64) {
             return false;
         }
         self.there.resize(bytes.len(), 0);
         // What cannot be read there is written.
         let is_there = self.source.read_exact_at(&mut self.there, offset).is_ok() && self.there == bytes;
         if is_there {
-            self.rows.refer(offset, bytes.len() as u64);
+            self.draft.refer(offset, bytes.len() as u64);
         }
         is_there
     }
@@ -69,7 +69,7 @@ impl BlobWriter {
     }
 
     pub(crate) fn composing(store: BlobStore, source: File) -> Self {
-        let composition = Composition { source, rows: Rows::default(), there: Vec::new() };
+        let composition = Composition { source, draft: Draft::default(), there: Vec::new() };
         Self { composition: Some(composition), ..Self::new(store) }
     }
 
@@ -85,7 +85,7 @@ impl BlobWriter {
         }
         self.digester.update(bytes);
         if let Some(composition) = &mut self.composition {
-            composition.rows.literal(bytes.len() as u64);
+            composition.draft.literal(bytes.len() as u64);
         }
         let done = self.keep(bytes);
         self.failed = done.is_err();
@@ -158,30 +158,24 @@ impl BlobWriter {
         {
             return Err(StoreError::DigestMismatch { expected: *expected, found: digest });
         }
-        let has = self.store.has(&digest, size)?;
-        match self.composition.take().filter(|composition| !composition.rows.is_literal()) {
-            Some(Composition { source, rows, .. }) => {
-                if has {
-                    return Ok((digest, size));
-                }
-                let length =
-                    source.metadata().doing("examine the source of a blob in", self.store.root())?.len();
-                self.keep(&rows.finish(length))?;
-                self.empty_buffer()?;
-                if let Some(recipe) = self.staged.take() {
-                    self.compose(recipe, &source, digest, size)?;
-                }
+        let composition = self.composition.take().filter(|composition| !composition.draft.is_literal());
+        // What is there under its name may be damaged: it is written again unless it is seen to be the same.
+        let is_whole = || self.staged.is_none() && self.store.holds(&digest, &self.buffer);
+        if self.store.has(&digest, size)? && (composition.is_some() || is_whole()) {
+            return Ok((digest, size));
+        }
+        if let Some(Composition { source, draft, .. }) = &composition {
+            let length = source.metadata().doing("examine the source of a blob in", self.store.root())?.len();
+            self.keep(&draft.finish(length))?;
+        }
+        self.empty_buffer()?;
+        match (composition, self.staged.take()) {
+            (Some(Composition { source, .. }), Some(recipe)) => {
+                self.compose(recipe, &source, digest, size)?;
             }
-            None => {
-                // What is there under its name may be damaged: it is written again unless it is seen to be the same.
-                if has && self.staged.is_none() && self.store.holds(&digest, &self.buffer) {
-                    return Ok((digest, size));
-                }
-                self.empty_buffer()?;
-                if let Some(staged) = self.staged.take() {
-                    self.store.publish(staged, digest)?;
-                }
-            }
+            (None, Some(staged)) => self.store.publish(staged, digest)?,
+            // Emptying the buffer has made the file.
+            (_, None) => {}
         }
         Ok((digest, size))
     }
@@ -189,7 +183,7 @@ impl BlobWriter {
     /// Keeps a composed blob; as a whole, where its source cannot be kept with it.
     fn compose(&self, recipe: Staged, source: &File, digest: Digest, size: u64) -> Result<()> {
         if let Some(folder) = self.store.stage_composed(source)? {
-            return self.store.publish_composed(folder, recipe, digest, size);
+            return self.store.publish_composed(&folder, recipe, digest, size);
         }
         let (root, doing) = (self.store.root(), "write a blob in");
         let copies = (recipe.file.try_clone().doing(doing, root)?, source.try_clone().doing(doing, root)?);

@@ -75,16 +75,13 @@ fn groups(items: &[Item]) -> Vec<Group<'_>> {
     let mut sharing = HashMap::new();
     for item in items {
         let with = item.shared.map(|shared| *sharing.entry(shared.file).or_insert(groups.len()));
-        match with.and_then(|index| groups.get_mut(index)) {
-            Some(group) => {
-                group.items.push(item);
-                group.size += item.size;
-                group.used = group.used.max(item.used);
-            }
-            None => {
-                let size = item.size + item.shared.map_or(0, |shared| shared.size);
-                groups.push(Group { items: vec![item], size, used: item.used });
-            }
+        if let Some(group) = with.and_then(|index| groups.get_mut(index)) {
+            group.items.push(item);
+            group.size += item.size;
+            group.used = group.used.max(item.used);
+        } else {
+            let size = item.size + item.shared.map_or(0, |shared| shared.size);
+            groups.push(Group { items: vec![item], size, used: item.used });
         }
     }
     groups
