@@ -308,7 +308,9 @@ impl Watched {
             {
                 self.steps.observe(&Event::Line { step: &step.name, stream: Stream::Error, line: reason });
             }
-            if step.phase.is_final() && self.told.insert((step.name.clone(), String::new())) {
+            // A step that was left out has not ended, since it never began.
+            let has_ended = step.phase.is_final() && step.phase != Phase::Skipped;
+            if has_ended && self.told.insert((step.name.clone(), String::new())) {
                 let status = status_of(step.phase);
                 self.steps.observe(&Event::StepDone { step: &step.name, status, took: took(step) });
             }
