@@ -76,10 +76,12 @@ class Project:
         """Starts a pipeline and lets it run. The run, as longshore names it, is returned too."""
         process = self.start(sys.executable, "scenarios.py", *arguments)
         assert process.stderr is not None
+        seen = ""
         for line in process.stderr:
+            seen += line
             if found := re.match(r"run +([0-9a-f]{32})", line):
                 return process, found.group(1)
-        raise AssertionError(f"it was not submitted; exit code {process.wait()}")
+        raise AssertionError(f"it was not submitted; exit code {process.wait()}\n{seen}")
 
     def kubectl(self, *arguments: str) -> str:
         command = ["kubectl", "--namespace", self.namespace, *arguments]

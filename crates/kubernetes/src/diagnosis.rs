@@ -349,8 +349,10 @@ fn unschedulable(pod: &Pod) -> Option<String> {
         remedies.push("a volume claim is missing or not bound");
     }
     let remedies = if remedies.is_empty() { String::new() } else { format!("; {}", remedies.join("; ")) };
-    // What follows is about preemption, which the user did not ask for.
-    let said = said.split(" preemption:").next().unwrap_or(said);
+    // What follows is about preemption and about claims of devices, which the user did not ask for.
+    let about_others = [" preemption:", " no new claims to deallocate"];
+    let end = about_others.iter().filter_map(|words| said.find(words)).min();
+    let said = said[..end.unwrap_or(said.len())].trim_end_matches(',');
     Some(format!("no node takes its pod: {}{remedies}", sentence(said)))
 }
 
@@ -455,7 +457,7 @@ mod tests {
     fn a_pod_that_fits_nowhere_says_what_to_change() {
         let status = json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False",
             "reason": "Unschedulable", "message": "0/3 nodes are available: 1 node(s) had untolerated taint {spot: true}, \
-            2 Insufficient nvidia.com/gpu. preemption: 0/3 nodes are available: 3 Preemption is not helpful."}]});
+            2 Insufficient nvidia.com/gpu. no new claims to deallocate, preemption: 0/3 nodes are available: 3 Preemption is not helpful."}]});
         let reason = finding(&job(&json!({"active": 1})), &[pod(&spec(), &status)], &[]).reason.unwrap();
         assert_eq!(
             reason,

@@ -16,15 +16,9 @@ pub const REPOSITORY: &str = "longshore-controller";
 
 /// Makes the folder of code of the controller's image in `folder`, which has to exist: the program, as `longshore`.
 ///
-/// It is a hard link where that works; its mode is the program's, executable by everybody.
+/// It is a copy: a link would change the program's own status, which another build that reads it takes for a change of the program.
 pub fn source(program: &Path, folder: &Path) -> io::Result<PathBuf> {
     let file = folder.join("longshore");
-    if fs::metadata(program)?.permissions().mode() & 0o555 == 0o555 {
-        // Not across file systems.
-        if fs::hard_link(program, &file).is_ok() {
-            return Ok(file);
-        }
-    }
     fs::copy(program, &file)?;
     fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
     Ok(file)
@@ -33,6 +27,7 @@ pub fn source(program: &Path, folder: &Path) -> io::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt as _;
 
     #[test]
     fn the_folder_holds_the_program_and_nothing_else() {
@@ -42,6 +37,7 @@ mod tests {
         let file = source(&program, to.path()).unwrap();
         assert_eq!(fs::read(&file).unwrap(), b"#!/bin/sh\n");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o111, 0o111);
+        assert_eq!(fs::metadata(&program).unwrap().nlink(), 1);
         assert_eq!(fs::read_dir(to.path()).unwrap().count(), 1);
     }
 }

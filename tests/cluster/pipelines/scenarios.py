@@ -94,7 +94,7 @@ def overdue() -> None:
 @step(settings={"resources": ResourceSettings(memory="96MiB")})
 def greedy() -> None:
     print("filling memory")
-    kept = [bytes(1 << 20) for _ in range(512)]
+    kept = [b"x" * (1 << 20) for _ in range(512)]
     print(len(kept))
 
 
