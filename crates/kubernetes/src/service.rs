@@ -287,13 +287,12 @@ impl Kubernetes {
         }
         if is_due(label::STORE_EXPIRES) {
             const KEPT: &str = "the credentials with which steps reach their artifact store are not renewed";
-            match &self.grants {
-                Some(grants) => {
-                    if let Err(error) = renew_grant(cluster, &run, grants.as_ref()).await {
-                        tracing::warn!(%error, run, "{KEPT}");
-                    }
+            if let Some(grants) = &self.grants {
+                if let Err(error) = renew_grant(cluster, &run, grants.as_ref()).await {
+                    tracing::warn!(%error, run, "{KEPT}");
                 }
-                None => tracing::warn!(run, "{KEPT}: the run's stack has no connector for it any more"),
+            } else {
+                tracing::warn!(run, "{KEPT}: the run's stack has no connector for it any more");
             }
         }
     }

@@ -362,7 +362,7 @@ async fn what_steps_reach_their_store_with_is_renewed_for_those_that_begin_later
     let world = World::new();
     world.server.script(label::STEP, "left", [Attempt::Runs]);
     let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(5);
-    let workflow = Workflow { term: term(Lifetime::Until(soon)), ..workflow(&DIAMOND, &Value::Null) };
+    let workflow = Workflow { term: Some(term(Lifetime::Until(soon))), ..workflow(&DIAMOND, &Value::Null) };
     let run = world.submit(&workflow).await;
     let key = |world: &World| world.secret(&run, "env", "AWS_SECRET_ACCESS_KEY");
     assert_eq!(key(&world).as_deref(), Some("hunter2"));
@@ -385,7 +385,7 @@ async fn it_is_told_how_long_what_a_run_is_given_is_good() {
     let world = World::new();
     let then = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
     *world.registry.expires.lock().unwrap() = Some(then);
-    let workflow = Workflow { term: term(Lifetime::Unlimited), ..workflow(&DIAMOND, &Value::Null) };
+    let workflow = Workflow { term: Some(term(Lifetime::Unlimited)), ..workflow(&DIAMOND, &Value::Null) };
     let told = world.client().terms(&workflow).await.unwrap();
     let told: Vec<_> = told.iter().map(|term| (term.object.as_str(), term.lifetime)).collect();
     assert_eq!(told, [("s3://bucket/runs", Lifetime::Unlimited), ("gcr.io", Lifetime::Until(then))]);
@@ -408,13 +408,13 @@ async fn a_schedule_is_a_cron_job_of_the_controller() {
             "expire at 2030-01-01T00:00:00Z, so scheduled runs",
         ),
     ] {
-        let workflow = Workflow { term: term(lifetime), ..workflow.clone() };
+        let workflow = Workflow { term: Some(term(lifetime)), ..workflow.clone() };
         let error = world.client().submit(&workflow).await.unwrap_err().to_string();
         let expected = "the credentials for s3://bucket/runs (service connector sessions) ";
         assert!(error.starts_with(&format!("{expected}{when}")), "{error}");
     }
     assert_eq!(world.server.objects("cronjobs"), Vec::<Value>::new());
-    let workflow = Workflow { term: term(Lifetime::Unlimited), ..workflow };
+    let workflow = Workflow { term: Some(term(Lifetime::Unlimited)), ..workflow };
     let submission = world.client().submit(&workflow).await.unwrap();
     assert_eq!(submission.artifacts, None);
     let jobs = world.server.objects("cronjobs");

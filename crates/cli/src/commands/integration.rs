@@ -103,10 +103,8 @@ fn list(format: OutputFormat) -> Result<(), Failure> {
     if let Some(format) = format.data() {
         return Ok(output::data(format, &INTEGRATIONS)?);
     }
-    let mut table = Table::new(
-        ["NAME", "WHAT IT PROVIDES", "DRIVER IN IMAGES", "NEEDS FROM OUTSIDE"]
-            .map(|name| (name, Align::Left)),
-    );
+    let mut table =
+        Table::new(["NAME", "WHAT IT PROVIDES", "DRIVER IN IMAGES", "NEEDS"].map(|name| (name, Align::Left)));
     for Integration { name, provides, driver, needs } in INTEGRATIONS {
         table.row([name, provides, driver.unwrap_or("-"), needs].map(str::to_owned));
     }

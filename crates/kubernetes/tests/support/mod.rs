@@ -109,13 +109,13 @@ impl GrantSource for Sessions {
 }
 
 /// How long what steps reach their artifact store with is good.
-pub(crate) fn term(lifetime: Lifetime) -> Option<Term> {
-    Some(Term {
+pub(crate) fn term(lifetime: Lifetime) -> Term {
+    Term {
         object: "s3://bucket/runs".to_owned(),
         origin: "service connector sessions".to_owned(),
         lifetime,
         purpose: Purpose::Artifacts,
-    })
+    }
 }
 
 pub(crate) struct World {
