@@ -172,6 +172,7 @@ def test_ctrl_c_asks(project: Project, answer: str, status: str) -> None:
                     shown += os.read(terminal, 65536)
                 except OSError:
                     break
+        assert until in shown, shown.decode()
 
     read(b"number 1")
     os.write(terminal, b"\x03")
