@@ -44,7 +44,7 @@ def main() -> int:
 
     # A crash in a compiled package leaves at least the line that called it.
     faulthandler.enable()
-    # Orchestrators end a container with it. Its first process would not even notice otherwise, and be killed later.
+    # Orchestrators end a container with it; its first process would not even notice otherwise, and be killed later.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # The log is followed while the step runs.
     for stream in (sys.stdout, sys.stderr):

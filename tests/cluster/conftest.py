@@ -64,6 +64,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
 
     def longshore(self, *arguments: str, **environment: str) -> Outcome:

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -126,8 +127,9 @@ def test_an_image_that_is_pulled_with_a_secret_of_the_run(project: Project, regi
 def test_a_client_that_is_killed(project: Project) -> None:
     project.register()
     process, run = project.begin("counting")
-    process.kill()
-    process.wait()
+    # The script, and the program that it has started.
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
     waited = project.longshore("run", "wait", run).done()
     lines = re.findall(r"number (\d+)", waited.stdout + waited.stderr)
     assert lines == [str(number) for number in range(20)], waited
@@ -170,6 +172,7 @@ def test_ctrl_c_asks(project: Project, answer: str, status: str) -> None:
                     shown += os.read(terminal, 65536)
                 except OSError:
                     break
+        assert until in shown, shown.decode()
 
     read(b"number 1")
     os.write(terminal, b"\x03")

@@ -69,10 +69,11 @@ async fn submit_owned<K: Resource<DynamicType = ()>>(
     let secrets: Vec<_> = manifests.secrets(Some(&owner)).collect();
     let rights = async {
         let Some((account, role, binding)) = manifests.rights(&owner) else { return Ok(()) };
-        let made = futures::join!(cluster.create(&account), cluster.create(&role), cluster.create(&binding));
-        made.0?;
-        made.1?;
-        made.2.map(|_| ())
+        let (account, role) = futures::join!(cluster.create(&account), cluster.create(&role));
+        account?;
+        role?;
+        // What a binding grants is compared with what its maker has, so its role has to be there.
+        cluster.create(&binding).await.map(|_| ())
     };
     // All are waited for, also when one fails: what is under way then would come after the owner's deletion.
     let (plan, secrets, rights) = futures::join!(

@@ -18,14 +18,11 @@ from spdx_tools.spdx.parser.parse_anything import parse_file
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
 from .docker_registry import DockerRegistry
-from .test_images import server
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from .machine import Machine
-
-__all__ = ["server"]
 
 # lib4sbom leaves its own data files open.
 reads_with_lib4sbom = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")

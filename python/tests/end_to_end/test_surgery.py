@@ -16,12 +16,10 @@ import pytest
 
 from .docker_registry import DockerRegistry
 from .machine import Machine
-from .test_images import call, server
+from .test_images import call
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-__all__ = ["server"]
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 

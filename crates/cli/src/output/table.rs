@@ -34,13 +34,27 @@ const GAP: usize = 2;
 #[derive(Debug)]
 pub(crate) struct Table<const COLUMNS: usize> {
     align: [Align; COLUMNS],
+    /// Which columns are never shortened.
+    whole: [bool; COLUMNS],
     rows: Vec<[String; COLUMNS]>,
 }
 
 impl<const COLUMNS: usize> Table<COLUMNS> {
     /// A table with a heading and no rows.
     pub(crate) fn new(heading: [(&str, Align); COLUMNS]) -> Self {
-        Self { align: heading.map(|(_, align)| align), rows: vec![heading.map(|(name, _)| name.to_owned())] }
+        Self {
+            align: heading.map(|(_, align)| align),
+            whole: [false; COLUMNS],
+            rows: vec![heading.map(|(name, _)| name.to_owned())],
+        }
+    }
+
+    /// The same, with columns whose text is of no use when some of it is left out.
+    pub(crate) fn whole(mut self, columns: &[usize]) -> Self {
+        for &column in columns {
+            self.whole[column] = true;
+        }
+        self
     }
 
     /// Adds a row.
@@ -71,7 +85,9 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
     fn fitted(&self) -> [usize; COLUMNS] {
         let mut widths = self.widths();
         while widths.iter().sum::<usize>() + GAP * (COLUMNS - 1) > TERMINAL {
-            match widths.iter_mut().max().filter(|widest| **widest > NARROWEST) {
+            let elastic =
+                widths.iter_mut().zip(self.whole).filter(|(_, whole)| !whole).map(|(width, _)| width);
+            match elastic.max().filter(|widest| **widest > NARROWEST) {
                 Some(widest) => *widest -= 1,
                 None => break,
             }

@@ -2,7 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{self, BufRead, IsTerminal, Write},
+    fs::File,
+    io::{self, BufRead, BufReader, IsTerminal, Write},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -289,15 +290,24 @@ pub(super) fn watch(service: Box<dyn Service>, state: State, run: &Run) -> Resul
     Ok(run)
 }
 
+/// Where somebody can answer. A script hands over its pipeline by standard input, and the terminal is there all the same.
+fn terminal() -> Option<Box<dyn BufRead>> {
+    if io::stdin().is_terminal() {
+        return Some(Box::new(io::stdin().lock()));
+    }
+    let terminal = File::open("/dev/tty").ok()?;
+    Some(Box::new(BufReader::new(terminal)))
+}
+
 /// Asks what Ctrl-C means. Where nobody can answer, the run goes on without this process.
 fn ask() -> Wish {
-    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+    let Some(mut terminal) = io::stderr().is_terminal().then(terminal).flatten() else {
         return Wish::Detach;
-    }
+    };
     anstream::eprint!("\nThe run goes on elsewhere. [c]ancel it, [d]etach from it, or go on watching? [d] ");
     let _ = io::stderr().flush();
     let mut answer = String::new();
-    match io::stdin().lock().read_line(&mut answer) {
+    match terminal.read_line(&mut answer) {
         Ok(_) => match answer.trim().to_ascii_lowercase().as_str() {
             "c" | "cancel" => Wish::Cancel,
             "" | "d" | "detach" => Wish::Detach,

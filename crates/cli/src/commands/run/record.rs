@@ -96,7 +96,8 @@ fn list(state: &State, number: u32, format: OutputFormat) -> Result<(), Failure>
         return Ok(output::data(format, &runs)?);
     }
     let headings = ["RUN", "PIPELINE", "STACK", "STATUS", "STARTED", "TOOK"];
-    let mut table = Table::new(headings.map(|name| (name, Align::Left)));
+    // The beginning of a run names it, and neither a status nor a time is one without its middle.
+    let mut table = Table::new(headings.map(|name| (name, Align::Left))).whole(&[0, 3, 4]);
     for run in runs {
         let took = run.finished.and_then(|finished| finished.duration_since(run.started).try_into().ok());
         table.row([
