@@ -196,9 +196,12 @@ impl BlobStore {
         self.shared.staging.begin_folder(source, SOURCE)
     }
 
-    /// Whether the file of a blob has these bytes, which are its own.
+    /// Whether what is there of a blob has these bytes, which are its own.
     pub(crate) fn holds(&self, digest: &Digest, bytes: &[u8]) -> bool {
-        fs::read(self.path(digest)).is_ok_and(|found| found == bytes)
+        let mut found = Vec::new();
+        self.open_blob(digest).is_ok_and(|blob| {
+            blob.take(bytes.len() as u64 + 1).read_to_end(&mut found).is_ok() && found == bytes
+        })
     }
 
     /// Gives a written file its name. Its bytes must have this digest.

@@ -159,10 +159,20 @@ impl BlobWriter {
             return Err(StoreError::DigestMismatch { expected: *expected, found: digest });
         }
         let composition = self.composition.take().filter(|composition| !composition.draft.is_literal());
-        // What is there under its name may be damaged: it is written again unless it is seen to be the same.
-        let is_whole = || self.staged.is_none() && self.store.holds(&digest, &self.buffer);
-        if self.store.has(&digest, size)? && (composition.is_some() || is_whole()) {
-            return Ok((digest, size));
+        // What is there under its name may be damaged, which this then mends.
+        if self.store.has(&digest, size)? {
+            let seen = match self.staged {
+                None if self.store.holds(&digest, &self.buffer) => Ok(size),
+                _ => self.store.verify(&digest),
+            };
+            match seen {
+                Ok(_) => return Ok((digest, size)),
+                Err(error) if error.is_damage() && composition.is_some() => {
+                    self.store.remove(&digest)?;
+                }
+                // It is replaced; or it has just gone, and comes again.
+                Err(_) => {}
+            }
         }
         if let Some(Composition { source, draft, .. }) = &composition {
             let length = source.metadata().doing("examine the source of a blob in", self.store.root())?.len();
