@@ -51,13 +51,13 @@ def scheduled_and_deleted(machine: Machine, registry: DockerRegistry, amazon: Am
     machine.write("nightly.py", "from adding import adding\nadding.scheduled('0 3 * * *')()\n")
     values = ["--aws_access_key_id", "id", "--aws_secret_access_key", "secret", "--endpoint_url", amazon.endpoint]
     connector = ["--type", "aws", "--auth-method", "secret-key", "--region", "us-east-1"]
-    longshore("service-connector", "register", "cloud", *connector, *values).done()
-    longshore("container-registry", "register", "hub", "--flavor", "default", "--uri", f"{registry.host}/ml").done()
+    longshore("service-connector", "register", "nightly", *connector, *values).done()
+    longshore("container-registry", "register", "nightly", "--flavor", "default", "--uri", f"{registry.host}/ml").done()
     store = ["--flavor", "s3", "--uri", amazon.uri("nightly"), *amazon.options]
-    longshore("artifact-store", "register", "store", *store).done()
-    airflow = ["--flavor", "airflow", "--dags", "s3://team/dags", "--local=true", "--connector", "cloud"]
+    longshore("artifact-store", "register", "nightly", *store).done()
+    airflow = ["--flavor", "airflow", "--dags", "s3://team/dags", "--local=true", "--connector", "nightly"]
     longshore("orchestrator", "register", "mwaa", *airflow).done()
-    longshore("stack", "register", "nightly", "-o", "mwaa", "-c", "hub", "-a", "store").done()
+    longshore("stack", "register", "nightly", "-o", "mwaa", "-c", "nightly", "-a", "nightly").done()
 
     # Submitted again, the file is replaced, and so is the schedule that is remembered.
     for _ in range(2):

@@ -174,8 +174,10 @@ def test_the_sdks_client_takes_the_stand_in_for_kubeflow(api, made, tmp_path):
     cron = client.create_recurring_run(
         experiment.experiment_id, "digits nightly", cron_expression="0 30 3 * * *", pipeline_package_path=str(path)
     )
-    client.disable_recurring_run(cron.recurring_run_id)
-    assert client.get_recurring_run(cron.recurring_run_id).status == "DISABLED"
+    assert client.get_recurring_run(cron.recurring_run_id).display_name == "digits nightly"
+    client.delete_recurring_run(cron.recurring_run_id)
+    with pytest.raises(kfp_server_api.ApiException, match="Not Found"):
+        client.get_recurring_run(cron.recurring_run_id)
     listed = client.list_runs(experiment_id=experiment.experiment_id)
     assert [run.run_id for run in listed.runs] == [run.run_id]
 
