@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
+# Where `scripts/services` has built the programs.
+BUILT = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
 
 # Without `scripts/services` the packages are not there.
 collect_ignore_glob = [] if "LONGSHORE_SERVICES" in os.environ else ["test_*.py"]
@@ -19,13 +21,19 @@ class Documents:
     """What one of the example programs makes of a pipeline specification."""
 
     def __init__(self, program: str):
-        self.program = ROOT / "target" / "debug" / "examples" / program
+        self.program = BUILT / "examples" / program
 
     def __call__(self, spec: dict, config: dict[str, str]) -> dict:
         given = json.dumps({"spec": spec, "config": config, "image": "gcr.io/p/digits@sha256:" + "0" * 64})
         done = subprocess.run([self.program], input=given, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
+
+
+@pytest.fixture
+def built() -> Path:
+    """Where the programs are."""
+    return BUILT
 
 
 @pytest.fixture

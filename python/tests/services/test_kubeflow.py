@@ -4,7 +4,6 @@
 import json
 import subprocess
 from dataclasses import fields
-from pathlib import Path
 
 import kfp
 import kfp_server_api
@@ -18,7 +17,6 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from longshore.kubeflow import KubeflowSettings
 
-ROOT = Path(__file__).parents[3]
 CONFIG = {"host": "https://kubeflow.example.com", "image_pull_secrets": "regcred", "secret": "store"}
 SETTINGS = {
     "node_selector": {"pool": "gpu"},
@@ -152,9 +150,9 @@ def test_the_settings_have_the_fields_that_the_program_reads(documents, digits):
 
 
 @pytest.fixture
-def api():
+def api(built):
     """The stand-in that the program's own tests run against."""
-    command = [ROOT / "target" / "debug" / "longshore-testkit", "kubeflow"]
+    command = [built / "longshore-testkit", "kubeflow"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         yield json.loads(process.stdout.readline())["url"]
         process.stdin.close()
